@@ -1,0 +1,249 @@
+"""The command line that every job shares: `--config FILE.yaml`, then `section.name=value`, and a --help worth reading.
+
+A job's main() begins with `command = parse(sys.argv[1:], prog=..., description=...)` and runs under `user_errors()`,
+so that whatever a person can put right ends in one sentence on stderr and status 2, without a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shutil
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from reidray.config import Settings
+from reidray.overlay import Setting, as_yaml, from_file, from_words, sections, settings_from
+
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+_MAY_CHANGE = {"train.epochs"}  # in a resumed run, beside the section run and the places of the data
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What was asked for on the command line.
+
+    settings: defaults, with the file (or the resumed run's settings) and then the command line laid over them.
+    config: the file given with --config.
+    options: what the job's own `extra` added, and `resume` where the job asked for it.
+    """
+
+    settings: Settings
+    config: Path | None
+    options: argparse.Namespace
+
+
+def parse(
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    extra: Callable[[argparse.ArgumentParser], object] | None = None,
+    resume: bool = False,
+) -> Command:
+    """Reads a job's command line.
+
+    Args:
+      argv: the words after the program's name.
+      prog: how the job is called, for the help: "jobs/train.py".
+      description: what the job does, one or more paragraphs.
+      extra: adds the job's own arguments to the parser it is given.
+      resume: the job knows --resume RUN_DIR. The settings are then those of that run: only the section `run`,
+        where the data lie, and train.epochs may be given anew. `options.resume` is the folder or None.
+
+    Returns:
+      The command. Paths in its settings are as written: `Settings.resolved` makes them absolute.
+
+    Raises:
+      SystemExit: status 0 after --help and --print-config; status 2 after one sentence on stderr.
+    """
+    parser = _Parser(prog=prog, description=description, add_help=False, allow_abbrev=False)
+    if extra is not None:
+        extra(parser)
+    parser.add_argument(
+        "--config", metavar="FILE.yaml", type=Path, action="append", help="settings laid over the defaults"
+    )
+    parser.add_argument("--workers", metavar="N", help="short for run.workers=N; 0 runs without Ray")
+    if resume:
+        parser.add_argument("--resume", metavar="RUN_DIR", type=Path, help="continue the run in this folder")
+    parser.add_argument("--print-config", action="store_true", help="print every setting as YAML and exit")
+    parser.add_argument("--help", "-h", action="help", help="print this and exit")
+    parser.add_argument("overrides", metavar="section.name=value", nargs="*", help="any setting listed below")
+    options, unknown = parser.parse_known_intermixed_args(list(argv))
+    config, workers, words = options.config, options.workers, options.overrides
+    print_config = options.print_config
+    for own in ("config", "workers", "overrides", "print_config"):
+        delattr(options, own)
+    try:
+        for word in unknown:
+            if not word.startswith("--") or "." not in word:
+                raise ValueError(f"unknown option {word} (see --help)")
+        if workers is not None:
+            words = [*words, f"run.workers={workers}"]
+        if config is not None and len(config) > 1:
+            raise ValueError("--config is given twice: settings come from one file, and from section.name=value")
+        overlays = from_words([*unknown, *words])
+        if resume and options.resume is not None:
+            if config is not None:
+                raise ValueError("--resume takes the settings of its run: leave --config out")
+            settings = _resumed(options.resume, overlays)
+        else:
+            settings = settings_from([*([from_file(config[0])] if config else []), *overlays])
+    except ValueError as error:
+        parser.error(str(error))
+    if print_config:
+        print(as_yaml(settings), end="")
+        raise SystemExit(0)
+    return Command(settings, config[0] if config else None, options)
+
+
+def _resumed(folder: Path, overlays: list[Any]) -> Settings:
+    stored = folder / "settings.yaml"
+    if not stored.is_file():
+        raise ValueError(f"--resume {folder}: this is no run folder (it has no settings.yaml)")
+    base = from_file(stored)
+    settings = settings_from([base, *overlays, *from_words([f"run.dir={folder}"])])
+    before = settings_from([base])
+    unchanged = before.model_copy(
+        update={"train": before.train.model_copy(update={"epochs": settings.train.epochs})}, deep=False
+    )
+    if settings.hash() != unchanged.hash():
+        named = {name for layer in overlays for name in layer.values}
+        named = {name for name in named - _MAY_CHANGE if not name.startswith("run.")}
+        named -= {"data.root", "data.packed", "data.cache_dir"}
+        raise ValueError(
+            f"--resume continues a run under its own settings: {', '.join(sorted(named))} cannot be changed "
+            f"(only run.*, train.epochs and where the data lie can); start a new run instead"
+        )
+    return settings
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+    def format_usage(self) -> str:
+        return f"usage: python {self.prog} [options] [section.name=value ...]\n"
+
+    def format_help(self) -> str:
+        width = max(50, shutil.get_terminal_size().columns)
+        paragraphs = [textwrap.fill(" ".join(text.split()), width) for text in (self.description or "").split("\n\n")]
+        parts = [self.format_usage(), *(f"{text}\n" for text in paragraphs), _examples(self.prog, self._has_resume())]
+        options = [(self._left(action), action.help or "") for action in self._actions]
+        parts.append("options:\n" + _table([(left, "", text) for left, text in options], width))
+        parts.append(
+            textwrap.fill(
+                "settings, each with its default, its meaning, and in brackets its unit and the values it takes:", width
+            )
+            + "\n"
+        )
+        for name, about, settings in sections():
+            heading = textwrap.fill(f"{name}: {about}", width)
+            parts.append(f"{heading}\n" + _table([_row(setting) for setting in settings], width, _left_width()))
+        return "\n".join(parts)
+
+    def _has_resume(self) -> bool:
+        return any("--resume" in action.option_strings for action in self._actions)
+
+    def _left(self, action: argparse.Action) -> str:
+        names = ", ".join(action.option_strings)
+        value = "" if action.nargs == 0 else str(action.metavar or (action.dest.upper() if names else action.dest))
+        return f"{names} {value}".strip() + (" ..." if action.nargs in ("*", "+") else "")
+
+
+def _examples(prog: str, resume: bool) -> str:
+    rows = [
+        (f"python {prog}", "the defaults: drawn pedestrians"),
+        (f"python {prog} train.epochs=3 augment.erase_area=[0.1,0.2]", "any setting by its dotted name"),
+        (f"python {prog} --config configs/scwm_market1501.yaml data.root=DIR", "a file, then the command line over it"),
+        (f"python {prog} --print-config > mine.yaml", "every setting, to edit and give back with --config"),
+    ]
+    if resume:
+        rows.append((f"python {prog} --resume RUN_DIR", "continue where a run stopped"))
+    return "examples:\n" + "".join(f"  {line}\n      {why}\n" for line, why in rows)
+
+
+def _row(setting: Setting) -> tuple[str, str, str]:
+    default = setting.default
+    if isinstance(default, tuple):
+        text = "[" + ", ".join(f"{value:g}" for value in default) + "]"
+    elif isinstance(default, bool) or default is None:
+        text = {True: "true", False: "false", None: "null"}[default]
+    else:
+        text = f"{default:g}" if isinstance(default, float) else str(default)
+    takes = setting.expected.removeprefix("a ").removesuffix(" or null")
+    for bound in (">=", ">", "<=", "<"):
+        takes = takes.replace(f"{bound} ", f"{bound}{_NO_BREAK}")
+    notes = "; ".join(note for note in (setting.unit, takes) if note and note != "text")
+    return setting.name, text, f"{setting.meaning} [{notes}]"
+
+
+def _left_width() -> int:
+    return max(len(setting.name) for _, _, settings in sections() for setting in settings)
+
+
+def _table(rows: list[tuple[str, str, str]], width: int, left: int | None = None) -> str:
+    """Rows of name, value and text: aligned, the text wrapped; on a narrow terminal below its name."""
+    left = left or max(len(row[0]) for row in rows)
+    middle = 0 if not any(row[1] for row in rows) else 12
+    indent = 2 + left + 2 + (middle + 2 if middle else 0)
+    lines = []
+    for name, value, text in rows:
+        head = f"  {name:<{left}}  " + (f"{value:<{middle}}  " if middle else "")
+        if width - indent < 36:
+            lines.append(head.rstrip())
+            lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        else:
+            lines += textwrap.wrap(
+                text, width, initial_indent=head, subsequent_indent=" " * indent, break_on_hyphens=False
+            ) or [head.rstrip()]
+    return "\n".join(lines).replace(_NO_BREAK, " ") + "\n"
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Around a job's main(), as a `with` block or a decorator: turns what a person can put right into one sentence.
+
+    A ValueError, and an OSError about a file, a permission or a full disk, print `error: <sentence>` on stderr and
+    exit with status 2; an error that an actor raised on another machine is treated as the error it carries. Every other
+    exception passes. REIDRAY_TRACEBACK=1 prints the traceback as well.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = getattr(error, "cause", None)  # Ray's RayTaskError
+        told = cause if isinstance(cause, Exception) else error
+        if not _for_people(told):
+            raise
+        if os.environ.get("REIDRAY_TRACEBACK") == "1":
+            traceback.print_exc(file=sys.stderr)
+        elif told is error and not _raised_by_us(error):
+            print("(REIDRAY_TRACEBACK=1 shows where this came from)", file=sys.stderr)
+        print(f"error: {_sentence(told)}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _for_people(error: Exception) -> bool:
+    files = (FileNotFoundError, PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
+    return isinstance(error, (ValueError, *files)) or (isinstance(error, OSError) and error.errno in _DISK_ERRORS)
+
+
+def _raised_by_us(error: Exception) -> bool:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    last = frames[-1] if frames else None
+    name = str(last.f_globals.get("__name__", "")) if last else ""
+    return isinstance(error, OSError) or name == "__main__" or name.split(".")[0] in ("reidray", "jobs")
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(str(part) for part in (error.filename, error.strerror.lower()) if part is not None)
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,250 @@
+"""Every setting of reidray: its default, its unit, its meaning and its check, once.
+
+The tree is frozen. A YAML file is laid over the defaults, `section.name=value` from the command line over that
+(`reidray.command`). The defaults are the quickstart: SCWM on drawn pedestrians, minutes on two CPU cores; the
+settings of the papers are in `configs/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _setting(default: Any, meaning: str, unit: str = "") -> Any:
+    return Field(default=default, description=meaning, json_schema_extra={"unit": unit})
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DrawnSettings(_Section):
+    """Drawn pedestrians (data.dataset=drawn): how many, and one knob for each difficulty."""
+
+    train_persons: Count = _setting(150, "identities of the training split", "persons")
+    validation_persons: Count = _setting(100, "identities of the validation split; settings are chosen on it", "persons")
+    test_persons: Count = _setting(150, "identities of the test split", "persons")
+    num_cameras: Count = _setting(6, "cameras; every camera has its own scene, colours and favourite view", "cameras")
+    cameras_per_person: tuple[Count, Count] = _setting((2, 5), "least and most cameras that see a person", "cameras")
+    images_per_camera: tuple[Count, Count] = _setting((2, 5), "least and most pictures of a person in a camera", "images")
+    twins: Share = _setting(0.25, "share of persons that are a near copy of another one (hard negatives)", "share")
+    twin_changes: Count = _setting(2, "groups of attributes in which a twin differs", "groups")
+    camera_strength: NotNegative = _setting(0.35, "shift of colour, gamma and contrast between cameras", "0 none")
+    camera_blur: NotNegative = _setting(1.0, "loss of resolution and blur of the cameras", "0 none")
+    camera_noise: NotNegative = _setting(1.0, "sensor noise of the cameras", "0 none")
+    view_spread: NotNegative = _setting(1.0, "how freely the angle of view varies within a camera", "0 none")
+    occlusion: NotNegative = _setting(0.4, "how often something stands in front of the person", "0 never")
+    misalignment: NotNegative = _setting(0.4, "how badly the box fits the person", "0 tight")
+    pedestrians_behind: NotNegative = _setting(0.4, "how often somebody else walks behind", "0 never")
+    fresh_scenes: Annotated[int, Field(ge=0)] = _setting(0, "0: a fixed scene a camera; n: one of n scenes an image", "scenes")
+    camera_seed: int = _setting(1000, "draws the cameras; another seed, other cameras")
+
+
+class DataSettings(_Section):
+    """Where images come from and how they are packed and read."""
+
+    dataset: Literal["drawn", "market1501", "folder"] = _setting("drawn", "kind of data set")
+    root: str | None = _setting(None, "folder of the images; for drawn: where they are drawn (default data/drawn-<hash>)", "path")
+    packed: str | None = _setting(None, "folder or fsspec URL of the packed shards (default <root>-packed)", "path or URL")
+    cache_dir: str | None = _setting(None, "where remote shards are kept on each node (default ~/.cache/reidray)", "path")
+    seed: int = _setting(0, "draws the drawn data set")
+    height: Count = _setting(96, "height of the network's input", "pixels")
+    width: Count = _setting(48, "width of the network's input", "pixels")
+    images_per_shard: Count = _setting(256, "images in a shard: the unit of extraction", "images")
+    max_megapixels: Positive = _setting(20.0, "larger images are skipped and counted", "megapixels")
+    max_image_mb: Positive = _setting(32.0, "larger files are skipped and counted", "MB")
+    decoded_cache_mb: NotNegative = _setting(2048.0, "decoded training images kept in memory by a worker", "MB")
+    drawn: DrawnSettings = DrawnSettings()
+
+
+class AugmentSettings(_Section):
+    """Training augmentation, keyed by (train.seed, epoch, step, place in the batch), never by worker."""
+
+    flip: Share = _setting(0.5, "probability of a left-right flip", "share")
+    pad: Annotated[int, Field(ge=0)] = _setting(5, "padding before the random crop", "pixels")
+    erase: Share = _setting(0.5, "probability of random erasing", "share")
+    erase_area: tuple[Share, Share] = _setting((0.02, 0.3), "least and most area erased", "share of the image")
+    erase_ratio: tuple[Positive, Positive] = _setting((0.3, 3.33), "least and most height / width of the erased box", "ratio")
+
+
+class ModelSettings(_Section):
+    """The network."""
+
+    backbone: Literal["small", "resnet18", "resnet50"] = _setting("small", "trunk; small is meant for CPUs")
+    weights: str = _setting("shipped", "shipped (small), imagenet (resnets), none, or a checkpoint file", "name or path")
+    pooling: Literal["avg", "max", "gem", "avg+max"] = _setting("avg", "global pooling; the papers' is avg")
+    part_pooling: Literal["gap", "masked"] = _setting("gap", "gap: eq. 1 as printed; masked: divided by the mask's area")
+    bn_group_size: Count = _setting(32, "images that share batch statistics, whatever the number of workers", "images")
+
+
+class MethodSettings(_Section):
+    """What all methods share: pseudo-labels from clusters, a memory of centroids, P x K batches."""
+
+    name: Literal["scwm", "cluster_contrast"] = _setting("scwm", "the method")
+    labels: Literal["dbscan", "ground_truth"] = _setting("dbscan", "ground_truth trains with the true identities: an upper bound")
+    eps: Annotated[float, Field(gt=0.0, lt=1.0)] = _setting(0.45, "DBSCAN radius", "Jaccard distance")
+    min_samples: Count = _setting(4, "neighbours that make a core image, itself counted", "images")
+    k1: Count = _setting(20, "neighbours of the k-reciprocal encoding, the image itself counted", "images")
+    k2: Count = _setting(6, "neighbours of the query expansion, the image itself counted", "images")
+    clusters_per_batch: Count = _setting(16, "P: clusters in a global batch", "clusters")
+    images_per_cluster: Count = _setting(4, "K: images of each cluster in a global batch", "images")
+    prefer_other_cameras: bool = _setting(True, "draw a cluster's images from different cameras where these are known")
+    temperature: Positive = _setting(0.05, "tau of the contrastive losses")
+    momentum: Share = _setting(0.1, "share of the old centroid that a memory update keeps", "share")
+    update: Literal["average", "hardest", "random", "weighted"] = _setting(
+        "average", "average: every image in turn; hardest: the least similar; random: one; weighted: SCWM eq. 9"
+    )
+
+
+class ScwmSettings(_Section):
+    """Spatial cascaded clustering and weighted memory (used where method.name=scwm)."""
+
+    num_parts: Annotated[int, Field(ge=2)] = _setting(4, "l: parts, the background counted", "parts")
+    max_distance: Positive = _setting(0.35, "eta of eq. 2: cells further apart are kept in different parts", "share of map height")
+    linkage: Literal["average", "complete", "single"] = _setting("average", "linkage of the agglomeration")
+    foreground_classes: Literal[2, 3] = _setting(3, "3: with the foreground correction; 2: without")
+    space: Literal["forbid", "off", "kmeans"] = _setting("forbid", "forbid: eq. 2; off: no space term; kmeans: original cascade")
+    log_magnitude: bool = _setting(False, "cluster the logarithm of the magnitudes")
+    centre_prior: NotNegative = _setting(0.0, "weak prior for cells near the centre column", "per cell")
+    mask_momentum: Share = _setting(0.2, "gamma of eq. 3 at the first epoch", "share")
+    mask_momentum_epochs: Count = _setting(20, "epochs in which gamma falls to 0", "epochs")
+    difficulty_neighbours: Count = _setting(20, "k of eq. 7, the image itself not counted", "images")
+    background_in_difficulty: bool = _setting(True, "the background part counts in alpha of the global feature")
+    background_in_losses: bool = _setting(True, "the background part has contrastive and identity losses")
+    normalise_weights: Literal["cluster", "batch"] = _setting("cluster", "eq. 8: weights sum to 1 over a cluster's images or the batch")
+    weight_place: Literal["outside", "inside", "none"] = _setting("outside", "eq. 10: weight times -log p; as printed; no weight")
+    global_memory_weight: NotNegative = _setting(1.0, "weight of the global term of eq. 10")
+    part_memory_weight: NotNegative = _setting(1.0, "weight of the part term of eq. 10")
+    separation_weight: NotNegative = _setting(1.0, "weight of eq. 11")
+    parsing_weight: NotNegative = _setting(1.0, "weight of eq. 4")
+    diversity_weight: NotNegative = _setting(1.0, "weight of eq. 5")
+    global_identity_weight: NotNegative = _setting(1.0, "weight of the global term of eq. 15")
+    part_identity_weight: NotNegative = _setting(1.0, "weight of the part term of eq. 15")
+    beta: Share = _setting(0.35, "eq. 14: share of the pseudo-label in the global target", "share")
+    part_refinement_from: Annotated[int, Field(ge=0)] = _setting(5, "epoch from which eq. 13 replaces plain label smoothing", "epoch")
+    label_smoothing: Share = _setting(0.1, "label smoothing of the part classifiers before that epoch", "share")
+    feature: Literal["global", "concat"] = _setting("global", "evaluated feature: global, or global and parts by visibility")
+
+
+class TrainSettings(_Section):
+    """The optimisation."""
+
+    seed: int = _setting(0, "seeds the network's new layers, the batches and the augmentation")
+    epochs: Count = _setting(14, "epochs: each labels all images anew, then trains", "epochs")
+    steps: Count = _setting(50, "updates an epoch", "steps")
+    learning_rate: Positive = _setting(3.5e-4, "Adam's learning rate")
+    weight_decay: NotNegative = _setting(5e-4, "Adam's weight decay")
+    lr_every: Count = _setting(12, "epochs after which the learning rate falls", "epochs")
+    lr_factor: Positive = _setting(0.1, "factor by which it falls")
+    extract_batch: Count = _setting(64, "images extracted at once; batches never cross a shard", "images")
+    precision: Literal["float32", "bfloat16"] = _setting("float32", "autocast of the forward pass")
+
+
+class EvaluateSettings(_Section):
+    """When and on what the model is evaluated; never used for training or selection."""
+
+    every: Annotated[int, Field(ge=0)] = _setting(0, "evaluate after every so many epochs; 0: only before and after", "epochs")
+    split: Literal["test", "validation"] = _setting("test", "query and gallery of the test or of the validation split")
+    block: Count = _setting(256, "queries ranked at once: bounds the memory", "images")
+    ranked_lists: Annotated[int, Field(ge=0)] = _setting(8, "queries drawn with their ranked lists", "queries")
+
+
+class RunSettings(_Section):
+    """Where and on how many machines."""
+
+    dir: str | None = _setting(None, "run folder, never overwritten (default runs/<date>-<method>)", "path")
+    workers: Annotated[int, Field(ge=0)] | None = _setting(None, "DDP workers; 0: no Ray; default: every GPU, else 2 CPU workers", "workers")
+    device: Literal["auto", "cpu", "cuda"] = _setting("auto", "auto: CUDA where there is a GPU")
+    threads: Count = _setting(1, "CPU threads of a worker", "threads")
+    bank_shards: Count = _setting(2, "actors that hold the memory bank", "actors")
+    labellers: Count = _setting(1, "actors that parse shards and label", "actors")
+    labeller_threads: Count = _setting(2, "CPU threads of a labeller", "threads")
+    max_failures: Annotated[int, Field(ge=-1)] = _setting(3, "worker crashes survived; -1: any number", "crashes")
+    start_timeout: Positive = _setting(60.0, "wait for workers before giving up", "seconds")
+    keep_checkpoints: Count = _setting(2, "newest checkpoints kept", "checkpoints")
+    checkpoint_every: Count = _setting(1, "epochs between checkpoints", "epochs")
+
+
+class Settings(_Section):
+    """The whole tree."""
+
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    model: ModelSettings = ModelSettings()
+    method: MethodSettings = MethodSettings()
+    scwm: ScwmSettings = ScwmSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        batch, group = self.batch_size, self.model.bn_group_size
+        if batch % group or group % self.method.images_per_cluster:
+            raise ValueError(
+                f"model.bn_group_size={group} must divide the batch of {batch} images (method.clusters_per_batch x "
+                f"method.images_per_cluster) and hold whole clusters of {self.method.images_per_cluster}"
+            )
+        if self.run.workers and self.run.workers > self.num_groups:
+            raise ValueError(
+                f"run.workers={self.run.workers} is more than the {self.num_groups} BN groups of a batch: "
+                f"lower model.bn_group_size or raise method.clusters_per_batch"
+            )
+        if self.data.dataset != "drawn" and self.data.root is None and self.data.packed is None:
+            raise ValueError(f"data.dataset={self.data.dataset} needs data.root=DIR (or data.packed=DIR, already packed)")
+        if self.method.update == "weighted" and self.method.name != "scwm":
+            raise ValueError("method.update=weighted needs the difficulties of method.name=scwm")
+        if self.model.backbone != "small" and self.model.weights == "shipped":
+            raise ValueError(f"the shipped weights fit model.backbone=small, not {self.model.backbone}: set model.weights")
+        if self.model.backbone == "small" and self.model.weights == "imagenet":
+            raise ValueError("there are no ImageNet weights for model.backbone=small: use shipped, none or a file")
+        return self
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a global batch, all workers together."""
+        return self.method.clusters_per_batch * self.method.images_per_cluster
+
+    @property
+    def num_groups(self) -> int:
+        """BN groups in a global batch: the units of work that workers share."""
+        return self.batch_size // self.model.bn_group_size
+
+    @property
+    def num_parts(self) -> int:
+        """Parts that the network predicts, the background counted; 0 for methods without parts."""
+        return self.scwm.num_parts if self.method.name == "scwm" else 0
+
+    def hash(self) -> str:
+        """Twelve hex digits over everything that can change a result: all but the section `run` and where data lie."""
+        tree = self.model_dump(mode="json", exclude={"run": True, "data": {"root", "packed", "cache_dir"}})
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
+
+    def resolved(self, base: Path) -> Settings:
+        """The same settings with every relative path made absolute against `base` (URLs are left alone)."""
+
+        def absolute(path: str | None) -> str | None:
+            return path if path is None or "://" in path else str((base / Path(path).expanduser()).resolve())
+
+        weights = self.model.weights
+        if weights not in ("shipped", "imagenet", "none"):
+            weights = absolute(weights) or weights
+        return self.model_copy(
+            update={
+                "data": self.data.model_copy(
+                    update={name: absolute(getattr(self.data, name)) for name in ("root", "packed", "cache_dir")}
+                ),
+                "model": self.model.model_copy(update={"weights": weights}),
+                "run": self.run.model_copy(update={"dir": absolute(self.run.dir)}),
+            }
+        )

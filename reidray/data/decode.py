@@ -1,0 +1,184 @@
+"""Bytes into pixels, by PIL alone, for bytes that nobody vouches for.
+
+Only JPEG, PNG, BMP and WebP are tried, whatever the file is called. The size is read from the header and refused before
+any pixel is decoded; a file cut short is an error, never a half-grey picture.
+"""
+
+# H, W = height and width in pixels
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import warnings
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from reidray.arrays import Bytes
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# `catch_warnings` changes a list that all threads share, so headers are read one at a time; pixels are not.
+_header_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _header_lock
+    _header_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+class BadImage(ValueError):  # noqa: N818
+    """An image that cannot be used; `reason` is the same short text for all images of a kind, to count by."""
+
+    def __init__(self, name: str, reason: str, sentence: str) -> None:
+        super().__init__(f"{name}: {sentence}")
+        self.name, self.reason, self.sentence = name, reason, sentence
+
+    def __reduce__(self) -> tuple[type[BadImage], tuple[str, str, str]]:
+        return BadImage, (self.name, self.reason, self.sentence)
+
+
+def decode(data: bytes, *, name: str, max_pixels: int) -> Bytes:
+    """Decodes an image to RGB, upright (EXIF orientation applied), transparency on black.
+
+    Args:
+      data: the bytes of a JPEG, PNG, BMP or WebP file; any colour mode, 8 or 16 bits.
+      name: of the image, for error messages.
+      max_pixels: largest height times width that is accepted.
+
+    Returns:
+      uint8 [H, W, 3], H and W at least 1; its memory is the caller's.
+
+    Raises:
+      BadImage: empty, no image, too large, cut short or damaged; one sentence.
+    """
+    try:
+        with _open(data, name, max_pixels) as image:
+            image.load()
+            upright = _orientation(image)
+            colours = _rgb(image)
+            if upright is not None:
+                colours = colours.transpose(upright)
+            return np.array(colours, dtype=np.uint8)
+    except BadImage:
+        raise
+    except Exception as error:  # whatever a decoder raises on bytes that were made up
+        raise _damaged(name, error) from error
+
+
+def decode_mask(data: bytes, *, name: str, max_pixels: int) -> Bytes:
+    """Decodes a picture whose values are part numbers (one 8-bit channel, or a palette's indices).
+
+    Args:
+      data: the bytes of the file.
+      name: of the mask, for error messages.
+      max_pixels: largest height times width that is accepted.
+
+    Returns:
+      uint8 [H, W].
+
+    Raises:
+      BadImage: as `decode`, or more than one channel.
+    """
+    try:
+        with _open(data, name, max_pixels) as image:
+            if image.mode not in ("L", "P", "1"):
+                raise BadImage(name, "not a mask", f"expected a mask with one 8-bit channel, got mode {image.mode}.")
+            return np.array(image, dtype=np.uint8)
+    except BadImage:
+        raise
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
+def resize(image_HW3: Bytes, *, height: int, width: int) -> Bytes:
+    """Resizes with PIL's bicubic filter (antialiased when it shrinks), as the reference code of the papers does.
+
+    Args:
+      image_HW3: uint8, any size.
+      height: of the result, at least 1.
+      width: of the result, at least 1.
+
+    Returns:
+      uint8 [height, width, 3]; the image itself when it has that size already.
+    """
+    if image_HW3.shape[:2] == (height, width):
+        return image_HW3
+    return np.array(Image.fromarray(image_HW3).resize((width, height), Image.Resampling.BICUBIC), dtype=np.uint8)
+
+
+def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
+    if not data:
+        raise BadImage(name, "empty file", "expected an image, got an empty file; fetch it again or remove it.")
+    try:
+        with _header_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, "far more", max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise BadImage(
+            name,
+            "not an image",
+            f"expected a JPEG, PNG, BMP or WebP image, got something else ({len(data)} bytes); remove it.",
+        ) from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise _too_large(name, f"{width} x {height}", max_pixels)
+    return image
+
+
+def _too_large(name: str, got: str, max_pixels: int) -> BadImage:
+    return BadImage(
+        name,
+        "too many pixels",
+        f"expected at most {max_pixels} pixels, got {got}; shrink it or raise data.max_megapixels.",
+    )
+
+
+def _damaged(name: str, error: Exception) -> BadImage:
+    return BadImage(
+        name,
+        "cut short or damaged",
+        f"expected a whole image, got one that is cut short or damaged ({error}); fetch it again or remove it.",
+    )
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    if image.format == "JPEG" and "exif" not in image.info:
+        return None
+    try:
+        with _header_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # EXIF is decoration: a broken block does not spoil the picture
+        return None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):  # 16 bits of grey; PIL's own conversion clips instead of scaling
+        grey_HW = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) >> 8
+        return Image.fromarray(grey_HW.astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        opaque = image.convert("RGBA")
+        black = Image.new("RGBA", opaque.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, opaque).convert("RGB")
+    return image.convert("RGB")

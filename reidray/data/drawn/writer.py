@@ -1,0 +1,194 @@
+"""Writes drawn pedestrians to disk in the layout of Market-1501, with masks and attributes beside the pictures."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from .identity import attributes
+from .population import Picture, Population, draw_picture, draw_stray, population
+from .settings import SPLITS, DrawnSettings, Purpose, stream
+
+DRAWING = 1
+"""raise this whenever the same settings give other bytes"""
+
+FOLDERS = ("bounding_box_train", "query", "bounding_box_test", "validation_query", "validation_gallery")
+_QUERY = {"validation": "validation_query", "test": "query"}
+_GALLERY = {"train": "bounding_box_train", "validation": "validation_gallery", "test": "bounding_box_test"}
+_DONE, _BEGUN = "drawn.json", "drawn.partial.json"
+_STRAY_SHARE = 0.02
+
+Progress = Callable[[int, int], None]
+_Task = tuple[str, tuple[tuple[str, int, int, int], ...]]
+"""kind of task (a split, "distractor" or "junk") and its pictures: (folder, person or number, camera, picture)"""
+
+
+def write_market1501(
+    settings: DrawnSettings, root: Path, *, processes: int, progress: Progress | None = None
+) -> dict[str, int]:
+    """Draw a data set into `root`. A complete data set of the same settings is left alone, an interrupted one is drawn again.
+
+    Layout: bounding_box_train/, query/ and bounding_box_test/ as Market-1501 has them (with a few distractors, person 0, and
+    junk, person -1), validation_query/ and validation_gallery/ likewise, masks/<folder>/<stem>.png (see canvas.PART_NAMES),
+    attributes.json, and drawn.json, written last: the settings and counts of a complete data set.
+
+    Args:
+        settings: what to draw.
+        root: the folder; made if missing.
+        processes: 1 draws here, more start that many workers. The bytes written do not depend on it.
+        progress: called with (pictures done, pictures in all).
+    Returns: the number of pictures per folder.
+    Raises: ValueError if `root` holds anything else.
+    """
+    if processes < 1:
+        raise ValueError(f"drawn pedestrians: expected processes to be 1 or more, got {processes}")
+    root = Path(root)
+    header = {"format": 1, "drawing": DRAWING, "settings": json.loads(json.dumps(asdict(settings)))}
+    counts = _existing(root, header)
+    if counts is not None:
+        return counts
+    _write_json(root / _BEGUN, header)
+    for folder in FOLDERS:
+        (root / folder).mkdir(exist_ok=True)
+        (root / "masks" / folder).mkdir(parents=True, exist_ok=True)
+    tasks = _tasks(settings)
+    counts = dict.fromkeys(FOLDERS, 0)
+    for _, pictures in tasks:
+        for folder, *_ in pictures:
+            counts[folder] += 1
+    done, total = 0, sum(counts.values())
+    for drawn in _drawn(settings, root, tasks, processes):
+        done += drawn
+        if progress is not None:
+            progress(done, total)
+    _write_json(root / "attributes.json", _attributes(settings))
+    _write_json(root / _DONE, {**header, "counts": counts})
+    (root / _BEGUN).unlink(missing_ok=True)
+    return counts
+
+
+def _existing(root: Path, header: dict[str, object]) -> dict[str, int] | None:
+    """Counts of a complete data set of these settings; None where one may be drawn; ValueError otherwise."""
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"drawn pedestrians: expected a folder, got the file {root}; give another folder")
+    root.mkdir(parents=True, exist_ok=True)
+    found = _read_json(root / _DONE)
+    if found is not None:
+        counts = found.pop("counts", {})
+        if found != header:
+            raise ValueError(
+                f"drawn pedestrians: expected {root / _DONE} to have the settings asked for, got others; give another folder"
+            )
+        for folder, count in counts.items():
+            got = (
+                sum(entry.name.endswith(".jpg") for entry in os.scandir(root / folder))
+                if (root / folder).is_dir()
+                else 0
+            )
+            if got != count:
+                raise ValueError(
+                    f"drawn pedestrians: expected {count} pictures in {root / folder}, got {got}; remove {root} or give another folder"
+                )
+        return {str(folder): int(count) for folder, count in counts.items()}
+    if any(root.iterdir()) and _read_json(root / _BEGUN) != header:
+        raise ValueError(
+            f"drawn pedestrians: expected {root} to be empty or a drawn data set of these settings, got other files; give another folder"
+        )
+    return None
+
+
+def _tasks(settings: DrawnSettings) -> list[_Task]:
+    tasks: list[_Task] = []
+    gallery = 0
+    for split in SPLITS:
+        people = population(settings, split)
+        queries = _queries(settings, split, people)
+        for person, camera, count in people.visits:
+            folders = [_QUERY[split] if (person, camera, k) in queries else _GALLERY[split] for k in range(count)]
+            gallery += folders.count("bounding_box_test")
+            tasks.append((split, tuple((folder, person, camera, k) for k, folder in enumerate(folders))))
+    strays = max(1, round(_STRAY_SHARE * gallery)) if gallery else 0
+    for kind in ("distractor", "junk"):
+        tasks.extend((kind, (("bounding_box_test", number, 0, 0),)) for number in range(strays))
+    return tasks
+
+
+def _queries(settings: DrawnSettings, split: str, people: Population) -> set[tuple[int, int, int]]:
+    """One picture of each camera that sees a person, of persons seen by two cameras or more; one stays in the gallery."""
+    cameras = [person for person, _, _ in people.visits]
+    chosen = set()
+    if split in _QUERY:
+        for person, camera, count in people.visits:
+            if cameras.count(person) > 1 and count > 1:
+                rng = stream(settings.seed, Purpose.VISITS, SPLITS.index(split), person, camera)
+                chosen.add((person, camera, int(rng.integers(count))))
+    return chosen
+
+
+def _drawn(settings: DrawnSettings, root: Path, tasks: list[_Task], processes: int) -> Iterator[int]:
+    if processes == 1:
+        yield from (_draw(settings, root, task) for task in tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, initializer=_begin, initargs=(settings, root)) as pool:
+        yield from pool.imap_unordered(_draw_here, tasks, chunksize=max(1, min(16, len(tasks) // (4 * processes))))
+
+
+_here: tuple[DrawnSettings, Path] | None = None
+
+
+def _begin(settings: DrawnSettings, root: Path) -> None:
+    global _here
+    _here = settings, root
+
+
+def _draw_here(task: _Task) -> int:
+    assert _here is not None
+    return _draw(*_here, task)
+
+
+def _draw(settings: DrawnSettings, root: Path, task: _Task) -> int:
+    kind, pictures = task
+    for folder, person, camera, number in pictures:
+        if kind in SPLITS:
+            picture = draw_picture(settings, kind, person, camera, number)
+        else:
+            picture = draw_stray(settings, kind, person)
+        _save(root, folder, picture)
+    return len(pictures)
+
+
+def _save(root: Path, folder: str, picture: Picture) -> None:
+    (root / folder / picture.name).write_bytes(picture.jpeg)
+    (root / "masks" / folder / picture.name).with_suffix(".png").write_bytes(picture.mask_png())
+
+
+def _attributes(settings: DrawnSettings) -> dict[str, dict[str, object]]:
+    told: dict[str, dict[str, object]] = {}
+    for split in SPLITS:
+        people = population(settings, split)
+        for person, (identity, model) in enumerate(zip(people.identities, people.models, strict=True)):
+            twin_of = None if model is None else f"{people.first + model:04d}"
+            told[f"{people.first + person:04d}"] = {"split": split, "twin_of": twin_of, **attributes(identity)}
+    return told
+
+
+def _read_json(path: Path) -> dict[str, object] | None:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise ValueError(
+            f"drawn pedestrians: expected JSON in {path}, got something else; remove the folder or give another"
+        ) from None
+
+
+def _write_json(path: Path, content: object) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)

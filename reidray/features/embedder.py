@@ -1,0 +1,144 @@
+"""From images to unit-length features: trunk, global pooling, part classifier, batch-norm necks.
+
+Space 0 is the whole image, spaces 1..L are the parts (the background last). Each space has its own neck, a batch norm
+whose bias stays 0 (BNNeck, Luo et al., 2019, arXiv:1903.07071); losses and retrieval use what leaves the neck, at unit
+length.
+"""
+
+# ruff: noqa: N815  (fields end in their shape)
+# B = batch, D = feature width, L = parts, S = spaces (1 + L), H, W = cells of the map
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reidray.features.grid import CellGrid
+from reidray.features.group_norm import convert
+from reidray.features.pooling import build_pooling
+from reidray.features.resnet import ResNet
+from reidray.features.small import SmallNet
+
+PART_POOLINGS = ("gap", "masked")
+_PART_SEED = 0x70617274  # the part classifier draws from another stream than the trunk
+
+
+class Backbone(Protocol):
+    """What the embedder needs of a trunk besides calling it with images_B3HW for map_BDHW."""
+
+    name: str
+    width: int
+    grid: CellGrid
+
+
+class Features(NamedTuple):
+    """What the network says of a batch; float32 whatever the trunk computes in."""
+
+    map_BDHW: Tensor
+    necks_BSD: Tensor  # before unit length
+    features_BSD: Tensor  # unit length
+    part_logits_BLHW: Tensor | None
+    masks_BLHW: Tensor | None  # sum to 1 over L in every cell
+
+
+def part_features(map_BDHW: Tensor, masks_BLHW: Tensor, *, part_pooling: str) -> Tensor:
+    """A feature per part: the map seen through the part's soft mask. SCWM eq. 1.
+
+    Args:
+      map_BDHW: feature map F.
+      masks_BLHW: P_k, in [0, 1].
+      part_pooling: "gap": mean over all cells of P_k * F, as printed, so a small part has a short feature;
+        "masked": divided by the sum of P_k instead, the mean of F over the part.
+
+    Returns:
+      parts_BLD.
+    """
+    assert part_pooling in PART_POOLINGS, part_pooling
+    sums_BLD = masks_BLHW.flatten(2) @ map_BDHW.flatten(2).transpose(1, 2)
+    if part_pooling == "gap":
+        return sums_BLD / (map_BDHW.shape[2] * map_BDHW.shape[3])
+    return sums_BLD / masks_BLHW.sum(dim=(2, 3)).clamp(min=1e-6).unsqueeze(2)
+
+
+class Embedder(nn.Module):
+    """images_B3HW -> Features.
+
+    Args:
+      backbone: a trunk with name, width and grid (SmallNet, ResNet).
+      pooling: of the global feature, a key of POOLINGS.
+      num_parts: L, the background counted; 0 for none, else >= 2.
+      part_pooling: "gap" or "masked", see `part_features`.
+      seed: of the part classifier's start weights; the global state of PyTorch's generator is neither used nor changed.
+
+    Raises:
+      ValueError: unknown pooling, or a number of parts that makes no sense.
+    """
+
+    def __init__(self, backbone: nn.Module, *, pooling: str, num_parts: int, part_pooling: str, seed: int) -> None:
+        super().__init__()
+        if num_parts < 0 or num_parts == 1:
+            raise ValueError(f"the number of parts must be 0 (none) or at least 2 with the background; got {num_parts}")
+        if part_pooling not in PART_POOLINGS:
+            raise ValueError(f"model.part_pooling must be one of {', '.join(PART_POOLINGS)}; got {part_pooling!r}")
+        trunk = cast(Backbone, backbone)
+        self.width, self.grid, self.name = trunk.width, trunk.grid, trunk.name
+        self.num_parts, self.part_pooling = num_parts, part_pooling
+        self.backbone = backbone
+        self.pooling = build_pooling(pooling)
+        self.necks = nn.ModuleList(nn.BatchNorm1d(self.width) for _ in range(1 + num_parts))
+        for neck in self.necks:
+            cast(nn.BatchNorm1d, neck).bias.requires_grad_(False)
+        self.part_classifier: nn.Conv2d | None = None
+        if num_parts:
+            with torch.random.fork_rng(devices=[]):
+                self.part_classifier = nn.Conv2d(self.width, num_parts, 3, padding=1)
+            generator = torch.Generator().manual_seed(seed ^ _PART_SEED)
+            nn.init.normal_(self.part_classifier.weight, std=0.01, generator=generator)
+            nn.init.zeros_(cast(Tensor, self.part_classifier.bias))
+
+    def forward(self, images_B3HW: Tensor) -> Features:
+        map_BDHW = self.backbone(images_B3HW.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(map_BDHW.device.type, enabled=False):
+            map_BDHW = map_BDHW.float()
+            pooled = [self.pooling(map_BDHW)]
+            logits_BLHW = masks_BLHW = None
+            if self.part_classifier is not None:
+                logits_BLHW = self.part_classifier(map_BDHW)
+                masks_BLHW = logits_BLHW.softmax(dim=1)
+                pooled += part_features(map_BDHW, masks_BLHW, part_pooling=self.part_pooling).unbind(dim=1)
+            necks_BSD = torch.stack(
+                [neck(pooled_BD) for neck, pooled_BD in zip(self.necks, pooled, strict=True)], dim=1
+            )
+            return Features(map_BDHW, necks_BSD, F.normalize(necks_BSD, dim=2), logits_BLHW, masks_BLHW)
+
+
+BACKBONES: dict[str, Callable[[int], nn.Module]] = {
+    "small": lambda seed: SmallNet(seed=seed),
+    "resnet18": lambda seed: ResNet("resnet18", seed=seed),
+    "resnet50": lambda seed: ResNet("resnet50", seed=seed),
+}
+
+
+def build_embedder(*, backbone: str, pooling: str, num_parts: int, part_pooling: str, seed: int) -> Embedder:
+    """A network ready for the engine: batch norms over BN groups, weights in channels-last order, on the CPU.
+
+    Args:
+      backbone: a key of BACKBONES.
+      pooling: a key of POOLINGS.
+      num_parts: L, the background counted; 0 for methods without parts.
+      part_pooling: "gap" or "masked".
+      seed: >= 0; equal seeds give equal weights, whatever was drawn before.
+
+    Raises:
+      ValueError: an unknown name or a senseless number of parts.
+    """
+    if backbone not in BACKBONES:
+        raise ValueError(f"model.backbone must be one of {', '.join(BACKBONES)}; got {backbone!r}")
+    trunk = BACKBONES[backbone](seed)
+    embedder = Embedder(trunk, pooling=pooling, num_parts=num_parts, part_pooling=part_pooling, seed=seed)
+    convert(embedder)
+    return embedder.to(memory_format=torch.channels_last)

@@ -1,0 +1,27 @@
+"""Memory: the centroids of clusters, how a step's features move them, and how hard each image is.
+
+State is a value: rules return new rows and leave their input alone. Where rows are kept is not this room's business
+(`reidray.actors.bank`).
+"""
+
+from reidray.memory.centroids import (
+    average_update,
+    chosen_update,
+    cluster_centroids,
+    clusters_in_batch,
+    hardest_update,
+    normalised_weights,
+    weighted_update,
+)
+from reidray.memory.difficulty import difficulty
+
+__all__ = [
+    "average_update",
+    "chosen_update",
+    "cluster_centroids",
+    "clusters_in_batch",
+    "difficulty",
+    "hardest_update",
+    "normalised_weights",
+    "weighted_update",
+]

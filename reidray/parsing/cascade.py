@@ -1,0 +1,300 @@
+"""Spatial cascaded clustering: the pseudo parsing masks of SCWM (Sec. 3.2, eq. 2).
+
+First step: the cells of large magnitude are foreground (`foreground.py`). Second step: the foreground is divided into
+parts by what its cells look like and where they are (`division.py`, `agglomeration.py`). Parts are numbered from top to
+bottom; the background is the last one. Images are independent of each other and run in parallel.
+
+Letters: B images, D feature width, H x W cells of a map, P = H * W cells row-major, F foreground cells of one image.
+"""
+
+# ruff: noqa: N815  (fields end in their shape)
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numba import njit, prange
+
+from reidray.arrays import Array, Doubles, Ints
+from reidray.parsing.agglomeration import linkage_code
+from reidray.parsing.division import FORBID, SPACES, divide
+from reidray.parsing.foreground import foreground_cells
+
+
+class Parsing(NamedTuple):
+    """Hard part masks of a batch and the figures that tell whether they are healthy.
+
+    Attributes:
+        parts_BHW: int64, 0..num_parts-2 from top to bottom, num_parts-1 background.
+        foreground_B: int64, how many cells are foreground.
+        far_share_B: float64 in 0..1, share of the pairs of cells within a part that are max_distance or more apart (0
+            where there is no pair); above 0.05 on average, max_distance is too small for this number of parts.
+    """
+
+    parts_BHW: Ints
+    foreground_B: Ints
+    far_share_B: Doubles
+
+
+def parse_parts(
+    cells_BDHW: Array | torch.Tensor, *, num_parts: int, max_distance: float, linkage: str = "average"
+) -> Ints:
+    """Divide every feature map into body parts, as SCWM Sec. 3.2 does: three classes of magnitude, forbidden far pairs.
+
+    Degenerate maps: all cells zero, all background; two distinct magnitudes, the upper is foreground; one distinct
+    magnitude that is not zero, all foreground; fewer foreground cells than parts, one cell a part and the remaining
+    parts empty.
+
+    Args:
+        cells_BDHW: feature maps [B, D, H, W], a NumPy array or a CPU tensor; float16 and bfloat16 are computed in
+            float32. Not modified.
+        num_parts: parts counting the background, at least 2.
+        max_distance: η, above 0: cells that are this far apart, in cells, are forbidden to share a part (they do so
+            only where there would otherwise be more than num_parts - 1 parts).
+        linkage: "average", "complete" or "single".
+
+    Returns:
+        int64 [B, H, W], 0..num_parts-2 by mean row from the top (ties: the part with the lowest row-major cell first),
+        num_parts-1 background. The parts of an image do not depend on the other images of the batch.
+
+    Raises:
+        ValueError: a wrong shape or setting, or a map that is not finite (the message has its position in the batch).
+    """
+    cells = _as_floats(cells_BDHW, "feature maps")
+    if cells.ndim != 4 or min(cells.shape[1:]) < 1:
+        raise ValueError(f"expected feature maps [B, D, H, W], got shape {cells.shape}; add the missing axes.")
+    batch, depth, height, width = cells.shape
+    far_HW = _far_offsets(height, width, num_parts, max_distance)
+    parsing, broken_B = _empty_parsing(batch, height, width)
+    _parse_cells(
+        np.ascontiguousarray(cells).reshape(batch, depth, height * width),
+        far_HW,
+        num_parts,
+        linkage_code(linkage),
+        parsing.parts_BHW.reshape(batch, -1),
+        parsing.foreground_B,
+        parsing.far_share_B,
+        broken_B,
+    )
+    _refuse_broken(broken_B)
+    return parsing.parts_BHW
+
+
+def parse_grams(
+    grams_BPP: Array | torch.Tensor,
+    *,
+    height: int,
+    width: int,
+    num_parts: int,
+    max_distance: float,
+    linkage: str,
+    classes: int = 3,
+    log_magnitude: bool = False,
+    centre_prior: float = 0.0,
+    space: str = "forbid",
+) -> Parsing:
+    """Body parts from the inner products of each map's cells, with SCWM's ablations and our switches.
+
+    They are all that the parsing needs of a map, and far smaller than it: 2048 channels of 24 x 8 cells shrink to 1/10.
+
+    Magnitudes are the roots of the diagonal; D_f is the Euclidean distance between the cells at unit length, sqrt(2 - 2
+    cos). All in float64.
+
+    Args:
+        grams_BPP: inner products [B, P, P], P = height * width row-major, a NumPy array or a CPU tensor. Not modified.
+        height, width: cells of the map.
+        num_parts, max_distance, linkage: as in `parse_parts`.
+        classes: 3, the two upper classes of magnitude are foreground; or 2, without the foreground correction.
+        log_magnitude: take the logarithm of the magnitudes before the k-means; zero cells are background beforehand.
+        centre_prior: c >= 0; above 0 the score is magnitude / the map's largest - c * |column - centre column| (with
+            log_magnitude: the logarithm of the first term). Degenerate maps are then told by their scores.
+        space: "forbid", far pairs are forbidden (the paper); "off", plain agglomeration; "kmeans", the original
+            cascade: k-means of the foreground cells at unit length, from the cell of largest magnitude by
+            farthest-point initialisation, at most 50 iterations. Linkage has no meaning there.
+
+    Returns:
+        A `Parsing`.
+
+    Raises:
+        ValueError: a wrong shape or setting, or a matrix that is not finite or has a negative diagonal (the message has
+            its position in the batch).
+    """
+    grams = np.ascontiguousarray(_as_floats(grams_BPP, "inner products"))
+    cells = height * width
+    if height < 1 or width < 1 or grams.ndim != 3 or grams.shape[1:] != (cells, cells):
+        raise ValueError(
+            f"expected inner products [B, {cells}, {cells}] of {height} x {width} cells, got shape {grams.shape}; "
+            "pass the height and width of the maps they were computed from."
+        )
+    if classes not in (2, 3):
+        raise ValueError(f"expected classes 2 or 3, got {classes}; correct the setting.")
+    if not (centre_prior >= 0 and np.isfinite(centre_prior)):
+        raise ValueError(f"expected a finite centre_prior >= 0, got {centre_prior}; 0 switches it off.")
+    if space not in SPACES:
+        raise ValueError(f"expected space one of {', '.join(SPACES)}, got {space!r}; correct the setting.")
+    far_HW = _far_offsets(height, width, num_parts, max_distance)
+    parsing, broken_B = _empty_parsing(len(grams), height, width)
+    _parse_grams(
+        grams,
+        far_HW,
+        num_parts,
+        linkage_code(linkage),
+        classes,
+        log_magnitude,
+        float(centre_prior),
+        SPACES[space],
+        parsing.parts_BHW.reshape(len(grams), -1),
+        parsing.foreground_B,
+        parsing.far_share_B,
+        broken_B,
+    )
+    _refuse_broken(broken_B)
+    return parsing
+
+
+def _as_floats(values: Any, what: str) -> Array:
+    """A float32 or float64 array; other floating types become float32."""
+    if isinstance(values, torch.Tensor):
+        if values.device.type != "cpu":
+            raise ValueError(
+                f"expected {what} on the CPU, got {values.device}; move the inner products of the cells, not the maps."
+            )
+        values = values.detach()
+        values = (values if values.dtype in (torch.float32, torch.float64) else values.float()).numpy()
+    array = np.asarray(values)
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+
+
+def _far_offsets(height: int, width: int, num_parts: int, max_distance: float) -> Array:
+    """Whether cells `row` rows and `column` columns apart are max_distance or more apart."""
+    if num_parts < 2:
+        raise ValueError(f"expected num_parts >= 2 (the background is one), got {num_parts}; correct the setting.")
+    if not max_distance > 0:
+        raise ValueError(f"expected max_distance > 0 in cells, got {max_distance}; correct the setting.")
+    rows_H, columns_W = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
+    return np.sqrt(rows_H[:, None] ** 2 + columns_W**2) >= max_distance
+
+
+def _empty_parsing(batch: int, height: int, width: int) -> tuple[Parsing, Array]:
+    parsing = Parsing(np.empty((batch, height, width), np.int64), np.zeros(batch, np.int64), np.zeros(batch))
+    return parsing, np.zeros(batch, np.bool_)
+
+
+def _refuse_broken(broken_B: Array) -> None:
+    if broken_B.any():
+        position = int(broken_B.argmax())
+        raise ValueError(
+            f"expected finite feature maps, got NaN or infinity in image {position} of the batch "
+            f"({int(broken_B.sum())} of {len(broken_B)} are broken); look for a diverged network or a bad checkpoint."
+        )
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _parse_grams(
+    grams_BPP: Array,
+    far_HW: Array,
+    num_parts: int,
+    linkage: int,
+    classes: int,
+    log_magnitude: bool,
+    centre_prior: float,
+    space: int,
+    parts_BP: Array,
+    foreground_B: Array,
+    far_share_B: Array,
+    broken_B: Array,
+) -> None:
+    for image in prange(len(grams_BPP)):
+        magnitudes_P = _magnitudes_of_gram(grams_BPP[image])
+        if magnitudes_P[0] < 0:
+            broken_B[image] = True
+        else:
+            cells_F = foreground_cells(magnitudes_P, far_HW.shape[1], classes, log_magnitude, centre_prior)
+            cosines_FF = _cosines_of_gram(grams_BPP[image], cells_F)
+            foreground_B[image] = len(cells_F)
+            far_share_B[image] = divide(
+                cosines_FF, cells_F, magnitudes_P, far_HW, num_parts, linkage, space, parts_BP[image]
+            )
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _parse_cells(
+    cells_BDP: Array,
+    far_HW: Array,
+    num_parts: int,
+    linkage: int,
+    parts_BP: Array,
+    foreground_B: Array,
+    far_share_B: Array,
+    broken_B: Array,
+) -> None:
+    for image in prange(len(cells_BDP)):
+        magnitudes_P = _magnitudes_of_cells(cells_BDP[image])
+        if magnitudes_P[0] < 0:
+            broken_B[image] = True
+        else:
+            cells_F = foreground_cells(magnitudes_P, far_HW.shape[1], 3, False, 0.0)
+            cosines_FF = _cosines_of_cells(cells_BDP[image], cells_F, magnitudes_P)
+            foreground_B[image] = len(cells_F)
+            far_share_B[image] = divide(
+                cosines_FF, cells_F, magnitudes_P, far_HW, num_parts, linkage, FORBID, parts_BP[image]
+            )
+
+
+@njit(cache=True, nogil=True)
+def _magnitudes_of_gram(gram_PP: Array) -> Array:
+    """Magnitudes of the cells in float64; -1 for the first where the matrix is not finite, its diagonal negative."""
+    num_cells = len(gram_PP)
+    magnitudes_P = np.empty(num_cells)
+    bad = 0
+    for p in range(num_cells):
+        for q in range(num_cells):
+            bad += not (abs(gram_PP[p, q]) < np.inf)
+        bad += gram_PP[p, p] < 0
+        magnitudes_P[p] = np.sqrt(np.float64(gram_PP[p, p]))
+    if bad:
+        magnitudes_P[0] = -1.0
+    return magnitudes_P
+
+
+@njit(cache=True, nogil=True)
+def _magnitudes_of_cells(cells_DP: Array) -> Array:
+    """Magnitudes of the cells in float64; -1 for the first where a cell is not finite."""
+    depth, num_cells = cells_DP.shape
+    magnitudes_P = np.zeros(num_cells)
+    for d in range(depth):
+        for p in range(num_cells):
+            magnitudes_P[p] += np.float64(cells_DP[d, p]) * np.float64(cells_DP[d, p])
+    bad = 0
+    for p in range(num_cells):
+        bad += not (magnitudes_P[p] < np.inf)
+        magnitudes_P[p] = np.sqrt(magnitudes_P[p])
+    if bad:
+        magnitudes_P[0] = -1.0
+    return magnitudes_P
+
+
+@njit(cache=True, nogil=True)
+def _cosines_of_gram(gram_PP: Array, cells_F: Array) -> Array:
+    """float64 cosines between the cells of the given positions, none of which has magnitude zero."""
+    n = len(cells_F)
+    length_F = np.empty(n)
+    for i in range(n):
+        length_F[i] = np.sqrt(np.float64(gram_PP[cells_F[i], cells_F[i]]))
+    cosines_FF = np.empty((n, n))
+    for i in range(n):
+        for j in range(i + 1):
+            cosine = np.float64(gram_PP[cells_F[i], cells_F[j]]) / (length_F[i] * length_F[j])
+            cosines_FF[i, j] = cosines_FF[j, i] = cosine
+    return cosines_FF
+
+
+@njit(cache=True, nogil=True)
+def _cosines_of_cells(cells_DP: Array, cells_F: Array, magnitudes_P: Array) -> Array:
+    """As `_cosines_of_gram`; only the foreground is multiplied, at unit length, so that nothing under- or overflows."""
+    depth, n = len(cells_DP), len(cells_F)
+    unit_DF = np.empty((depth, n), cells_DP.dtype)
+    for d in range(depth):
+        for i in range(n):
+            unit_DF[d, i] = cells_DP[d, cells_F[i]] / magnitudes_P[cells_F[i]]
+    return _cosines_of_gram(np.dot(unit_DF.T, unit_DF), np.arange(n))

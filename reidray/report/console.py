@@ -1,0 +1,260 @@
+"""What a run says while it works: one live bar a stage on a terminal, plain lines now and then anywhere else.
+
+The run reports events, plain dicts (see `Console.handle`). The console shows them, and is the one place that files
+them: lines to log.txt, measures to metrics.jsonl, evaluations.jsonl and losses.jsonl, scalars to TensorBoard.
+Epochs count from 0 in events and files, and from 1 where people read them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console as Terminal
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from reidray.config import Settings
+from reidray.report.progress import Pace, Stage, duration
+from reidray.report.tensorboard import TensorBoard
+from reidray.storage.runfolder import RunFolder
+
+_QUIET_SECONDS = 5.0  # between two plain lines of progress
+_FIGURES = {
+    "mAP": "mAP",
+    "mAP_trapezoid": "mAP (trapezoid)",
+    "rank1": "rank-1",
+    "rank5": "rank-5",
+    "rank10": "rank-10",
+    "mINP": "mINP",
+    "parsing_mIoU": "parsing mIoU",
+}
+_CLUSTERING = {"ARI": "ARI", "AMI": "AMI", "purity": "purity", "pseudo_mIoU": "mIoU of pseudo masks"}
+
+
+class Console:
+    """Shows and files the events of one run; a context manager, so that the terminal is always given back.
+
+    Args:
+      folder: the run folder; None for jobs that leave none (then nothing is filed).
+      settings: of the run: its epochs and steps.
+      stream: where lines go; default standard output.
+      interactive: live bars; default: where the stream is a terminal.
+      clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        settings: Settings,
+        *,
+        stream: TextIO | None = None,
+        interactive: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        stream = stream or sys.stdout
+        interactive = stream.isatty() if interactive is None else interactive
+        self._folder, self._settings, self._clock, self._stream = folder, settings, clock, stream
+        self._terminal = Terminal(file=stream, force_terminal=True, highlight=False) if interactive else None
+        self._live: Live | None = None
+        steps = settings.train.steps
+        self._board = TensorBoard(folder.tensorboard, steps_per_epoch=steps) if folder else None
+        self._started = clock()
+        self._last_line = self._started
+        self._stages: dict[tuple[str, int | None], Stage] = {}
+        self._ended: tuple[str, int | None] | None = None
+        self._pace = Pace(settings.train.epochs)
+        self._labels = ""
+        self._labelled: dict[str, Any] = {}
+        earlier = folder.evaluations() if folder else []
+        self._before = next((figures for figures in earlier if figures.get("when") == "before"), None)
+
+    def handle(self, event: Mapping[str, Any]) -> None:
+        """Shows and files one event.
+
+        Args:
+          event: its `kind` is one of
+            stage: stage, epoch, done, total, unit, images_per_second, losses; repeated, `done` == `total` ends it;
+            labels: epoch, clusters, outliers, and ARI, AMI, purity, pseudo_mIoU where known;
+            steps: epoch, losses {term: one value a step};
+            evaluation: when (before, epoch, after), epoch, and figures in percent;
+            epoch: epoch and its measures;
+            resumed: epoch (the first one to be done again), why;
+            message: text.
+
+        Raises:
+          ValueError: unknown kind, or a value that is not finite.
+        """
+        handlers = {
+            "stage": self._on_stage,
+            "labels": self._on_labels,
+            "steps": self._on_steps,
+            "evaluation": self._on_evaluation,
+            "epoch": self._on_epoch,
+            "resumed": self._on_resumed,
+            "message": self._on_message,
+        }
+        kind = event.get("kind")
+        if kind not in handlers:
+            raise ValueError(f"the kind of an event must be one of {', '.join(handlers)}, got {kind!r}")
+        handlers[kind]({key: value for key, value in event.items() if key != "kind"})
+
+    def close(self) -> None:
+        """Takes the live bars away and writes out what is pending."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        if self._board is not None:
+            self._board.close()
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # --- one method a kind of event -----------------------------------------------------------------------------------
+
+    def _on_stage(self, event: dict[str, Any]) -> None:
+        now = self._clock()
+        key = (event["stage"], event.get("epoch"))
+        ends = event["done"] >= event["total"]
+        if ends and key == self._ended:
+            return
+        if key[1] is not None:
+            self._pace.begin(now)
+        stage = self._stages.setdefault(key, Stage(key[0], key[1], event["unit"], now, event["done"]))
+        stage.update(event["done"], event["total"], event.get("images_per_second"), event.get("losses"))
+        self._ended = key if ends else None
+        if ends:
+            del self._stages[key]
+            self._say(f"{self._place(key[1])}{stage.summary(now)}", show=self._terminal is None or key[1] is None)
+        elif self._terminal is None and now - self._last_line >= _QUIET_SECONDS:
+            left = self._pace.left(now)
+            run = f"  run {duration(left)} left" if left is not None else ""
+            self._say(f"{self._place(key[1])}{stage.line(now)}{run}")
+        self._refresh()
+
+    def _on_labels(self, event: dict[str, Any]) -> None:
+        known = [f"{word} {event[name]:.3g}" for name, word in _CLUSTERING.items() if event.get(name) is not None]
+        self._labelled = event
+        self._labels = f"{event['clusters']} clusters, {event['outliers']} outliers"
+        self._say("  ".join([f"{self._place(event['epoch'])}{'labels':<9}{self._labels}", *known]))
+        self._refresh()
+        if self._board:
+            self._board.epoch("labels", event["epoch"], event)
+
+    def _on_steps(self, event: dict[str, Any]) -> None:
+        if self._folder and self._board:
+            self._folder.add_steps(event["epoch"], event["losses"])
+            self._board.steps(event["epoch"], event["losses"])
+
+    def _on_evaluation(self, event: dict[str, Any]) -> None:
+        when, epoch = event["when"], event.get("epoch")
+        if self._folder and self._board:
+            self._folder.add_evaluation(event)
+            at = {"before": -1, "after": self._settings.train.epochs - 1}.get(when, epoch)
+            self._board.epoch("evaluation", -1 if at is None else at, event)
+        figures = [f"{word} {event[name]:.2f}" for name, word in _FIGURES.items() if event.get(name) is not None]
+        title = f"{self._place(epoch)}evaluated" if when == "epoch" else f"{when} training"
+        self._say("  ".join([title, *figures]))
+        if when == "before":
+            self._before = event
+        if when == "after":
+            for line in _comparison(self._before, event):
+                self._say(line, time=False)
+
+    def _on_epoch(self, event: dict[str, Any]) -> None:
+        self._pace.finish(event["epoch"], self._clock())
+        if self._folder and self._board:
+            labelled = self._labelled if self._labelled.get("epoch") == event["epoch"] else {}
+            self._folder.add_epoch({**labelled, **event})
+            self._board.epoch("epoch", event["epoch"], event)
+        shown = {key: value for key, value in event.items() if key != "epoch" and isinstance(value, int | float)}
+        first = ["loss"] if "loss" in shown else []
+        rest = [name for name in shown if name != "loss" and not isinstance(shown[name], bool)]
+        words = [f"{name} {shown[name]:.4g}" for name in [*first, *rest][:6]]
+        left = self._pace.left(self._clock())
+        if left:
+            words.append(f"run {duration(left)} left")
+        self._say(f"{self._place(event['epoch'])}done     " + "  ".join(words))
+
+    def _on_resumed(self, event: dict[str, Any]) -> None:
+        epoch = event["epoch"]
+        if self._folder and self._board:
+            self._folder.drop_from(epoch)
+            self._board.resume(epoch)
+        self._stages.clear()
+        self._pace.resume(epoch)
+        self._say(f"continuing with epoch {epoch + 1} of {self._settings.train.epochs}: {event['why']}")
+        self._refresh()
+
+    def _on_message(self, event: dict[str, Any]) -> None:
+        self._say(event["text"])
+
+    # --- lines and bars -----------------------------------------------------------------------------------------------
+
+    def _place(self, epoch: int | None) -> str:
+        total = self._settings.train.epochs
+        return "" if epoch is None else f"epoch {epoch + 1:>{len(str(total))}}/{total}  "
+
+    def _say(self, text: str, *, show: bool = True, time: bool = True) -> None:
+        """A line for the stream (where `show`) and for log.txt, behind the time since the start."""
+        now = self._clock()
+        line = f"{duration(now - self._started):>7}  {text}" if time else f"         {text}"
+        if self._folder:
+            self._folder.log(line.rstrip())
+        if not show:
+            return
+        self._last_line = now
+        if self._terminal is not None:
+            self._terminal.print(Text(line.rstrip()))
+        else:
+            encoding = self._stream.encoding or "utf-8"
+            print(line.rstrip().encode(encoding, "replace").decode(encoding), file=self._stream, flush=True)
+
+    def _refresh(self) -> None:
+        if self._terminal is None:
+            return
+        if self._live is None and self._stages:
+            self._live = Live(console=self._terminal, get_renderable=self._bars, refresh_per_second=4, transient=True)
+            self._live.start()
+        elif self._live is not None and not self._stages:
+            self._live.stop()
+            self._live = None
+
+    def _bars(self) -> Group:
+        now = self._clock()
+        stages = list(self._stages.values())  # handle() runs in another thread than the refresh
+        table = Table.grid(padding=(0, 1))
+        for stage in stages:
+            table.add_row(
+                Text(f"{self._place(stage.epoch)}{stage.name}", style="bold"),
+                ProgressBar(total=max(stage.total, 1), completed=stage.done, width=20),
+                Text(stage.count()),
+                Text(stage.speed()),
+                Text(stage.left_words(now)),
+            )
+        left = self._pace.left(now)
+        words = [f"whole run {duration(left)} left" if left is not None else "", self._labels]
+        words += [stage.loss_words() for stage in stages]
+        return Group(table, Text("  ".join(word for word in words if word), style="dim"))
+
+
+def _comparison(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    """A table of the figures before and after training."""
+    lines = ["", f"{'':<16}{'before':>8}{'after':>8}{'gain':>8}   (percent)"]
+    for name, word in _FIGURES.items():
+        if after.get(name) is None:
+            continue
+        first = None if before is None else before.get(name)
+        start = "-" if first is None else f"{first:.2f}"
+        gain = "-" if first is None else f"{after[name] - first:+.2f}"
+        lines.append(f"{word:<16}{start:>8}{after[name]:>8.2f}{gain:>8}")
+    return [*lines, ""]

@@ -1,0 +1,348 @@
+"""Packing: every image file is read once, tried, and put untouched into WebDataset tars with an index beside them.
+
+Equal input gives equal tars, byte for byte. A data set appears under its name when it is whole, or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reidray.data.decode import BadImage, decode, decode_mask
+from reidray.data.records import Dataset, ImageRecord, Split
+from reidray.storage import index as indexing
+from reidray.version import __version__
+
+DATASET = "dataset.json"
+_EXAMPLES = 5
+_THREADS = 4
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class _Skipped:
+    """Images left out, by reason."""
+
+    reasons: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, reason: str, name: str) -> None:
+        entry = self.reasons.setdefault(reason, {"count": 0, "examples": []})
+        entry["count"] += 1
+        if len(entry["examples"]) < _EXAMPLES:
+            entry["examples"].append(name)
+
+
+@dataclass(frozen=True)
+class _Image:
+    data: bytes
+    height: int
+    width: int
+
+
+class _TarFile(io.RawIOBase):
+    """A file that sums what is written; once a write failed it swallows the rest, so that the tar can be closed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file, self._sum, self._failed = file, hashlib.sha256(), False
+        self.bytes = 0
+
+    def write(self, data: Any) -> int:
+        if self._failed:
+            return len(data)
+        try:
+            self._file.write(data)
+        except OSError:
+            self._failed = True
+            raise
+        self._sum.update(data)
+        self.bytes += len(data)
+        return len(data)
+
+    def finish(self) -> str:
+        """Closes the file; gives its sha256."""
+        try:
+            self._file.close()
+        except OSError:
+            if not self._failed:
+                raise
+        return self._sum.hexdigest()
+
+
+def pack(
+    dataset: Dataset,
+    out_dir: str | os.PathLike[str],
+    *,
+    images_per_shard: int,
+    max_pixels: int,
+    max_bytes: int,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Packs all splits of a data set into out_dir/<split>/ and describes them in out_dir/dataset.json.
+
+    Images that cannot be decoded are left out, counted by reason and named by example. Identities go to truth.parquet
+    only, never into the tars. Where `<root>/masks/<folder>/<stem>.png` exists for every image of a split, the masks go
+    to masks.safetensors.
+
+    Args:
+      dataset: from reidray.data.market1501, folder or drawn.
+      out_dir: must not exist, be empty, or hold an earlier pack, which is replaced once the new one is whole.
+      images_per_shard: at least 1.
+      max_pixels: images with more are left out.
+      max_bytes: image files with more are left out; at most index.MAX_MEMBER_BYTES.
+      progress: called with split, images done and images in all, after each image.
+
+    Returns:
+      The content of dataset.json: format, name, source, splits (counts), ignored, skipped, fingerprint, created_by.
+
+    Raises:
+      ValueError: out_dir holds something else, two images of a split share a name, a split has no readable image, a
+        mask does not fit, or the disk is full; nothing is left behind then.
+    """
+    if images_per_shard < 1 or not 1 <= max_bytes <= indexing.MAX_MEMBER_BYTES:
+        raise ValueError(
+            f"expected images_per_shard of at least 1 and max_bytes from 1 to {indexing.MAX_MEMBER_BYTES}, got "
+            f"{images_per_shard} and {max_bytes}; correct the settings."
+        )
+    for split in dataset.splits.values():
+        _check_names(split)
+    out = Path(out_dir)
+    _check_destination(out)
+    skipped, prints = _Skipped(), hashlib.sha256()
+    with _new_folder(out) as folder:
+        sizes = {}
+        for name, split in dataset.splits.items():
+            assert name.isidentifier()
+            (folder / name).mkdir()
+            packer = _SplitPacker(folder / name, split, images_per_shard, skipped, prints)
+            sizes[name] = packer.run(max_pixels=max_pixels, max_bytes=max_bytes, progress=progress)
+            _write_masks(folder / name, dataset.root, packer.kept, max_pixels=max_pixels)
+        description = {
+            "format": indexing.FORMAT,
+            "name": dataset.name,
+            "source": str(dataset.root),
+            "splits": sizes,
+            "ignored": dataset.ignored,
+            "skipped": skipped.reasons,
+            "fingerprint": prints.hexdigest(),
+            "created_by": __version__,
+        }
+        (folder / DATASET).write_text(json.dumps(description, indent=1) + "\n")
+    return description
+
+
+class _SplitPacker:
+    """Writes one split: tars, index, truth."""
+
+    def __init__(self, folder: Path, split: Split, images_per_shard: int, skipped: _Skipped, prints: Any) -> None:
+        self._folder, self._split, self._images_per_shard = folder, split, images_per_shard
+        self._skipped, self._prints = skipped, prints
+        self._file: _TarFile | None = None
+        self._sizes: list[tuple[int, int]] = []
+        self._rows: list[indexing.Row] = []
+        self._shards: list[indexing.Shard] = []
+        self.kept: list[ImageRecord] = []
+
+    def run(self, *, max_pixels: int, max_bytes: int, progress: Progress | None) -> int:
+        """Packs all images; gives how many were kept."""
+        os.environ["WDS_SECURE"] = "1"  # read by webdataset when it is imported: no commands, no pickles
+        import webdataset
+
+        images = self._split.images
+        keep: list[int] = []
+        # Tars carry no time, no user and no machine: equal input, equal bytes.
+        writer = webdataset.ShardWriter(
+            f"{self._split.name}-%06d.tar",
+            maxcount=self._images_per_shard,
+            maxsize=float("inf"),
+            verbose=0,
+            opener=self._open,
+            post=self._finish,
+            encoder=False,
+            mtime=0.0,
+            user="reidray",
+            group="reidray",
+            mode=0o444,
+        )
+        try:
+            for place, result in enumerate(_read_all(images, max_pixels=max_pixels, max_bytes=max_bytes)):
+                if isinstance(result, BadImage):
+                    self._skipped.add(result.reason, images[place].name)
+                else:
+                    writer.write(self._sample(images[place], result))
+                    keep.append(place)
+                if progress is not None:
+                    progress(self._split.name, place + 1, len(images))
+        finally:
+            writer.close()
+        if not keep:
+            raise ValueError(
+                f"split {self._split.name}: expected at least one readable image, got none out of {len(images)} files; "
+                f"first reasons: {', '.join(self._skipped.reasons) or 'no files'}."
+            )
+        indexing.write(self._folder, self._split.name, self._shards, self._rows)
+        if self._split.persons is not None:
+            persons = [self._split.persons[place] for place in keep]
+            table = pa.table({"name": [images[place].name for place in keep], "person": pa.array(persons, pa.int64())})
+            pq.write_table(table, self._folder / indexing.TRUTH)
+        return len(keep)
+
+    def _sample(self, record: ImageRecord, image: _Image) -> dict[str, Any]:
+        key = len(self.kept)
+        self.kept.append(record)
+        self._sizes.append((image.width, image.height))
+        content = hashlib.sha256(image.data).hexdigest()
+        self._prints.update(json.dumps([self._split.name, record.name, content]).encode())
+        meta = json.dumps({"name": record.name, "camera": record.camera})
+        extension = record.path.suffix[1:].lower()
+        return {"__key__": f"{key:09d}", extension: image.data, "json": meta.encode()}
+
+    def _open(self, file: str) -> _TarFile:
+        self._file = _TarFile(_create(self._folder / file))
+        return self._file
+
+    def _finish(self, file: str) -> None:
+        """Closes a tar and adds its images to the index, by one pass over what lies on disk now."""
+        assert self._file is not None
+        tar, self._file = self._file, None
+        sha256, failed = tar.finish(), tar._failed
+        tar.close()
+        if failed:
+            return
+        first = len(self._rows)
+        for member in indexing.scan(self._folder / file, first=first):
+            width, height = self._sizes[len(self._rows)]
+            self._rows.append(
+                indexing.Row(
+                    shard=len(self._shards),
+                    offset=member.offset,
+                    size=member.size,
+                    crc32=member.crc32,
+                    name=member.name,
+                    camera=member.camera,
+                    width=width,
+                    height=height,
+                    extension=member.extension,
+                )
+            )
+        self._shards.append(indexing.Shard(file, tar.bytes, sha256, first, len(self._rows) - first))
+
+
+def _create(path: Path) -> BinaryIO:
+    return path.open("xb", buffering=2**20)
+
+
+def _read_all(images: Sequence[ImageRecord], *, max_pixels: int, max_bytes: int) -> Iterator[_Image | BadImage]:
+    """Reads and tries images on a few threads, a few ahead, in order."""
+    waiting: deque[Future[_Image | BadImage]] = deque()
+    with ThreadPoolExecutor(_THREADS) as threads:
+        try:
+            for record in images:
+                waiting.append(threads.submit(_read, record, max_pixels, max_bytes))
+                if len(waiting) >= 8 * _THREADS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _read(record: ImageRecord, max_pixels: int, max_bytes: int) -> _Image | BadImage:
+    if record.path.suffix[1:].lower() not in indexing.EXTENSIONS:
+        return BadImage(record.name, "not an image", f"expected one of {', '.join(indexing.EXTENSIONS)}.")
+    try:
+        size = record.path.stat().st_size
+        if size > max_bytes:
+            return BadImage(record.name, "file too large", f"expected at most {max_bytes} bytes, got {size}.")
+        data = record.path.read_bytes()
+        height, width, _ = decode(data, name=record.name, max_pixels=max_pixels).shape
+    except BadImage as bad:
+        return bad
+    except OSError as error:
+        return BadImage(record.name, "cannot be read", f"expected a readable file, got {error}.")
+    return _Image(data, height, width)
+
+
+def _write_masks(folder: Path, root: Path, kept: Sequence[ImageRecord], *, max_pixels: int) -> None:
+    paths = [root / "masks" / PurePosixPath(record.name).with_suffix(".png") for record in kept]
+    if not all(path.is_file() for path in paths):
+        return
+    from safetensors.numpy import save_file
+
+    masks = [decode_mask(path.read_bytes(), name=str(path), max_pixels=max_pixels) for path in paths]
+    for path, mask in zip(paths, masks, strict=True):
+        if mask.shape != masks[0].shape:
+            raise ValueError(
+                f"{path}: expected a mask of {masks[0].shape} as the first, got {mask.shape}; redraw them."
+            )
+    save_file({"masks": np.stack(masks)}, folder / indexing.MASKS)
+
+
+def _check_names(split: Split) -> None:
+    seen: set[str] = set()
+    for image in split.images:
+        if image.name in seen:
+            raise ValueError(
+                f"split {split.name}: expected unique names, got {image.name} twice; give each file one record."
+            )
+        seen.add(image.name)
+
+
+def _check_destination(out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ValueError(f"{out}: expected a folder to pack into, got a file; choose another place for data.packed.")
+    entries = sorted(entry.name for entry in out.iterdir())
+    if not entries:
+        return
+    foreign = [name for name in entries if name != DATASET and not (out / name / indexing.SPLIT).is_file()]
+    if foreign or DATASET not in entries:
+        raise ValueError(
+            f"{out}: expected an empty folder or an earlier pack, got a folder with {(foreign or entries)[0]}; choose "
+            f"another place for data.packed."
+        )
+
+
+@contextlib.contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its name at the end, or vanishes."""
+    partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if out.exists():
+            old = out.with_name(f"{partial.name}.old")
+            os.replace(out, old)  # noqa: PTH105
+            try:
+                os.replace(partial, out)  # noqa: PTH105
+            except OSError:
+                os.replace(old, out)  # noqa: PTH105
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(partial, out)  # noqa: PTH105
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ValueError(f"{out}: the disk is full while packing; free some space and pack again.") from error
+        raise ValueError(f"{out}: could not be written ({error}); check the place and its rights.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

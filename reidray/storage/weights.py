@@ -1,0 +1,324 @@
+"""Start weights: read from the checkpoints people have, written so that a run can say what it started from.
+
+A checkpoint is data, never a program: safetensors, or PyTorch files through the unpickler that builds tensors only.
+Their keys differ by toolkit; LAYOUTS lists how each names the same ResNet. The layout that matches most keys is taken,
+and what it leaves over, on either side, is listed in the report. A tensor of another shape is an error.
+
+    reidray          what save_weights writes
+    torchvision      conv1, bn1, layer1..4, fc
+    moco             [module.]encoder_q.*: MoCo and LUPerson (encoder_k, queue and heads are left over)
+    plip             the image tower of a pair (PLIP's released one is a CLIP-like ResNet and is refused by its shapes)
+    openunreid       backbone.*, head.feat_bn; also DINO's [student.|teacher.]backbone.* and fast-reid's trunk
+    cluster_contrast base.0 = conv1, base.1 = bn1, base.4..7 = layer1..4, feat_bn or bnneck; also SpCL and PPLR
+    mmt              the same but base.3..6 = layer1..4: its stem has no ReLU (ours has)
+    strong_baseline  base.*, bottleneck
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, ResNet50_Weights
+
+from reidray.features import Embedder
+
+SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "small.safetensors"
+FORMAT = "reidray-weights-1"
+IMAGENET = {"resnet18": ResNet18_Weights.IMAGENET1K_V1, "resnet50": ResNet50_Weights.IMAGENET1K_V1}
+
+State = dict[str, Tensor]
+
+
+def _numbered(first_stage: int) -> tuple[tuple[str, str], ...]:
+    """Prefixes of a trunk in a Sequential named base: conv1, bn1, ..., layer1 at `first_stage`."""
+    stages = ((f"base.{first_stage + n}.", f"backbone.layer{n + 1}.") for n in range(4))
+    heads = (("feat_bn.", "necks.0."), ("bnneck.", "necks.0."), ("gap.", "pooling."))
+    return (("base.0.", "backbone.conv1."), ("base.1.", "backbone.bn1."), *stages, *heads)
+
+
+# name -> (their prefix, our prefix), first match counts; ties between layouts go to the earlier one
+LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "torchvision": (("", "backbone."),),
+    "moco": (("encoder_q.", "backbone."),),
+    "plip": tuple((theirs, "backbone.") for theirs in ("image_encoder.backbone.", "image_encoder.", "visual.")),
+    "openunreid": (("backbone.", "backbone."), ("head.feat_bn.", "necks.0."), ("global_pooling.", "pooling.")),
+    "reidray": (("", ""),),
+    "cluster_contrast": _numbered(4),
+    "mmt": _numbered(3),
+    "strong_baseline": (("base.", "backbone."), ("bottleneck.", "necks.0.")),
+}
+# what wrappers put before all keys; averaged networks first, since peers evaluate those
+WRAPPERS = ("", "mean_net.", "teacher.", "net.", "student.", "model.")
+# dictionaries inside a checkpoint that are looked into first
+SECTIONS = ("state_dict", "teacher", "student", "model", "ImgEncoder_state_dict", "state_dict_1")
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """What loading did: how many tensors were taken, which were left over on either side, by which rule, from where."""
+
+    loaded: int
+    missing: list[str]  # names of the network that got nothing and keep their start values
+    unexpected: list[str]  # keys of the checkpoint that went nowhere
+    rule: str
+    origin: str
+
+
+def load_weights(embedder: Embedder, source: str | Path, *, strict_shapes: bool = True) -> WeightReport:
+    """Load start weights into a network, in place; nothing is changed if an error is raised.
+
+    Args:
+      embedder: any backbone; necks, pooling and part classifier are loaded where the source has them.
+      source: "shipped" (the package's, for the small backbone), "imagenet" (torchvision's, for the ResNets; downloaded
+        and kept in torch's cache), "none", or a file: .safetensors, .pth, .pt, .tar (as in .pth.tar).
+      strict_shapes: True: a tensor of another shape is an error; False: it is left out and listed on both sides.
+
+    Returns:
+      A WeightReport.
+
+    Raises:
+      ValueError: one sentence; nothing matches, another architecture, damaged or foreign file, no network.
+    """
+    source = str(source)
+    own = embedder.state_dict()
+    if source == "none":
+        return WeightReport(0, sorted(own), [], "start values", "none")
+    origin = source
+    if source == "imagenet":
+        origin, sections = f"torchvision {IMAGENET.get(embedder.name, '')}", {"": _imagenet(embedder.name)}
+    elif source == "shipped":
+        origin, sections = f"shipped {SHIPPED.name}", {"": _shipped(embedder.name)}
+    else:
+        sections = dict(_sections(_read(Path(source)), "", 2))
+    match = _best_match(sections, own, origin)
+    for name, key in list(match.keys_by_name.items()):
+        tensor = match.tensors[key]
+        if tensor.shape != own[name].shape:
+            if strict_shapes:
+                raise ValueError(
+                    f"{origin}: {key} should have the shape {tuple(own[name].shape)} of {name} but has "
+                    f"{tuple(tensor.shape)}; is this a checkpoint of another architecture than {embedder.name}?"
+                )
+            match.left_over.append(key)
+            del match.keys_by_name[name]
+        elif tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{origin}: {key} holds values that are not finite; take a checkpoint from before that")
+    loaded = {name: match.tensors[key] for name, key in match.keys_by_name.items()}
+    if not loaded:
+        raise ValueError(f"{origin}: no tensor has the shape it should have; is this a checkpoint of {embedder.name}?")
+    embedder.load_state_dict(loaded, strict=False)
+    return WeightReport(len(loaded), sorted(set(own) - set(loaded)), sorted(match.left_over), match.rule, origin)
+
+
+def save_weights(
+    embedder_or_state: nn.Module | Mapping[str, Tensor], path: str | Path, *, recipe: dict[str, Any], seed: int
+) -> str:
+    """Write weights with where they come from as safetensors; atomic, and equal input gives equal bytes.
+
+    Args:
+      embedder_or_state: a network or its state dict.
+      path: the file; its folder must exist, an older file is replaced.
+      recipe: how the weights were made; JSON values only.
+      seed: of that run.
+
+    Returns:
+      The hash of the tensors, as `weights_hash`.
+    """
+    state = embedder_or_state.state_dict() if isinstance(embedder_or_state, nn.Module) else embedder_or_state
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
+    digest = weights_hash(tensors)
+    metadata = {"format": FORMAT, "recipe": json.dumps(recipe, sort_keys=True), "seed": str(seed), "sha256": digest}
+    data = _with_sorted_metadata(to_safetensors(tensors, metadata=metadata))
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # after an error only
+    return digest
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """How the weights of a file were made: {"recipe": dict, "seed": int, "sha256": str, "format": str}.
+
+    Raises:
+      ValueError: not a file written by `save_weights`.
+    """
+    try:
+        metadata = _metadata(Path(path))
+        recipe, seed = json.loads(metadata["recipe"]), int(metadata["seed"])
+        return {"recipe": recipe, "seed": seed, "sha256": metadata["sha256"], "format": metadata["format"]}
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} has no recipe: it is not a weights file written by reidray ({error})") from error
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the tensors in the order of their names: name, type, shape, bytes; not their device or strides."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _with_sorted_metadata(data: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library writes them in an order that changes between runs."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(str(path), framework="pt") as file:
+        return file.metadata() or {}
+
+
+def _shipped(name: str) -> State:
+    if name != "small":
+        raise ValueError(f"the shipped weights fit model.backbone=small, not {name}: set model.weights")
+    if not SHIPPED.is_file():
+        raise ValueError(
+            f"the shipped weights {SHIPPED} are not there: reinstall reidray, make them with jobs/pretrain.py, or set "
+            f"model.weights=none"
+        )
+    return _read_safetensors(SHIPPED)
+
+
+def _imagenet(name: str) -> State:
+    if name not in IMAGENET:
+        raise ValueError(f"there are no ImageNet weights for model.backbone={name}: use shipped, none or a file")
+    try:
+        return dict(IMAGENET[name].get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError) as error:  # no network, or a download that does not have its hash
+        raise ValueError(
+            f"the ImageNet weights of {name} could not be downloaded ({error}): fetch {IMAGENET[name].url} on a "
+            f"connected machine and set model.weights to the file"
+        ) from error
+
+
+def _read_safetensors(path: Path) -> State:
+    """The tensors of a file; where reidray wrote it, checked against the hash inside."""
+    try:
+        state, metadata = load_file(path), _metadata(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} could not be read as safetensors ({error}); copy it again") from error
+    if metadata.get("format") == FORMAT and weights_hash(state) != metadata.get("sha256"):
+        raise ValueError(f"{path}: the tensors do not have the hash written inside; copy the file again")
+    return state
+
+
+def _read(path: Path) -> Any:
+    """Whatever a checkpoint file holds; tensors and plain containers only."""
+    if not path.is_file():
+        raise ValueError(f"model.weights must be shipped, imagenet, none or a checkpoint file; there is no file {path}")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix not in (".pth", ".pt", ".tar"):
+        raise ValueError(f"a checkpoint must be a .safetensors, .pth, .pt or .tar file; got {path}")
+    # Harmless things that checkpoints carry beside their tensors: options, and a best mAP as a NumPy number.
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    harmless: list[Any] = [argparse.Namespace, np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    harmless += [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")]
+    try:
+        with torch.serialization.safe_globals(harmless):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{path} could not be read as tensors alone: it is damaged, or holds code, which is never run ({reason}); "
+            f"save its state dict as safetensors where you trust it"
+        ) from error
+
+
+def _sections(content: Any, name: str, depth: int) -> Iterator[tuple[str, State]]:
+    """The dictionaries of tensors in a checkpoint, `depth` levels deep, the well-known ones first."""
+    if not isinstance(content, Mapping):
+        return
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if tensors:
+        yield name, tensors
+    if depth:
+        for key in sorted(content, key=lambda key: SECTIONS.index(key) if key in SECTIONS else len(SECTIONS)):
+            yield from _sections(content[key], f"{name}/{key}".lstrip("/"), depth - 1)
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A reading of a checkpoint: which of its keys goes to which of our names."""
+
+    rule: str
+    tensors: State
+    keys_by_name: dict[str, str]
+    left_over: list[str]
+    foreign: list[str]  # left over though they belong to a trunk
+
+
+def _best_match(sections: dict[str, State], own: State, origin: str) -> _Match:
+    """The section, wrapper and layout that match most names."""
+    if not sections:
+        raise ValueError(f"{origin} holds no tensors by name; a checkpoint's state dict was expected")
+    readings = (
+        _match(tensors, own, section, wrapper, layout)
+        for section, tensors in sections.items()
+        for wrapper in WRAPPERS
+        for layout in LAYOUTS
+    )
+    best = max(readings, key=lambda match: len(match.keys_by_name))  # of equals the first
+    if not best.keys_by_name:
+        raise ValueError(
+            f"{origin}: none of its keys ({', '.join(list(best.tensors)[:3])}, ...) fits the network under any known "
+            f"layout ({', '.join(LAYOUTS)}); is this a checkpoint of another architecture?"
+        )
+    if best.foreign:
+        raise ValueError(
+            f"{origin}: {best.foreign[0]} and {len(best.foreign) - 1} more keys belong to layers that the network "
+            f"lacks (read as {best.rule}); is this a checkpoint of another architecture?"
+        )
+    return best
+
+
+def _match(tensors: State, own: State, section: str, wrapper: str, layout: str) -> _Match:
+    rule = ", ".join(
+        [layout] + [f"{what} {name}" for what, name in (("prefix", wrapper), ("section", section)) if name]
+    )
+    match = _Match(rule, tensors, {}, [], [])
+    for key in tensors:
+        name = _rename(key, wrapper, LAYOUTS[layout])
+        if name in own and name not in match.keys_by_name:
+            match.keys_by_name[name] = key
+        else:
+            match.left_over.append(key)
+            if name and re.match(r"backbone\.(layer\d|stages)\.", name):
+                match.foreign.append(key)
+    return match
+
+
+def _rename(key: str, wrapper: str, pairs: tuple[tuple[str, str], ...]) -> str | None:
+    """Our name for a key under a layout, None where the layout has none. DDP's "module." does not count."""
+    key = key.removeprefix("module.")
+    if not key.startswith(wrapper):
+        return None
+    key = key.removeprefix(wrapper).removeprefix("module.")
+    return next((ours + key.removeprefix(theirs) for theirs, ours in pairs if key.startswith(theirs)), None)

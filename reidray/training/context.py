@@ -1,0 +1,101 @@
+"""What every stage of training is handed: settings, the other ranks, the services, and this worker's share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reidray.bank import MemoryBank
+from reidray.config import Settings
+from reidray.storage.checkpoints import CheckpointStore
+from reidray.storage.shards import ShardedImages
+from reidray.training.images import SizedImages
+from reidray.training.labelling import LabelService
+from reidray.training.ranks import Ranks
+
+Report = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass
+class Context:
+    """Of one worker of one run.
+
+    packed: folder (or URL) of the packed data set. run_dir: the run folder. report: where rank 0 sends events.
+    """
+
+    settings: Settings
+    ranks: Ranks
+    bank: MemoryBank
+    labellers: LabelService
+    checkpoints: CheckpointStore
+    packed: str
+    run_dir: Path
+    report: Report
+    device: torch.device
+    _splits: dict[str, SizedImages] = field(default_factory=dict)
+
+    def split(self, name: str) -> SizedImages:
+        """A split's images; opened once, decoded once where memory allows."""
+        if name not in self._splits:
+            self._splits[name] = open_split(self.settings, self.packed, name)
+        return self._splits[name]
+
+    def own_shards(self, name: str) -> list[int]:
+        """The shards of a split that this worker extracts."""
+        return list(range(self.ranks.rank, self.split(name).source.num_shards, self.ranks.size))
+
+    def tell(self, **event: Any) -> None:
+        """Send an event, from rank 0 only."""
+        if self.ranks.rank == 0:
+            self.report(event)
+
+
+def open_split(settings: Settings, packed: str, name: str) -> SizedImages:
+    """A packed split at the network's size."""
+    data = settings.data
+    cache_dir = Path(data.cache_dir) if data.cache_dir else Path.home() / ".cache" / "reidray"
+    images = ShardedImages(f"{packed}/{name}", cache_dir=cache_dir)
+    return SizedImages(
+        images,
+        height=data.height,
+        width=data.width,
+        max_pixels=int(data.max_megapixels * 1e6),
+        cache_mb=data.decoded_cache_mb,
+    )
+
+
+class Meter:
+    """Progress of a stage over all workers, sent at most every half second; counts this worker's share times size."""
+
+    def __init__(self, context: Context, stage: str, total: int, unit: str, epoch: int | None) -> None:
+        self._context = context
+        self._event = {"kind": "stage", "stage": stage, "total": total, "unit": unit, "epoch": epoch}
+        self._total = total
+        self._done = 0
+        self._started = time.perf_counter()
+        self._sent = 0.0
+        self._tell(None)
+
+    def add(self, count: int, images: int | None = None, losses: dict[str, float] | None = None) -> None:
+        """Count what this worker did; `images` where the unit is not images."""
+        size = 1 if self._event["unit"] == "steps" else self._context.ranks.size
+        self._done = min(self._total, self._done + count * size)
+        self._images = getattr(self, "_images", 0) + (images if images is not None else count * size)
+        if time.perf_counter() - self._sent > 0.5 and self._done < self._total:
+            self._tell(losses)
+
+    def finish(self, losses: dict[str, float] | None = None) -> None:
+        """The stage is over."""
+        self._done = self._total
+        self._tell(losses)
+
+    def _tell(self, losses: dict[str, float] | None) -> None:
+        self._sent = time.perf_counter()
+        seconds = self._sent - self._started
+        rate = getattr(self, "_images", 0) / seconds if self._done and seconds > 0 else None
+        self._context.tell(**self._event, done=self._done, images_per_second=rate, losses=losses)

@@ -1,0 +1,147 @@
+"""Evaluation of a model on a query and a gallery split; true identities are read here and nowhere else in training.
+
+Q = queries, G = gallery images, D = feature width, L = parts, T = classes of the true masks, H, W = cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from reidray.arrays import Array, Floats, Ints
+from reidray.config import Settings
+from reidray.evaluation import Ranking, confusion, mean_iou, rank, stripes
+from reidray.features import Embedder
+from reidray.features.grid import CellGrid, pixels_to_cells
+from reidray.storage.shards import read_masks, read_truth
+from reidray.training.context import Context, Meter
+from reidray.training.extraction import ExtractedShard, extract_shards, joined_features
+from reidray.training.images import SizedImages
+
+_TRUE_CLASSES = 5  # background, head, torso, legs, shoes
+_MERGED = {4: 3}  # shoes count as legs: a map has too few cells for them
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one evaluation, mAP and CMC in percent; masks None where there is no truth or no parts."""
+
+    ranking: Ranking
+    parsing_mIoU: float | None
+    stripes_mIoU: float | None
+    foreground_IoU: float | None
+
+    def figures(self) -> dict[str, Any]:
+        """By name, as they stand in result.json."""
+        return {
+            **self.ranking.percent(),
+            "parsing_mIoU": self.parsing_mIoU,
+            "stripes_mIoU": self.stripes_mIoU,
+            "foreground_IoU": self.foreground_IoU,
+            "num_valid_queries": self.ranking.num_valid_queries,
+        }
+
+
+def evaluation_splits(settings: Settings) -> tuple[str, str]:
+    """Names of the query and the gallery split."""
+    return ("query", "gallery") if settings.evaluate.split == "test" else ("validation_query", "validation_gallery")
+
+
+def evaluate(context: Context, model: Embedder, epoch: int | None) -> dict[str, Any]:
+    """Extract both splits on all workers, rank on rank 0; the figures on every rank.
+
+    `epoch` is the last finished one, None before training.
+    """
+    settings = context.settings
+    names = evaluation_splits(settings)
+    meter = Meter(context, "evaluate", sum(context.split(name).source.count for name in names), "images", epoch)
+    parsing = np.zeros((2, settings.num_parts, _TRUE_CLASSES), np.int64)
+    own: dict[str, list[tuple[int, Floats]]] = {}
+    for name in names:
+        truth = read_masks(f"{context.packed}/{name}") if settings.num_parts else None
+        own[name] = []
+        for shard in _extract(context, model, name, meter):
+            own[name].append((shard.shard, joined_features(shard.features_BSD, shard.masks_BLHW, how=settings.scwm.feature)))
+            if truth is not None and shard.masks_BLHW is not None:
+                first, count = context.split(name).source.shard_range(shard.shard)
+                parsing += _confusions(shard.masks_BLHW, truth[first : first + count], model.grid, settings)
+    meter.finish()
+    gathered = context.ranks.gather((own, parsing))
+    figures = None
+    if context.ranks.rank == 0:
+        features = [_in_order([part for worker, _ in gathered for part in worker[name]]) for name in names]
+        counts = np.sum([confusions for _, confusions in gathered], axis=0)
+        figures = measured(settings, context.packed, [context.split(name) for name in names], features, counts).figures()
+    return context.ranks.broadcast(figures) or {}
+
+
+def measured(
+    settings: Settings, packed: str, splits: Sequence[SizedImages], features: Sequence[Floats], counts: Array
+) -> Evaluation:
+    """Rank the queries in the gallery by Market's protocol, and judge the masks."""
+    persons = [read_truth(f"{packed}/{name}") for name in evaluation_splits(settings)]
+    if persons[0] is None or persons[1] is None:
+        raise ValueError(f"{packed} has no true identities for {' and '.join(evaluation_splits(settings))}: nothing to measure")
+    query, gallery = splits
+    ranking = rank(
+        features[0],
+        features[1],
+        persons[0],
+        persons[1],
+        query.source.cameras_N,
+        gallery.source.cameras_N,
+        block=settings.evaluate.block,
+    )
+    if not counts.any():
+        return Evaluation(ranking, None, None, None)
+    predicted, bands = (mean_iou(table) for table in counts)
+    return Evaluation(ranking, 100 * predicted.mIoU, 100 * bands.mIoU, 100 * predicted.foreground_IoU)
+
+
+def _extract(context: Context, model: Embedder, name: str, meter: Meter) -> Sequence[ExtractedShard]:
+    train = context.settings.train
+    return list(
+        extract_shards(
+            model,
+            context.split(name),
+            context.own_shards(name),
+            batch=train.extract_batch,
+            device=context.device,
+            precision=train.precision,
+            grams=False,
+            progress=meter.add,
+        )
+    )
+
+
+def _confusions(masks_BLHW: Array, truth_Bhw: Array, grid: CellGrid, settings: Settings) -> Ints:
+    """Counts [2, L, T] of cells by part and true class: for the predicted masks, and for stripes of their foreground."""
+    num_parts = settings.num_parts
+    parts_BHW = masks_BLHW.argmax(1)
+    truth_BHW = true_cells(truth_Bhw, grid, (parts_BHW.shape[1], parts_BHW.shape[2]), settings)
+    bands_BHW = stripes(parts_BHW != num_parts - 1, num_parts)
+    return np.stack([confusion(parts, truth_BHW, num_parts, _TRUE_CLASSES) for parts in (parts_BHW, bands_BHW)])
+
+
+def true_cells(truth_Bhw: Array, grid: CellGrid, map_size: tuple[int, int], settings: Settings) -> Ints:
+    """The true class of each cell [B, H, W] from pixel masks at any resolution; shoes count as legs."""
+    truth = torch.from_numpy(np.ascontiguousarray(truth_Bhw))
+    size = (settings.data.height, settings.data.width)
+    cells = pixels_to_cells(truth, grid, map_size, size, _TRUE_CLASSES).numpy()
+    for old, new in _MERGED.items():
+        cells[cells == old] = new
+    return cells
+
+
+def parsing_quality(parts_BHW: Array, truth_Bhw: Array, grid: CellGrid, settings: Settings) -> float:
+    """mIoU in percent of hard parts against true masks."""
+    truth_BHW = true_cells(truth_Bhw, grid, (parts_BHW.shape[1], parts_BHW.shape[2]), settings)
+    return 100 * mean_iou(confusion(parts_BHW.astype(np.int64), truth_BHW, settings.num_parts, _TRUE_CLASSES)).mIoU
+
+
+def _in_order(parts: list[tuple[int, Floats]]) -> Floats:
+    return np.concatenate([features for _, features in sorted(parts, key=lambda part: part[0])])
