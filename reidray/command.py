@@ -48,6 +48,7 @@ def parse(
     description: str,
     extra: Callable[[argparse.ArgumentParser], object] | None = None,
     resume: bool = False,
+    settings: bool = True,
 ) -> Command:
     """Reads a job's command line.
 
@@ -58,6 +59,8 @@ def parse(
       extra: adds the job's own arguments to the parser it is given.
       resume: the job knows --resume RUN_DIR. The settings are then those of that run: only the section `run`,
         where the data lie, and train.epochs may be given anew. `options.resume` is the folder or None.
+      settings: False for jobs whose settings come from a checkpoint: then only `extra`'s arguments are known, and
+        the command holds the defaults.
 
     Returns:
       The command. Paths in its settings are as written: `Settings.resolved` makes them absolute.
@@ -66,8 +69,40 @@ def parse(
       SystemExit: status 0 after --help and --print-config; status 2 after one sentence on stderr.
     """
     parser = _Parser(prog=prog, description=description, add_help=False, allow_abbrev=False)
+    parser.lists_settings = settings
     if extra is not None:
         extra(parser)
+    if settings:
+        _add_settings(parser, resume)
+    parser.add_argument("--help", "-h", action="help", help="print this and exit")
+    options, unknown = parser.parse_known_intermixed_args(list(argv))
+    config, workers, words, print_config = (
+        vars(options).pop(own, None) for own in ("config", "workers", "overrides", "print_config")
+    )
+    try:
+        for word in unknown:
+            if not settings or not word.startswith("--") or "." not in word:
+                raise ValueError(f"unknown option {word} (see --help)")
+        if workers is not None:
+            words = [*(words or []), f"run.workers={workers}"]
+        if config is not None and len(config) > 1:
+            raise ValueError("--config is given twice: settings come from one file, and from section.name=value")
+        overlays = from_words([*unknown, *(words or [])])
+        if resume and options.resume is not None:
+            if config is not None:
+                raise ValueError("--resume takes the settings of its run: leave --config out")
+            tree = _resumed(options.resume, overlays)
+        else:
+            tree = settings_from([*([from_file(config[0])] if config else []), *overlays])
+    except ValueError as error:
+        parser.error(str(error))
+    if print_config:
+        print(as_yaml(tree), end="")
+        raise SystemExit(0)
+    return Command(tree, config[0] if config else None, options)
+
+
+def _add_settings(parser: argparse.ArgumentParser, resume: bool) -> None:
     parser.add_argument(
         "--config", metavar="FILE.yaml", type=Path, action="append", help="settings laid over the defaults"
     )
@@ -75,34 +110,7 @@ def parse(
     if resume:
         parser.add_argument("--resume", metavar="RUN_DIR", type=Path, help="continue the run in this folder")
     parser.add_argument("--print-config", action="store_true", help="print every setting as YAML and exit")
-    parser.add_argument("--help", "-h", action="help", help="print this and exit")
     parser.add_argument("overrides", metavar="section.name=value", nargs="*", help="any setting listed below")
-    options, unknown = parser.parse_known_intermixed_args(list(argv))
-    config, workers, words = options.config, options.workers, options.overrides
-    print_config = options.print_config
-    for own in ("config", "workers", "overrides", "print_config"):
-        delattr(options, own)
-    try:
-        for word in unknown:
-            if not word.startswith("--") or "." not in word:
-                raise ValueError(f"unknown option {word} (see --help)")
-        if workers is not None:
-            words = [*words, f"run.workers={workers}"]
-        if config is not None and len(config) > 1:
-            raise ValueError("--config is given twice: settings come from one file, and from section.name=value")
-        overlays = from_words([*unknown, *words])
-        if resume and options.resume is not None:
-            if config is not None:
-                raise ValueError("--resume takes the settings of its run: leave --config out")
-            settings = _resumed(options.resume, overlays)
-        else:
-            settings = settings_from([*([from_file(config[0])] if config else []), *overlays])
-    except ValueError as error:
-        parser.error(str(error))
-    if print_config:
-        print(as_yaml(settings), end="")
-        raise SystemExit(0)
-    return Command(settings, config[0] if config else None, options)
 
 
 def _resumed(folder: Path, overlays: list[Any]) -> Settings:
@@ -127,24 +135,28 @@ def _resumed(folder: Path, overlays: list[Any]) -> Settings:
 
 
 class _Parser(argparse.ArgumentParser):
+    lists_settings = True
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}\n")
 
     def format_usage(self) -> str:
-        return f"usage: python {self.prog} [options] [section.name=value ...]\n"
+        needed = [self._left(action) for action in self._actions if action.required and action.dest != "overrides"]
+        rest = "[options] [section.name=value ...]" if self.lists_settings else "[options]"
+        return " ".join([f"usage: python {self.prog}", *needed, rest]) + "\n"
 
     def format_help(self) -> str:
         width = max(50, shutil.get_terminal_size().columns)
         paragraphs = [textwrap.fill(" ".join(text.split()), width) for text in (self.description or "").split("\n\n")]
-        parts = [self.format_usage(), *(f"{text}\n" for text in paragraphs), _examples(self.prog, self._has_resume())]
+        parts = [self.format_usage(), *(f"{text}\n" for text in paragraphs)]
+        if self.lists_settings:
+            parts.append(_examples(self.prog, self._has_resume()))
         options = [(self._left(action), action.help or "") for action in self._actions]
         parts.append("options:\n" + _table([(left, "", text) for left, text in options], width))
-        parts.append(
-            textwrap.fill(
-                "settings, each with its default, its meaning, and in brackets its unit and the values it takes:", width
-            )
-            + "\n"
-        )
+        if not self.lists_settings:
+            return "\n".join(parts)
+        title = "settings, each with its default, its meaning, and in brackets its unit and the values it takes:"
+        parts.append(textwrap.fill(title, width) + "\n")
         for name, about, settings in sections():
             heading = textwrap.fill(f"{name}: {about}", width)
             parts.append(f"{heading}\n" + _table([_row(setting) for setting in settings], width, _left_width()))

@@ -32,11 +32,15 @@ class DrawnSettings(_Section):
     """Drawn pedestrians (data.dataset=drawn): how many, and one knob for each difficulty."""
 
     train_persons: Count = _setting(150, "identities of the training split", "persons")
-    validation_persons: Count = _setting(100, "identities of the validation split; settings are chosen on it", "persons")
+    validation_persons: Count = _setting(
+        100, "identities of the validation split; settings are chosen on it", "persons"
+    )
     test_persons: Count = _setting(150, "identities of the test split", "persons")
     num_cameras: Count = _setting(6, "cameras; every camera has its own scene, colours and favourite view", "cameras")
     cameras_per_person: tuple[Count, Count] = _setting((2, 5), "least and most cameras that see a person", "cameras")
-    images_per_camera: tuple[Count, Count] = _setting((2, 5), "least and most pictures of a person in a camera", "images")
+    images_per_camera: tuple[Count, Count] = _setting(
+        (2, 5), "least and most pictures of a person in a camera", "images"
+    )
     twins: Share = _setting(0.25, "share of persons that are a near copy of another one (hard negatives)", "share")
     twin_changes: Count = _setting(2, "groups of attributes in which a twin differs", "groups")
     camera_strength: NotNegative = _setting(0.35, "shift of colour, gamma and contrast between cameras", "0 none")
@@ -46,7 +50,9 @@ class DrawnSettings(_Section):
     occlusion: NotNegative = _setting(0.4, "how often something stands in front of the person", "0 never")
     misalignment: NotNegative = _setting(0.4, "how badly the box fits the person", "0 tight")
     pedestrians_behind: NotNegative = _setting(0.4, "how often somebody else walks behind", "0 never")
-    fresh_scenes: Annotated[int, Field(ge=0)] = _setting(0, "0: a fixed scene a camera; n: one of n scenes an image", "scenes")
+    fresh_scenes: Annotated[int, Field(ge=0)] = _setting(
+        0, "0: a fixed scene a camera; n: one of n scenes an image", "scenes"
+    )
     camera_seed: int = _setting(1000, "draws the cameras; another seed, other cameras")
 
 
@@ -54,9 +60,15 @@ class DataSettings(_Section):
     """Where images come from and how they are packed and read."""
 
     dataset: Literal["drawn", "market1501", "folder"] = _setting("drawn", "kind of data set")
-    root: str | None = _setting(None, "folder of the images; for drawn: where they are drawn (default data/drawn-<hash>)", "path")
-    packed: str | None = _setting(None, "folder or fsspec URL of the packed shards (default <root>-packed)", "path or URL")
-    cache_dir: str | None = _setting(None, "where remote shards are kept on each node (default ~/.cache/reidray)", "path")
+    root: str | None = _setting(
+        None, "folder of the images; for drawn: where they are drawn (default data/drawn-<hash>)", "path"
+    )
+    packed: str | None = _setting(
+        None, "folder or fsspec URL of the packed shards (default <root>-packed)", "path or URL"
+    )
+    cache_dir: str | None = _setting(
+        None, "where remote shards are kept on each node (default ~/.cache/reidray)", "path"
+    )
     seed: int = _setting(0, "draws the drawn data set")
     height: Count = _setting(96, "height of the network's input", "pixels")
     width: Count = _setting(48, "width of the network's input", "pixels")
@@ -74,16 +86,22 @@ class AugmentSettings(_Section):
     pad: Annotated[int, Field(ge=0)] = _setting(5, "padding before the random crop", "pixels")
     erase: Share = _setting(0.5, "probability of random erasing", "share")
     erase_area: tuple[Share, Share] = _setting((0.02, 0.3), "least and most area erased", "share of the image")
-    erase_ratio: tuple[Positive, Positive] = _setting((0.3, 3.33), "least and most height / width of the erased box", "ratio")
+    erase_ratio: tuple[Positive, Positive] = _setting(
+        (0.3, 3.33), "least and most height / width of the erased box", "ratio"
+    )
 
 
 class ModelSettings(_Section):
     """The network."""
 
     backbone: Literal["small", "resnet18", "resnet50"] = _setting("small", "trunk; small is meant for CPUs")
-    weights: str = _setting("shipped", "shipped (small), imagenet (resnets), none, or a checkpoint file", "name or path")
+    weights: str = _setting(
+        "shipped", "shipped (small), imagenet (resnets), none, or a checkpoint file", "name or path"
+    )
     pooling: Literal["avg", "max", "gem", "avg+max"] = _setting("avg", "global pooling; the papers' is avg")
-    part_pooling: Literal["gap", "masked"] = _setting("gap", "gap: eq. 1 as printed; masked: divided by the mask's area")
+    part_pooling: Literal["gap", "masked"] = _setting(
+        "gap", "gap: eq. 1 as printed; masked: divided by the mask's area"
+    )
     bn_group_size: Count = _setting(32, "images that share batch statistics, whatever the number of workers", "images")
 
 
@@ -91,7 +109,9 @@ class MethodSettings(_Section):
     """What all methods share: pseudo-labels from clusters, a memory of centroids, P x K batches."""
 
     name: Literal["scwm", "cluster_contrast"] = _setting("scwm", "the method")
-    labels: Literal["dbscan", "ground_truth"] = _setting("dbscan", "ground_truth trains with the true identities: an upper bound")
+    labels: Literal["dbscan", "ground_truth"] = _setting(
+        "dbscan", "ground_truth trains with the true identities: an upper bound"
+    )
     eps: Annotated[float, Field(gt=0.0, lt=1.0)] = _setting(0.45, "DBSCAN radius", "Jaccard distance")
     min_samples: Count = _setting(4, "neighbours that make a core image, itself counted", "images")
     k1: Count = _setting(20, "neighbours of the k-reciprocal encoding, the image itself counted", "images")
@@ -110,10 +130,14 @@ class ScwmSettings(_Section):
     """Spatial cascaded clustering and weighted memory (used where method.name=scwm)."""
 
     num_parts: Annotated[int, Field(ge=2)] = _setting(4, "l: parts, the background counted", "parts")
-    max_distance: Positive = _setting(0.35, "eta of eq. 2: cells further apart are kept in different parts", "share of map height")
+    max_distance: Positive = _setting(
+        0.35, "eta of eq. 2: cells further apart are kept in different parts", "share of map height"
+    )
     linkage: Literal["average", "complete", "single"] = _setting("average", "linkage of the agglomeration")
     foreground_classes: Literal[2, 3] = _setting(3, "3: with the foreground correction; 2: without")
-    space: Literal["forbid", "off", "kmeans"] = _setting("forbid", "forbid: eq. 2; off: no space term; kmeans: original cascade")
+    space: Literal["forbid", "off", "kmeans"] = _setting(
+        "forbid", "forbid: eq. 2; off: no space term; kmeans: original cascade"
+    )
     log_magnitude: bool = _setting(False, "cluster the logarithm of the magnitudes")
     centre_prior: NotNegative = _setting(0.0, "weak prior for cells near the centre column", "per cell")
     mask_momentum: Share = _setting(0.2, "gamma of eq. 3 at the first epoch", "share")
@@ -121,8 +145,12 @@ class ScwmSettings(_Section):
     difficulty_neighbours: Count = _setting(20, "k of eq. 7, the image itself not counted", "images")
     background_in_difficulty: bool = _setting(True, "the background part counts in alpha of the global feature")
     background_in_losses: bool = _setting(True, "the background part has contrastive and identity losses")
-    normalise_weights: Literal["cluster", "batch"] = _setting("cluster", "eq. 8: weights sum to 1 over a cluster's images or the batch")
-    weight_place: Literal["outside", "inside", "none"] = _setting("outside", "eq. 10: weight times -log p; as printed; no weight")
+    normalise_weights: Literal["cluster", "batch"] = _setting(
+        "cluster", "eq. 8: weights sum to 1 over a cluster's images or the batch"
+    )
+    weight_place: Literal["outside", "inside", "none"] = _setting(
+        "outside", "eq. 10: weight times -log p; as printed; no weight"
+    )
     global_memory_weight: NotNegative = _setting(1.0, "weight of the global term of eq. 10")
     part_memory_weight: NotNegative = _setting(1.0, "weight of the part term of eq. 10")
     separation_weight: NotNegative = _setting(1.0, "weight of eq. 11")
@@ -131,9 +159,13 @@ class ScwmSettings(_Section):
     global_identity_weight: NotNegative = _setting(1.0, "weight of the global term of eq. 15")
     part_identity_weight: NotNegative = _setting(1.0, "weight of the part term of eq. 15")
     beta: Share = _setting(0.35, "eq. 14: share of the pseudo-label in the global target", "share")
-    part_refinement_from: Annotated[int, Field(ge=0)] = _setting(5, "epoch from which eq. 13 replaces plain label smoothing", "epoch")
+    part_refinement_from: Annotated[int, Field(ge=0)] = _setting(
+        5, "epoch from which eq. 13 replaces plain label smoothing", "epoch"
+    )
     label_smoothing: Share = _setting(0.1, "label smoothing of the part classifiers before that epoch", "share")
-    feature: Literal["global", "concat"] = _setting("global", "evaluated feature: global, or global and parts by visibility")
+    feature: Literal["global", "concat"] = _setting(
+        "global", "evaluated feature: global, or global and parts by visibility"
+    )
 
 
 class TrainSettings(_Section):
@@ -153,7 +185,9 @@ class TrainSettings(_Section):
 class EvaluateSettings(_Section):
     """When and on what the model is evaluated; never used for training or selection."""
 
-    every: Annotated[int, Field(ge=0)] = _setting(0, "evaluate after every so many epochs; 0: only before and after", "epochs")
+    every: Annotated[int, Field(ge=0)] = _setting(
+        0, "evaluate after every so many epochs; 0: only before and after", "epochs"
+    )
     split: Literal["test", "validation"] = _setting("test", "query and gallery of the test or of the validation split")
     block: Count = _setting(256, "queries ranked at once: bounds the memory", "images")
     ranked_lists: Annotated[int, Field(ge=0)] = _setting(8, "queries drawn with their ranked lists", "queries")
@@ -163,7 +197,9 @@ class RunSettings(_Section):
     """Where and on how many machines."""
 
     dir: str | None = _setting(None, "run folder, never overwritten (default runs/<date>-<method>)", "path")
-    workers: Annotated[int, Field(ge=0)] | None = _setting(None, "DDP workers; 0: no Ray; default: every GPU, else 2 CPU workers", "workers")
+    workers: Annotated[int, Field(ge=0)] | None = _setting(
+        None, "DDP workers; 0: no Ray; default: every GPU, else 2 CPU workers", "workers"
+    )
     device: Literal["auto", "cpu", "cuda"] = _setting("auto", "auto: CUDA where there is a GPU")
     threads: Count = _setting(1, "CPU threads of a worker", "threads")
     bank_shards: Count = _setting(2, "actors that hold the memory bank", "actors")
@@ -201,11 +237,15 @@ class Settings(_Section):
                 f"lower model.bn_group_size or raise method.clusters_per_batch"
             )
         if self.data.dataset != "drawn" and self.data.root is None and self.data.packed is None:
-            raise ValueError(f"data.dataset={self.data.dataset} needs data.root=DIR (or data.packed=DIR, already packed)")
+            raise ValueError(
+                f"data.dataset={self.data.dataset} needs data.root=DIR (or data.packed=DIR, already packed)"
+            )
         if self.method.update == "weighted" and self.method.name != "scwm":
             raise ValueError("method.update=weighted needs the difficulties of method.name=scwm")
         if self.model.backbone != "small" and self.model.weights == "shipped":
-            raise ValueError(f"the shipped weights fit model.backbone=small, not {self.model.backbone}: set model.weights")
+            raise ValueError(
+                f"the shipped weights fit model.backbone=small, not {self.model.backbone}: set model.weights"
+            )
         if self.model.backbone == "small" and self.model.weights == "imagenet":
             raise ValueError("there are no ImageNet weights for model.backbone=small: use shipped, none or a file")
         return self

@@ -13,8 +13,9 @@ import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
@@ -61,9 +62,10 @@ def sections(tree: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tup
         yield from sections(kind, f"{name}.")
 
 
-def known() -> dict[str, Setting]:
+@cache
+def known() -> Mapping[str, Setting]:
     """Every setting by its dotted name."""
-    return {setting.name: setting for _, _, settings in sections() for setting in settings}
+    return MappingProxyType({setting.name: setting for _, _, settings in sections() for setting in settings})
 
 
 def nearest(name: str) -> str | None:
@@ -115,9 +117,10 @@ def from_words(words: Sequence[str]) -> list[Layer]:
             guess = nearest(name)
             hint = f"did you mean {guess}=...?" if guess else "for example train.epochs=3"
             raise ValueError(f"expected section.name=value, got {word!r}: {hint} (see --help)")
-        value = _load(text, name)
-        if name in settings and settings[name].expected.startswith("a text") and isinstance(value, bool | int | float):
-            value = text  # a folder may be called 2024
+        if name in settings and settings[name].expected.startswith("a text"):
+            value = None if text in ("", "null") else text  # a folder may be called 2024, or "a: b"
+        else:
+            value = _load(text, name)
         layers.append(Layer("", _flat({name: value}, "")))
     return layers
 

@@ -16,9 +16,9 @@ from scipy.optimize import linear_sum_assignment
 class MaskQuality:
     """Intersection over union, fractions. `per_class` [T] in the order of the truth, NaN for classes not in it."""
 
-    mIoU: float  # noqa: N815
+    mIoU: float
     per_class: np.ndarray
-    foreground_IoU: float  # noqa: N815
+    foreground_IoU: float
 
 
 def confusion(parts_BHW: Any, truth_BHW: Any, num_parts: int, num_truth: int) -> np.ndarray:

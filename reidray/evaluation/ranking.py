@@ -28,10 +28,10 @@ class Ranking:
     among the first r + 1 images; `mINP` the matches divided by the rank of the last one.
     """
 
-    mAP: float  # noqa: N815
-    mAP_trapezoid: float  # noqa: N815
+    mAP: float
+    mAP_trapezoid: float
     cmc: np.ndarray
-    mINP: float  # noqa: N815
+    mINP: float
     num_valid_queries: int
 
     def percent(self) -> dict[str, float]:

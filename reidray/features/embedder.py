@@ -5,7 +5,7 @@ whose bias stays 0 (BNNeck, Luo et al., 2019, arXiv:1903.07071); losses and retr
 length.
 """
 
-# ruff: noqa: N815  (fields end in their shape)
+
 # B = batch, D = feature width, L = parts, S = spaces (1 + L), H, W = cells of the map
 
 from __future__ import annotations

@@ -214,7 +214,8 @@ def _sample(
     inside_BX &= (pixels_BX >= -0.5) & (pixels_BX <= num_pixels - 0.5)
     position_BX = position_BX.clamp(0, count - 1)
     below_BX = position_BX.floor()
-    shape = (len(pixels_BX), 1, -1, 1) if axis == 2 else (len(pixels_BX), 1, 1, -1)
+    batch, places = pixels_BX.shape
+    shape = (batch, 1, places, 1) if axis == 2 else (batch, 1, 1, places)
     share = (position_BX - below_BX).to(masks_BLHW.dtype).reshape(shape)
     low = torch.take_along_dim(masks_BLHW, below_BX.long().reshape(shape), dim=axis)
     high = torch.take_along_dim(masks_BLHW, (below_BX.long() + 1).clamp(max=count - 1).reshape(shape), dim=axis)

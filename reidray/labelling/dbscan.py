@@ -41,9 +41,10 @@ def dbscan(distances_NN: Any, *, eps: float, min_samples: int) -> np.ndarray:
         raise ValueError(f"eps must be in (0, 1), because pairs that are not stored are at distance 1; got {eps}.")
     if min_samples < 1:
         raise ValueError(f"min_samples must be at least 1; got {min_samples}.")
-    if not sparse.issparse(distances_NN):
+    rows_NN: Any = distances_NN
+    if not sparse.issparse(rows_NN):
         raise ValueError(f"distances must be a SciPy sparse matrix; got {type(distances_NN).__name__}.")
-    rows_NN: Any = sparse.csr_array(distances_NN)
+    rows_NN = distances_NN.tocsr()
     if rows_NN.ndim != 2 or rows_NN.shape[0] != rows_NN.shape[1] or not np.issubdtype(rows_NN.dtype, np.floating):
         raise ValueError(f"distances must be a square matrix of floats; got {rows_NN.dtype} of shape {rows_NN.shape}.")
     if not rows_NN.has_canonical_format:

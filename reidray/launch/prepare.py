@@ -50,7 +50,9 @@ def prepared(settings: Settings, report: Report, *, processes: int) -> str:
     if _exists(f"{place}/dataset.json"):
         return place
     if "://" in place:
-        raise ValueError(f"data.packed={place} has no dataset.json: pack into a local folder with jobs/prepare.py and copy it there")
+        raise ValueError(
+            f"data.packed={place} has no dataset.json: pack into a local folder with jobs/prepare.py and copy it there"
+        )
     dataset = read_dataset(settings, report, processes=processes)
     data = settings.data
     total = sum(len(split.images) for split in dataset.splits.values())

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numba
 import torch
 
 from reidray.bank import BankShard, InProcess, MemoryBank
@@ -40,7 +41,7 @@ def worker_context(
     device: torch.device | None = None,
 ) -> Context:
     """The context of one worker; sets this process's threads."""
-    torch.set_num_threads(settings.run.threads)
+    set_threads(settings.run.threads)
     return Context(
         settings=settings,
         ranks=ranks or OneProcess(),
@@ -54,6 +55,12 @@ def worker_context(
     )
 
 
+def set_threads(count: int) -> None:
+    """One number for all pools of this process: PyTorch's and numba's share OpenMP, and the last to set it wins."""
+    torch.set_num_threads(count)
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+
+
 def chosen_device(settings: Settings) -> torch.device:
     """The device that run.device asks for.
 
@@ -62,7 +69,9 @@ def chosen_device(settings: Settings) -> torch.device:
     """
     there = torch.cuda.is_available()
     if settings.run.device == "cuda" and not there:
-        raise ValueError("run.device=cuda, but PyTorch sees no CUDA device here: check the driver, or set run.device=auto")
+        raise ValueError(
+            "run.device=cuda, but PyTorch sees no CUDA device here: check the driver, or set run.device=auto"
+        )
     return torch.device("cuda" if there and settings.run.device != "cpu" else "cpu")
 
 

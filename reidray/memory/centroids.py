@@ -28,7 +28,11 @@ def cluster_centroids(features_NSD: Floats, labels_N: Ints, num_clusters: int) -
     members = np.flatnonzero(labels_N >= 0)
     order = members[np.argsort(labels_N[members], kind="stable")]
     starts = np.searchsorted(labels_N[order], np.arange(num_clusters))
-    if len(order) == 0 or num_clusters != int(labels_N.max()) + 1 or np.any(np.diff(np.append(starts, len(order))) == 0):
+    if (
+        len(order) == 0
+        or num_clusters != int(labels_N.max()) + 1
+        or np.any(np.diff(np.append(starts, len(order))) == 0)
+    ):
         raise ValueError(f"labels must name each of the {num_clusters} clusters 0..{num_clusters - 1} at least once")
     sums_CSD = np.add.reduceat(features_NSD[order].astype(np.float64), starts, axis=0)
     lengths = np.linalg.norm(sums_CSD, axis=-1, keepdims=True)
@@ -60,7 +64,7 @@ def average_update(rows_USD: Tensor, features_BSD: Tensor, places_B: Tensor, *, 
 def chosen_update(
     rows_USD: Tensor, features_BSD: Tensor, places_B: Tensor, keys_BS: Tensor, *, momentum: float
 ) -> Tensor:
-    """One image of each cluster and space moves the centroid: the one with the least key (ties: the first in the batch).
+    """One image of each cluster and space moves the centroid: the one with the least key (ties: the first).
 
     With keys = similarity to the centroid this is the hardest update (Cluster Contrast's `CM_Hard`), with random keys
     the random one.

@@ -1,4 +1,4 @@
-"""SCWM: spatial cascaded clustering and weighted memory, as the paper goes (its Sec. 3), with the readings of docs/methods.md.
+"""SCWM: spatial cascaded clustering and weighted memory, in the order of the paper; readings in docs/methods.md.
 
 B = images, C = clusters, L = parts (the background last), S = 1 + L spaces (0 = global), D = feature width.
 

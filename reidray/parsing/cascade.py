@@ -7,7 +7,7 @@ bottom; the background is the last one. Images are independent of each other and
 Letters: B images, D feature width, H x W cells of a map, P = H * W cells row-major, F foreground cells of one image.
 """
 
-# ruff: noqa: N815  (fields end in their shape)
+
 
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from numba import njit, prange
 
 from reidray.arrays import Array, Doubles, Ints
 from reidray.parsing.agglomeration import linkage_code
+from reidray.parsing.cells import cosines_of_cells, cosines_of_gram, magnitudes_of_cells, magnitudes_of_gram
 from reidray.parsing.division import FORBID, SPACES, divide
 from reidray.parsing.foreground import foreground_cells
 
@@ -65,18 +66,17 @@ def parse_parts(
         raise ValueError(f"expected feature maps [B, D, H, W], got shape {cells.shape}; add the missing axes.")
     batch, depth, height, width = cells.shape
     far_HW = _far_offsets(height, width, num_parts, max_distance)
-    parsing, broken_B = _empty_parsing(batch, height, width)
-    _parse_cells(
-        np.ascontiguousarray(cells).reshape(batch, depth, height * width),
+    parsing = _empty_parsing(batch, height, width)
+    _parse_all_cells(
+        cells.reshape(batch, depth, height * width),
         far_HW,
         num_parts,
         linkage_code(linkage),
-        parsing.parts_BHW.reshape(batch, -1),
+        parsing.parts_BHW.reshape(batch, height * width),
         parsing.foreground_B,
         parsing.far_share_B,
-        broken_B,
     )
-    _refuse_broken(broken_B)
+    _refuse_broken(parsing.foreground_B < 0)
     return parsing.parts_BHW
 
 
@@ -119,7 +119,7 @@ def parse_grams(
         ValueError: a wrong shape or setting, or a matrix that is not finite or has a negative diagonal (the message has
             its position in the batch).
     """
-    grams = np.ascontiguousarray(_as_floats(grams_BPP, "inner products"))
+    grams = _as_floats(grams_BPP, "inner products")
     cells = height * width
     if height < 1 or width < 1 or grams.ndim != 3 or grams.shape[1:] != (cells, cells):
         raise ValueError(
@@ -133,7 +133,7 @@ def parse_grams(
     if space not in SPACES:
         raise ValueError(f"expected space one of {', '.join(SPACES)}, got {space!r}; correct the setting.")
     far_HW = _far_offsets(height, width, num_parts, max_distance)
-    parsing, broken_B = _empty_parsing(len(grams), height, width)
+    parsing = _empty_parsing(len(grams), height, width)
     _parse_grams(
         grams,
         far_HW,
@@ -143,17 +143,16 @@ def parse_grams(
         log_magnitude,
         float(centre_prior),
         SPACES[space],
-        parsing.parts_BHW.reshape(len(grams), -1),
+        parsing.parts_BHW.reshape(len(grams), cells),
         parsing.foreground_B,
         parsing.far_share_B,
-        broken_B,
     )
-    _refuse_broken(broken_B)
+    _refuse_broken(parsing.foreground_B < 0)
     return parsing
 
 
 def _as_floats(values: Any, what: str) -> Array:
-    """A float32 or float64 array; other floating types become float32."""
+    """A contiguous float32 or float64 array; other types become float32. Read-only: one compiled variant serves all."""
     if isinstance(values, torch.Tensor):
         if values.device.type != "cpu":
             raise ValueError(
@@ -162,7 +161,9 @@ def _as_floats(values: Any, what: str) -> Array:
         values = values.detach()
         values = (values if values.dtype in (torch.float32, torch.float64) else values.float()).numpy()
     array = np.asarray(values)
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+    array = np.ascontiguousarray(array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)).view()
+    array.flags.writeable = False
+    return array
 
 
 def _far_offsets(height: int, width: int, num_parts: int, max_distance: float) -> Array:
@@ -175,9 +176,8 @@ def _far_offsets(height: int, width: int, num_parts: int, max_distance: float) -
     return np.sqrt(rows_H[:, None] ** 2 + columns_W**2) >= max_distance
 
 
-def _empty_parsing(batch: int, height: int, width: int) -> tuple[Parsing, Array]:
-    parsing = Parsing(np.empty((batch, height, width), np.int64), np.zeros(batch, np.int64), np.zeros(batch))
-    return parsing, np.zeros(batch, np.bool_)
+def _empty_parsing(batch: int, height: int, width: int) -> Parsing:
+    return Parsing(np.empty((batch, height, width), np.int64), np.zeros(batch, np.int64), np.zeros(batch))
 
 
 def _refuse_broken(broken_B: Array) -> None:
@@ -202,23 +202,23 @@ def _parse_grams(
     parts_BP: Array,
     foreground_B: Array,
     far_share_B: Array,
-    broken_B: Array,
 ) -> None:
     for image in prange(len(grams_BPP)):
-        magnitudes_P = _magnitudes_of_gram(grams_BPP[image])
-        if magnitudes_P[0] < 0:
-            broken_B[image] = True
-        else:
-            cells_F = foreground_cells(magnitudes_P, far_HW.shape[1], classes, log_magnitude, centre_prior)
-            cosines_FF = _cosines_of_gram(grams_BPP[image], cells_F)
-            foreground_B[image] = len(cells_F)
-            far_share_B[image] = divide(
-                cosines_FF, cells_F, magnitudes_P, far_HW, num_parts, linkage, space, parts_BP[image]
-            )
+        foreground_B[image], far_share_B[image] = _parse_gram(
+            grams_BPP[image],
+            far_HW,
+            num_parts,
+            linkage,
+            classes,
+            log_magnitude,
+            centre_prior,
+            space,
+            parts_BP[image],
+        )
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _parse_cells(
+def _parse_all_cells(
     cells_BDP: Array,
     far_HW: Array,
     num_parts: int,
@@ -226,75 +226,42 @@ def _parse_cells(
     parts_BP: Array,
     foreground_B: Array,
     far_share_B: Array,
-    broken_B: Array,
 ) -> None:
     for image in prange(len(cells_BDP)):
-        magnitudes_P = _magnitudes_of_cells(cells_BDP[image])
-        if magnitudes_P[0] < 0:
-            broken_B[image] = True
-        else:
-            cells_F = foreground_cells(magnitudes_P, far_HW.shape[1], 3, False, 0.0)
-            cosines_FF = _cosines_of_cells(cells_BDP[image], cells_F, magnitudes_P)
-            foreground_B[image] = len(cells_F)
-            far_share_B[image] = divide(
-                cosines_FF, cells_F, magnitudes_P, far_HW, num_parts, linkage, FORBID, parts_BP[image]
-            )
+        foreground_B[image], far_share_B[image] = _parse_cells(
+            cells_BDP[image], far_HW, num_parts, linkage, parts_BP[image]
+        )
 
 
 @njit(cache=True, nogil=True)
-def _magnitudes_of_gram(gram_PP: Array) -> Array:
-    """Magnitudes of the cells in float64; -1 for the first where the matrix is not finite, its diagonal negative."""
-    num_cells = len(gram_PP)
-    magnitudes_P = np.empty(num_cells)
-    bad = 0
-    for p in range(num_cells):
-        for q in range(num_cells):
-            bad += not (abs(gram_PP[p, q]) < np.inf)
-        bad += gram_PP[p, p] < 0
-        magnitudes_P[p] = np.sqrt(np.float64(gram_PP[p, p]))
-    if bad:
-        magnitudes_P[0] = -1.0
-    return magnitudes_P
+def _parse_gram(
+    gram_PP: Array,
+    far_HW: Array,
+    num_parts: int,
+    linkage: int,
+    classes: int,
+    log_magnitude: bool,
+    centre_prior: float,
+    space: int,
+    parts_P: Array,
+) -> tuple[int, float]:
+    """One image: fills its parts, returns its foreground (-1: not finite) and far share."""
+    magnitudes_P = magnitudes_of_gram(gram_PP)
+    if magnitudes_P[0] < 0:
+        return -1, 0.0
+    cells_F = foreground_cells(magnitudes_P, far_HW.shape[1], classes, log_magnitude, centre_prior)
+    cosines_FF = cosines_of_gram(gram_PP, cells_F)
+    far_share = divide(cosines_FF, cells_F, magnitudes_P, far_HW, num_parts, linkage, space, parts_P)
+    return len(cells_F), far_share
 
 
 @njit(cache=True, nogil=True)
-def _magnitudes_of_cells(cells_DP: Array) -> Array:
-    """Magnitudes of the cells in float64; -1 for the first where a cell is not finite."""
-    depth, num_cells = cells_DP.shape
-    magnitudes_P = np.zeros(num_cells)
-    for d in range(depth):
-        for p in range(num_cells):
-            magnitudes_P[p] += np.float64(cells_DP[d, p]) * np.float64(cells_DP[d, p])
-    bad = 0
-    for p in range(num_cells):
-        bad += not (magnitudes_P[p] < np.inf)
-        magnitudes_P[p] = np.sqrt(magnitudes_P[p])
-    if bad:
-        magnitudes_P[0] = -1.0
-    return magnitudes_P
-
-
-@njit(cache=True, nogil=True)
-def _cosines_of_gram(gram_PP: Array, cells_F: Array) -> Array:
-    """float64 cosines between the cells of the given positions, none of which has magnitude zero."""
-    n = len(cells_F)
-    length_F = np.empty(n)
-    for i in range(n):
-        length_F[i] = np.sqrt(np.float64(gram_PP[cells_F[i], cells_F[i]]))
-    cosines_FF = np.empty((n, n))
-    for i in range(n):
-        for j in range(i + 1):
-            cosine = np.float64(gram_PP[cells_F[i], cells_F[j]]) / (length_F[i] * length_F[j])
-            cosines_FF[i, j] = cosines_FF[j, i] = cosine
-    return cosines_FF
-
-
-@njit(cache=True, nogil=True)
-def _cosines_of_cells(cells_DP: Array, cells_F: Array, magnitudes_P: Array) -> Array:
-    """As `_cosines_of_gram`; only the foreground is multiplied, at unit length, so that nothing under- or overflows."""
-    depth, n = len(cells_DP), len(cells_F)
-    unit_DF = np.empty((depth, n), cells_DP.dtype)
-    for d in range(depth):
-        for i in range(n):
-            unit_DF[d, i] = cells_DP[d, cells_F[i]] / magnitudes_P[cells_F[i]]
-    return _cosines_of_gram(np.dot(unit_DF.T, unit_DF), np.arange(n))
+def _parse_cells(cells_DP: Array, far_HW: Array, num_parts: int, linkage: int, parts_P: Array) -> tuple[int, float]:
+    """As `_parse_gram`, from the cells and with the paper's settings."""
+    magnitudes_P = magnitudes_of_cells(cells_DP)
+    if magnitudes_P[0] < 0:
+        return -1, 0.0
+    cells_F = foreground_cells(magnitudes_P, far_HW.shape[1], 3, False, 0.0)
+    cosines_FF = cosines_of_cells(cells_DP, cells_F, magnitudes_P)
+    far_share = divide(cosines_FF, cells_F, magnitudes_P, far_HW, num_parts, linkage, FORBID, parts_P)
+    return len(cells_F), far_share

@@ -158,6 +158,10 @@ class Console:
     def _on_evaluation(self, event: dict[str, Any]) -> None:
         when, epoch = event["when"], event.get("epoch")
         if self._folder and self._board:
+            if when == "before" and (self._folder.evaluations() or self._folder.epochs()):
+                self._folder.start_again()  # workers died before there was a checkpoint
+                self._board.resume(0)
+                self._pace.resume(0)
             self._folder.add_evaluation(event)
             at = {"before": -1, "after": self._settings.train.epochs - 1}.get(when, epoch)
             self._board.epoch("evaluation", -1 if at is None else at, event)
@@ -176,10 +180,11 @@ class Console:
             labelled = self._labelled if self._labelled.get("epoch") == event["epoch"] else {}
             self._folder.add_epoch({**labelled, **event})
             self._board.epoch("epoch", event["epoch"], event)
-        shown = {key: value for key, value in event.items() if key != "epoch" and isinstance(value, int | float)}
-        first = ["loss"] if "loss" in shown else []
-        rest = [name for name in shown if name != "loss" and not isinstance(shown[name], bool)]
-        words = [f"{name} {shown[name]:.4g}" for name in [*first, *rest][:6]]
+        told = {"epoch", "loss", "loss_total", "seconds", *self._labelled, *_FIGURES}  # in lines of their own, or first
+        rest = [name for name in event if name not in told and not name.startswith("loss_")]
+        words = [f"loss {event[name]:.4g}" for name in ("loss", "loss_total") if name in event]
+        words += [f"in {event['seconds']:.1f} s"] if "seconds" in event else []
+        words += [f"{name} {event[name]:.4g}" for name in rest if type(event[name]) in (int, float)][:6]
         left = self._pace.left(self._clock())
         if left:
             words.append(f"run {duration(left)} left")
@@ -222,21 +227,21 @@ class Console:
     def _refresh(self) -> None:
         if self._terminal is None:
             return
-        if self._live is None and self._stages:
+        if self._live is None:  # stays until close(): no flicker between stages
             self._live = Live(console=self._terminal, get_renderable=self._bars, refresh_per_second=4, transient=True)
             self._live.start()
-        elif self._live is not None and not self._stages:
-            self._live.stop()
-            self._live = None
 
     def _bars(self) -> Group:
         now = self._clock()
         stages = list(self._stages.values())  # handle() runs in another thread than the refresh
+        bar = 20 if self._terminal is not None and self._terminal.width >= 96 else 10
         table = Table.grid(padding=(0, 1))
+        for _ in range(5):
+            table.add_column(no_wrap=True)
         for stage in stages:
             table.add_row(
                 Text(f"{self._place(stage.epoch)}{stage.name}", style="bold"),
-                ProgressBar(total=max(stage.total, 1), completed=stage.done, width=20),
+                ProgressBar(total=max(stage.total, 1), completed=stage.done, width=bar),
                 Text(stage.count()),
                 Text(stage.speed()),
                 Text(stage.left_words(now)),

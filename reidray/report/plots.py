@@ -41,13 +41,12 @@ def draw_plots(folder: RunFolder) -> list[Path]:
 
 
 def _evaluations(evaluations: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
-    """Figures by the number of epochs finished: 0 before training, the number of the last epoch + 1 after it."""
+    """Figures by the number of epochs finished: 0 before training, all where the epoch is not given."""
     last = max((measures["epoch"] for measures in epochs), default=-1)
     points: dict[int, Any] = {measures["epoch"] + 1: measures for measures in epochs if measures.get("mAP") is not None}
-    places = {"before": 0, "after": last + 1}
     for figures in evaluations:
-        at = places.get(figures["when"])
-        points[figures["epoch"] + 1 if at is None else at] = figures
+        epoch = figures.get("epoch")
+        points[0 if figures["when"] == "before" else (last if epoch is None else epoch) + 1] = figures
     return dict(sorted(points.items()))
 
 

@@ -96,7 +96,7 @@ class CheckpointStore:
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest whole checkpoint, and a sentence for each damaged one that was passed over."""
-        passed_over = []
+        passed_over: list[str] = []
         for path in sorted(self._folder.glob(f"{_PREFIX}*"), reverse=True):
             try:
                 return load_checkpoint(path), passed_over
@@ -125,11 +125,19 @@ class CheckpointStore:
             shutil.rmtree(old)
 
     def _write_files(self, folder: Path, checkpoint: Checkpoint) -> None:
-        save_file({name: tensor.contiguous() for name, tensor in checkpoint.model.items()}, folder / "model.safetensors")
-        moments = {f"{n}/{name}": tensor.contiguous() for n, state in checkpoint.optimiser.items() for name, tensor in state.items()}
+        save_file(
+            {name: tensor.contiguous() for name, tensor in checkpoint.model.items()}, folder / "model.safetensors"
+        )
+        moments = {
+            f"{n}/{name}": tensor.contiguous()
+            for n, state in checkpoint.optimiser.items()
+            for name, tensor in state.items()
+        }
         save_file(moments, folder / "optimiser.safetensors")
         save_file({f"rank/{rank}": state for rank, state in enumerate(checkpoint.rng)}, folder / "rng.safetensors")
-        save_arrays({key: np.ascontiguousarray(rows) for key, rows in checkpoint.bank.items()}, folder / "bank.safetensors")
+        save_arrays(
+            {key: np.ascontiguousarray(rows) for key, rows in checkpoint.bank.items()}, folder / "bank.safetensors"
+        )
         files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
         state = {
             "format": FORMAT,

@@ -144,6 +144,11 @@ class RunFolder:
             if len(kept) != len(lines):
                 _write(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
 
+    def start_again(self) -> None:
+        """Forgets all measures, losses and evaluations: the run was restarted from its beginning."""
+        for path in (self._metrics, self._losses, self._evaluations):
+            path.unlink(missing_ok=True)
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes result.json, replacing an earlier one at once; `ValueError` names a value that is not finite."""
         _write(self._result, json.dumps(_object(result, self._result), indent=2, allow_nan=False) + "\n")
@@ -173,8 +178,8 @@ class RunFolder:
 
 
 def default_run_dir(base: Path, settings: Settings, now: datetime) -> Path:
-    """`base`/runs/<date>-<time>-<method>, with -2, -3, ... behind it while such a folder exists."""
-    first = base / "runs" / f"{now:%Y%m%d-%H%M%S}-{settings.method.name}"
+    """`base`/<date>-<time>-<method>, with -2, -3, ... behind it while such a folder exists; `base` is mostly "runs"."""
+    first = base / f"{now:%Y%m%d-%H%M%S}-{settings.method.name}"
     path, number = first, 1
     while path.exists():
         number += 1
@@ -183,7 +188,7 @@ def default_run_dir(base: Path, settings: Settings, now: datetime) -> Path:
 
 
 def _before(line: Mapping[str, Any], epoch: int) -> bool:
-    return line.get("when") != "after" and line.get("epoch") is not None and line["epoch"] < epoch
+    return line.get("epoch") is not None and line["epoch"] < epoch
 
 
 def _epoch(line: Mapping[str, Any]) -> int:

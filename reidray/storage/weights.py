@@ -3,15 +3,6 @@
 A checkpoint is data, never a program: safetensors, or PyTorch files through the unpickler that builds tensors only.
 Their keys differ by toolkit; LAYOUTS lists how each names the same ResNet. The layout that matches most keys is taken,
 and what it leaves over, on either side, is listed in the report. A tensor of another shape is an error.
-
-    reidray          what save_weights writes
-    torchvision      conv1, bn1, layer1..4, fc
-    moco             [module.]encoder_q.*: MoCo and LUPerson (encoder_k, queue and heads are left over)
-    plip             the image tower of a pair (PLIP's released one is a CLIP-like ResNet and is refused by its shapes)
-    openunreid       backbone.*, head.feat_bn; also DINO's [student.|teacher.]backbone.* and fast-reid's trunk
-    cluster_contrast base.0 = conv1, base.1 = bn1, base.4..7 = layer1..4, feat_bn or bnneck; also SpCL and PPLR
-    mmt              the same but base.3..6 = layer1..4: its stem has no ReLU (ours has)
-    strong_baseline  base.*, bottleneck
 """
 
 from __future__ import annotations
@@ -25,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +30,7 @@ from reidray.features import Embedder
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "small.safetensors"
 FORMAT = "reidray-weights-1"
+METADATA = ("recipe", "seed", "sha256", "format")
 IMAGENET = {"resnet18": ResNet18_Weights.IMAGENET1K_V1, "resnet50": ResNet50_Weights.IMAGENET1K_V1}
 
 State = dict[str, Tensor]
@@ -54,12 +46,14 @@ def _numbered(first_stage: int) -> tuple[tuple[str, str], ...]:
 # name -> (their prefix, our prefix), first match counts; ties between layouts go to the earlier one
 LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "torchvision": (("", "backbone."),),
-    "moco": (("encoder_q.", "backbone."),),
+    "moco": (("encoder_q.", "backbone."),),  # also LUPerson
+    # PLIP's own release is a CLIP-like ResNet and is refused by its shapes
     "plip": tuple((theirs, "backbone.") for theirs in ("image_encoder.backbone.", "image_encoder.", "visual.")),
+    # also DINO and fast-reid
     "openunreid": (("backbone.", "backbone."), ("head.feat_bn.", "necks.0."), ("global_pooling.", "pooling.")),
     "reidray": (("", ""),),
-    "cluster_contrast": _numbered(4),
-    "mmt": _numbered(3),
+    "cluster_contrast": _numbered(4),  # also SpCL and PPLR
+    "mmt": _numbered(3),  # its stem has no ReLU, ours has one
     "strong_baseline": (("base.", "backbone."), ("bottleneck.", "necks.0.")),
 }
 # what wrappers put before all keys; averaged networks first, since peers evaluate those
@@ -164,9 +158,8 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
       ValueError: not a file written by `save_weights`.
     """
     try:
-        metadata = _metadata(Path(path))
-        recipe, seed = json.loads(metadata["recipe"]), int(metadata["seed"])
-        return {"recipe": recipe, "seed": seed, "sha256": metadata["sha256"], "format": metadata["format"]}
+        read = _metadata(Path(path))
+        return {key: (json.loads(read[key]) if key in ("recipe", "seed") else read[key]) for key in METADATA}
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path} has no recipe: it is not a weights file written by reidray ({error})") from error
 
@@ -264,8 +257,7 @@ def _sections(content: Any, name: str, depth: int) -> Iterator[tuple[str, State]
             yield from _sections(content[key], f"{name}/{key}".lstrip("/"), depth - 1)
 
 
-@dataclass(frozen=True)
-class _Match:
+class _Match(NamedTuple):
     """A reading of a checkpoint: which of its keys goes to which of our names."""
 
     rule: str
@@ -276,7 +268,7 @@ class _Match:
 
 
 def _best_match(sections: dict[str, State], own: State, origin: str) -> _Match:
-    """The section, wrapper and layout that match most names."""
+    """The section, wrapper and layout that match most names; of equals the first."""
     if not sections:
         raise ValueError(f"{origin} holds no tensors by name; a checkpoint's state dict was expected")
     readings = (
@@ -285,7 +277,7 @@ def _best_match(sections: dict[str, State], own: State, origin: str) -> _Match:
         for wrapper in WRAPPERS
         for layout in LAYOUTS
     )
-    best = max(readings, key=lambda match: len(match.keys_by_name))  # of equals the first
+    best = max(readings, key=lambda match: len(match.keys_by_name))
     if not best.keys_by_name:
         raise ValueError(
             f"{origin}: none of its keys ({', '.join(list(best.tensors)[:3])}, ...) fits the network under any known "

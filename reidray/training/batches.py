@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ _UPDATE_STREAM = 3  # 1 and 2 are the streams of sampling and augmentation
 def shares(num_groups: int, size: int) -> list[range]:
     """The groups of each rank: contiguous, as even as can be, rank 0 first."""
     bounds = [round(rank * num_groups / size) for rank in range(size + 1)]
-    return [range(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [range(start, stop) for start, stop in pairwise(bounds)]
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[tuple[Step, list[Group]]]:
         """Steps in order; the next step's images are decoded and augmented while this one trains."""
-        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        # OpenMP counts threads for each calling thread: without the initializer this one would start a second team.
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(1, "batches", initializer=torch.set_num_threads, initargs=(threads,)) as pool:
             ahead: Future[tuple[Step, list[Group]]] = pool.submit(self._prepare, 0)
             for number in range(len(self._batches)):
                 ready = ahead.result()
@@ -167,7 +170,7 @@ class EpochBatches:
         return moved, visible_cells(self._grid, (masks.shape[2], masks.shape[3]), boxes)
 
 
-def plan_batches(settings: Settings, labels_N: Ints, cameras_N: Ints, epoch: int) -> Ints:
+def plan_batches(settings: Settings, labels_N: Ints, cameras_N: Array, epoch: int) -> Ints:
     """Indices of the images of every global batch of an epoch: int64 [steps, B], groups one after another."""
     method = settings.method
     return epoch_batches(

@@ -65,7 +65,9 @@ def evaluate(context: Context, model: Embedder, epoch: int | None) -> dict[str, 
         truth = read_masks(f"{context.packed}/{name}") if settings.num_parts else None
         own[name] = []
         for shard in _extract(context, model, name, meter):
-            own[name].append((shard.shard, joined_features(shard.features_BSD, shard.masks_BLHW, how=settings.scwm.feature)))
+            own[name].append(
+                (shard.shard, joined_features(shard.features_BSD, shard.masks_BLHW, how=settings.scwm.feature))
+            )
             if truth is not None and shard.masks_BLHW is not None:
                 first, count = context.split(name).source.shard_range(shard.shard)
                 parsing += _confusions(shard.masks_BLHW, truth[first : first + count], model.grid, settings)
@@ -75,7 +77,9 @@ def evaluate(context: Context, model: Embedder, epoch: int | None) -> dict[str, 
     if context.ranks.rank == 0:
         features = [_in_order([part for worker, _ in gathered for part in worker[name]]) for name in names]
         counts = np.sum([confusions for _, confusions in gathered], axis=0)
-        figures = measured(settings, context.packed, [context.split(name) for name in names], features, counts).figures()
+        figures = measured(
+            settings, context.packed, [context.split(name) for name in names], features, counts
+        ).figures()
     return context.ranks.broadcast(figures) or {}
 
 
@@ -85,7 +89,9 @@ def measured(
     """Rank the queries in the gallery by Market's protocol, and judge the masks."""
     persons = [read_truth(f"{packed}/{name}") for name in evaluation_splits(settings)]
     if persons[0] is None or persons[1] is None:
-        raise ValueError(f"{packed} has no true identities for {' and '.join(evaluation_splits(settings))}: nothing to measure")
+        raise ValueError(
+            f"{packed} has no true identities for {' and '.join(evaluation_splits(settings))}: nothing to measure"
+        )
     query, gallery = splits
     ranking = rank(
         features[0],
@@ -119,7 +125,7 @@ def _extract(context: Context, model: Embedder, name: str, meter: Meter) -> Sequ
 
 
 def _confusions(masks_BLHW: Array, truth_Bhw: Array, grid: CellGrid, settings: Settings) -> Ints:
-    """Counts [2, L, T] of cells by part and true class: for the predicted masks, and for stripes of their foreground."""
+    """Counts [2, L, T] of cells by part and true class: of the predicted masks, and of stripes of their foreground."""
     num_parts = settings.num_parts
     parts_BHW = masks_BLHW.argmax(1)
     truth_BHW = true_cells(truth_Bhw, grid, (parts_BHW.shape[1], parts_BHW.shape[2]), settings)

@@ -61,7 +61,7 @@ class SizedImages:
 
 
 def as_input(images_BHW3: Bytes, device: torch.device) -> Tensor:
-    """uint8 images as the network wants them: float32 [B, 3, H, W], ImageNet's mean 0 and deviation 1, on the device."""
+    """uint8 images as the network wants them: float32 [B, 3, H, W] on the device, ImageNet's mean 0 and deviation 1."""
     images = torch.from_numpy(np.ascontiguousarray(images_BHW3)).to(device, non_blocking=True)
     mean = torch.tensor(MEAN, device=device) * 255
     std = torch.tensor(STD, device=device) * 255

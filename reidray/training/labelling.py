@@ -101,7 +101,9 @@ class Labeller:
         """alpha of each part (SCWM eq. 7): the image itself is among the k + 1 nearest and does not count."""
         k = self._settings.scwm.difficulty_neighbours
         alphas = [
-            difficulty(global_neighbours_NK[:, : k + 1], nearest(np.ascontiguousarray(features_NSD[:, space]), k + 1)[0])
+            difficulty(
+                global_neighbours_NK[:, : k + 1], nearest(np.ascontiguousarray(features_NSD[:, space]), k + 1)[0]
+            )
             for space in range(1, features_NSD.shape[1])
         ]
         return np.stack(alphas, axis=1) if alphas else np.empty((len(features_NSD), 0), np.float32)

@@ -78,7 +78,7 @@ class Learner:
         self._objective: nn.Module = Objective(model, heads, method, epoch)
         if ranks.size > 1 or torch.distributed.is_initialized():
             self._objective = DistributedDataParallel(
-                self._objective, broadcast_buffers=False, find_unused_parameters=_leaves_parameters_out(settings)
+                self._objective, forward_sync_buffers=False, find_unused_parameters=_leaves_parameters_out(settings)
             )
         size = settings.model.bn_group_size
         self._groups = [len(share) for share in shares(settings.num_groups, ranks.size)]
@@ -95,7 +95,9 @@ class Learner:
         outputs = [self._backward(group, last=group is groups[-1]) for group in groups]
         features, losses, statistics = zip(*outputs, strict=True)
         features_BSD = self._ranks.gather_rows(torch.cat(features), self._images)
-        losses_BT = self._ranks.gather_rows(torch.cat([torch.stack(list(terms.values()), 1) for terms in losses]), self._images)
+        losses_BT = self._ranks.gather_rows(
+            torch.cat([torch.stack(list(terms.values()), 1) for terms in losses]), self._images
+        )
         statistics_GM = self._ranks.gather_rows(torch.stack(statistics), self._groups)
         self._optimiser.step()
         if self._heads_optimiser is not None:
@@ -114,9 +116,7 @@ class Learner:
 
     def _backward(self, group: Group, *, last: bool) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Forward and backward of one group; its features [B, S, D], loss terms [B] and batch statistics [M]."""
-        distributed = isinstance(self._objective, DistributedDataParallel)
-        waits = contextlib.nullcontext() if last or not distributed else self._objective.no_sync()
-        with waits:
+        with self._without_sync(not last):
             with autocast(self._device, self._settings.train.precision):
                 features, terms = self._objective(
                     as_input(group.pixels_BHW3, self._device), _on(group.targets, self._device), self.centroids_CSD
@@ -124,8 +124,14 @@ class Learner:
             statistics_M = take_statistics(self._model)
             total = torch.stack(list(terms.values())).sum()
             # DDP averages over ranks; the objective is the sum over all groups divided by the global batch.
-            (total * (self._ranks.size / self._settings.batch_size)).backward()
+            torch.autograd.backward(total * (self._ranks.size / self._settings.batch_size))
         return features.features_BSD.detach(), {name: loss.detach() for name, loss in terms.items()}, statistics_M
+
+    def _without_sync(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients of all groups but a worker's last one wait; DDP exchanges them once a step."""
+        if wanted and isinstance(self._objective, DistributedDataParallel):
+            return self._objective.no_sync()
+        return contextlib.nullcontext()
 
     def _zero_grad(self) -> None:
         self._optimiser.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""The epochs of a run: extract, label, train, evaluate, keep. One function reads from top to bottom; all workers run it.
+"""The epochs of a run: extract, label, train, evaluate, keep. All workers run it, from top to bottom.
 
 N = images, C = clusters, S = spaces, D = feature width, L = parts.
 """
@@ -97,7 +97,7 @@ def start_model(settings: Settings, device: torch.device) -> Embedder:
     )
     if settings.model.weights != "none":
         load_weights(model, settings.model.weights)
-    return model.to(device, memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last).to(device)
 
 
 def learning_rate(settings: Settings, epoch: int) -> float:

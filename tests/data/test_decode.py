@@ -1,3 +1,4 @@
+import contextlib
 import pickle
 import threading
 import warnings
@@ -28,7 +29,7 @@ def test_a_png_comes_back_exactly_and_belongs_to_the_caller():
 @pytest.mark.parametrize("kind", ["JPEG", "BMP", "WEBP"])
 def test_other_formats_come_back_nearly(kind):
     picture = bad_images.picture()
-    assert np.abs(read(bad_images.encoded(picture, kind)).astype(int) - picture).max() <= 12
+    assert np.abs(read(bad_images.encoded(picture, kind)).astype(int) - picture).mean() <= 6
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -177,10 +178,8 @@ def test_noise_in_a_file_never_raises_anything_else():
         data = bytearray(good[generator.integers(len(good))])
         for place in generator.integers(len(data), size=generator.integers(1, 12)):
             data[place] = generator.integers(256)
-        try:
+        with contextlib.suppress(BadImage):
             assert decode(bytes(data), name="noise", max_pixels=10_000).shape[2] == 3
-        except BadImage:
-            pass
 
 
 def test_resize_is_pils_bicubic_and_leaves_the_right_size_alone():

@@ -27,8 +27,8 @@ def small(root, **more):
 
 def write_all(folder, persons, *, first_frame=0):
     for frame, person in enumerate(persons, start=first_frame):
-        name = f"{person if person < 0 else f'{person:04d}'}_c{frame % 6 + 1}s{frame % 3 + 1}_{frame:06d}_{frame % 9:02d}.jpg"
-        (folder / name).touch()
+        who = str(person) if person < 0 else f"{person:04d}"
+        (folder / f"{who}_c{frame % 6 + 1}s{frame % 3 + 1}_{frame:06d}_{frame % 9:02d}.jpg").touch()
 
 
 def test_a_tree_with_market1501s_names_has_market1501s_counts(tmp_path):
@@ -110,7 +110,7 @@ def test_validation_folders_are_read_when_both_are_there(tmp_path):
 
 
 def test_a_missing_root_is_named(tmp_path):
-    with pytest.raises(ValueError, match="nothing is there; check data.root"):
+    with pytest.raises(ValueError, match=r"nothing is there; check data\.root"):
         market1501.read(tmp_path / "nowhere")
 
 
@@ -129,7 +129,7 @@ def test_a_missing_folder_is_named(tmp_path):
     small(tmp_path)
     (tmp_path / "query" / "0005_c2s1_000451_00.jpg").unlink()
     (tmp_path / "query").rmdir()
-    with pytest.raises(ValueError, match="found no query; check data.root"):
+    with pytest.raises(ValueError, match=r"found no query; check data\.root"):
         market1501.read(tmp_path)
 
 

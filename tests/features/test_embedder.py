@@ -131,5 +131,5 @@ def test_senseless_settings_are_refused():
         build_embedder(backbone="vit", pooling="avg", num_parts=0, part_pooling="gap", seed=0)
     with pytest.raises(ValueError, match=r"model\.part_pooling must be one of gap, masked; got 'mean'"):
         small(part_pooling="mean")
-    with pytest.raises(ValueError, match="must be 0 .* or at least 2 with the background; got 1"):
+    with pytest.raises(ValueError, match=r"must be 0 .* or at least 2 with the background; got 1"):
         Embedder(SmallNet(seed=0), pooling="avg", num_parts=1, part_pooling="gap", seed=0)

@@ -1,7 +1,5 @@
 import argparse
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -175,15 +173,14 @@ def test_the_recipe_seed_and_hash_are_in_the_file(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["w.safetensors"]
 
 
-def test_equal_weights_give_equal_bytes_in_every_process(tmp_path):
-    program = (
-        "import sys, torch; from reidray.storage.weights import save_weights; "
-        "save_weights({'b': torch.ones(3), 'a': torch.zeros(2, 2)}, sys.argv[1], recipe={'x': 'ü'}, seed=1)"
-    )
-    subprocess.run([sys.executable, "-c", program, tmp_path / "other"], check=True)
-    for _ in range(5):
-        save_weights({"a": torch.zeros(2, 2), "b": torch.ones(3)}, tmp_path / "own", recipe={"x": "ü"}, seed=1)
-        assert (tmp_path / "own").read_bytes() == (tmp_path / "other").read_bytes()
+def test_equal_weights_give_equal_bytes(tmp_path):
+    state = {"b": torch.ones(3), "a": torch.zeros(2, 2), "n": torch.tensor(1)}
+    files = set()
+    for _ in range(20):  # the library alone writes the metadata in ever changing order
+        save_weights(state, tmp_path / "w.safetensors", recipe={"x": "ü"}, seed=1)
+        files.add((tmp_path / "w.safetensors").read_bytes())
+    assert len(files) == 1
+    assert load_file(tmp_path / "w.safetensors").keys() == state.keys()
 
 
 def test_the_hash_knows_names_types_shapes_and_values_but_not_strides():
@@ -237,18 +234,21 @@ def refused(embedder: Embedder, content: object, tmp_path, match: str) -> None:
 
 
 def test_other_architectures_are_refused_and_nothing_is_loaded(torchvision_state, tmp_path):
+    network = resnet18()
     another = r"is this a checkpoint of another architecture"
     wide = torchvision_state | {"conv1.weight": torch.zeros(32, 3, 3, 3)}  # as in PLIP's modified ResNet
     shapes = r"conv1\.weight should have the shape \(64, 3, 7, 7\) of backbone\.conv1\.weight but has \(32, 3, 3, 3\); "
-    refused(resnet18(), wide, tmp_path, shapes + another)
-    deeper = torchvision.models.resnet34(weights=None).state_dict()
-    refused(resnet18(), deeper, tmp_path, r"layer1\.2\.conv1\.weight and \d+ more keys belong to layers .*" + another)
+    refused(network, wide, tmp_path, shapes + another)
+    deeper = torchvision_state | prefixed(
+        "layer1.2.", {"conv1.weight": torch.zeros(64, 64, 3, 3), "bn1.bias": torch.zeros(64)}
+    )
+    refused(network, deeper, tmp_path, r"layer1\.2\.conv1\.weight and \d+ more keys belong to layers .*" + another)
     refused(small(), torchvision_state, tmp_path, r"none of its keys \(conv1\.weight, .*" + another)
-    refused(resnet18(), small().state_dict(), tmp_path, another)
+    refused(network, small().state_dict(), tmp_path, another)
     broken = torchvision_state | {"bn1.weight": torch.full((64,), float("nan"))}
-    refused(resnet18(), broken, tmp_path, r"bn1\.weight holds values that are not finite")
-    refused(resnet18(), {"epoch": 3}, tmp_path, "holds no tensors by name")
-    refused(resnet18(), torch.zeros(3), tmp_path, "holds no tensors by name")
+    refused(network, broken, tmp_path, r"bn1\.weight holds values that are not finite")
+    refused(network, {"epoch": 3}, tmp_path, "holds no tensors by name")
+    refused(network, torch.zeros(3), tmp_path, "holds no tensors by name")
 
 
 def test_other_shapes_can_be_left_out_when_asked(torchvision_state, tmp_path):

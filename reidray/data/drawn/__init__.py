@@ -1,8 +1,8 @@
 """Drawn pedestrians: people who never were, seen by cameras that never were.
 
-A person is an identity (body, gait, clothes, hair, bags); a picture adds view, camera, scene, what stands in front and how
-the box was cut. Every picture depends on the settings and on its own key (split, person, camera, picture) alone, so any
-number of processes draws the same bytes. Masks of the body's parts and the persons' attributes come with the pictures.
+A person is an identity (body, gait, clothes, hair, bags); a picture adds view, camera, scene, what stands in front and
+how the box was cut. Every picture depends on the settings and on its own key (split, person, camera, picture) alone, so
+any number of processes draws the same bytes. Masks of the body's parts and the persons' attributes come along.
 Run `python -m reidray.data.drawn --sheet OUT.png` to look at some.
 """
 
@@ -10,9 +10,9 @@ from .canvas import PART_NAMES as PART_NAMES
 from .identity import GROUPS as GROUPS
 from .identity import Identity as Identity
 from .identity import attributes as attributes
-from .population import Picture as Picture
+from .picture import Picture as Picture
+from .picture import draw_picture as draw_picture
 from .population import Population as Population
-from .population import draw_picture as draw_picture
 from .population import population as population
 from .settings import SPLITS as SPLITS
 from .settings import DrawnSettings as DrawnSettings

@@ -1,4 +1,4 @@
-"""A contact sheet to look at: `python -m reidray.data.drawn --sheet OUT.png [--masks]`. Rows are persons, columns are cameras."""
+"""A contact sheet to look at, persons by cameras: `python -m reidray.data.drawn --sheet OUT.png [--masks]`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .canvas import HEIGHT, WIDTH
-from .population import draw_picture, population
+from .picture import draw_picture
+from .population import population
 from .settings import SPLITS, DrawnSettings
 
 _PART_COLOURS = np.array([(30, 30, 30), (240, 200, 60), (60, 140, 240), (60, 200, 90), (230, 60, 80)], np.uint8)

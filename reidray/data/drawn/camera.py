@@ -65,18 +65,18 @@ def develop(image_HW3: np.ndarray, camera: Camera, settings: DrawnSettings, rng:
     Returns: (128, 64, 3) uint8. With strength, blur and noise 0 the input, rounded.
     """
     draws = rng.standard_normal(8)
-    defocus, resample, slip = rng.random(3)
+    defocus, resample, slip = (float(value) for value in rng.random(3))
     x_HW3 = np.clip(image_HW3, 0, 255)
     if settings.camera_strength > 0:
         x_HW3 = _tone(x_HW3, camera, settings.camera_strength, draws)
     if settings.camera_blur > 0:
-        resolution = 1 - settings.camera_blur * (1 - camera.resolution * (0.8 + 0.3 * float(resample)))
-        sigma = settings.camera_blur * (camera.blur * (0.5 + 0.8 * float(defocus)) + (0.7 if slip < 0.12 else 0.0))
+        resolution = 1 - settings.camera_blur * (1 - camera.resolution * (0.8 + 0.3 * resample))
+        sigma = settings.camera_blur * (camera.blur * (0.5 + 0.8 * defocus) + (0.7 if slip < 0.12 else 0.0))
         x_HW3 = _optics(x_HW3, max(resolution, 0.3), sigma)
     if settings.camera_noise > 0:
-        sigma = np.float32(settings.camera_noise * camera.noise)
+        grains = np.float32(settings.camera_noise * camera.noise)
         grain = rng.standard_normal((HEIGHT, WIDTH, 4), dtype=np.float32)
-        x_HW3 = x_HW3 + sigma * (grain[..., :1] + np.float32(0.4) * grain[..., 1:])
+        x_HW3 = x_HW3 + grains * (grain[..., :1] + np.float32(0.4) * grain[..., 1:])
     return (np.clip(x_HW3, 0, 255) + np.float32(0.5)).astype(np.uint8)
 
 

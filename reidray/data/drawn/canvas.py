@@ -1,7 +1,7 @@
 """A small picture to paint on, with anti-aliased shapes, cylinder shading and a map of body parts.
 
-Shapes are given in pixels (x to the right, y downwards, pixel centres at .5), painted from back to front. Every shape knows
-at each pixel how much of it is covered; a pixel belongs to the last shape that covers more than half of it.
+Shapes are given in pixels (x to the right, y downwards, pixel centres at .5), painted from back to front. Every shape
+knows at each pixel how much of it is covered; a pixel belongs to the last shape that covers more than half of it.
 Letters: h, w rows and columns of the window that a shape touches; u across a shape (-1..1), v along it (0..1).
 """
 
@@ -62,7 +62,7 @@ class Canvas:
         part: int | None,
         light: float = 0.0,
     ) -> None:
-        """A limb: a line from start to end as thick as the radii say, rounded at both ends. v runs from start to end."""
+        """A limb: a line from start (v = 0) to end (v = 1) as thick as the radii say, rounded at both ends."""
         reach = max(radius, end_radius) + 1
         (px, py), (qx, qy) = start, end
         window = self._window(min(px, qx) - reach, max(px, qx) + reach, min(py, qy) - reach, max(py, qy) + reach)
@@ -89,7 +89,7 @@ class Canvas:
         part: int | None,
         light: float = 0.0,
     ) -> None:
-        """An upright body: at each knot (rows, increasing) its centre and half width. v runs from the first knot to the last."""
+        """An upright body: its centre and half width at each knot (increasing rows); v from first knot to last."""
         reach = max(halves) + 1
         window = self._window(min(centres) - reach, max(centres) + reach, knots[0] - 1, knots[-1] + 1)
         if window is None:

@@ -1,6 +1,6 @@
 """The cloth of a person as functions of the place on the body, so that a print or an open jacket turns with the view.
 
-Each function returns a paint: (u, v) -> colours (h, w, 3), with u across the visible side (-1..1) and v along the part (0..1).
+Each function returns a paint: (u, v) -> colours (h, w, 3), u across the visible side (-1..1), v along the part (0..1).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def sleeve_texture(identity: Identity, start: float, end: float, factor: float) 
     pattern = identity.pattern
     main, second = colour(identity.top_colour.rgb, factor), colour(pattern.rgb, factor)
 
-    def paint(u_hw: np.ndarray, v_hw: np.ndarray) -> np.ndarray:
+    def paint(_: np.ndarray, v_hw: np.ndarray) -> np.ndarray:
         if pattern.kind == "sleeves":
             return np.broadcast_to(second, (1, 1, 3))
         if pattern.kind not in ("stripes", "checks"):

@@ -41,7 +41,7 @@ def draw_figure(
 def fit(
     identity: Identity, *, view: float, phase: float, top: float, height: float, centre: float, width: float
 ) -> Placement:
-    """Place a person so that the box around the body is `width` pixels wide about `centre`, as far as people stretch."""
+    """Place a person so that the box around the body is `width` pixels wide about `centre`, within limits."""
     pose = stand(identity, view=view, phase=phase)
     left, right = pose.extent()
     wide = min(max(width / (right - left), 1.25 * height), 1.62 * height)
@@ -53,8 +53,11 @@ class _Figure:
         self, canvas: Canvas, identity: Identity, place: Placement, pose: Pose, light: float, labelled: bool
     ) -> None:
         self.canvas, self.who, self.place, self.pose, self.light = canvas, identity, place, pose, light
-        self.part = (lambda part: part) if labelled else (lambda part: BACKGROUND)
+        self.labelled = labelled
         self.facing, self.sideways = math.cos(pose.view), math.sin(pose.view)
+
+    def part(self, part: int) -> int:
+        return part if self.labelled else BACKGROUND
 
     def at(self, x: float, y: float, z: float) -> tuple[float, float]:
         return self.place.at(self.pose, x, y, z)

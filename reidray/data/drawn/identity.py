@@ -10,56 +10,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-Colour = tuple[float, float, float]
-
-# name: (colour, weight as a top, weight as a bottom, weight as shoes or a bag)
-CLOTH: dict[str, tuple[Colour, float, float, float]] = {
-    "black": ((30, 30, 34), 13, 18, 20),
-    "charcoal": ((66, 68, 74), 7, 10, 8),
-    "grey": ((124, 126, 130), 8, 8, 8),
-    "silver": ((182, 184, 188), 4, 3, 4),
-    "white": ((236, 236, 232), 14, 5, 16),
-    "cream": ((232, 218, 184), 3, 4, 3),
-    "khaki": ((188, 164, 118), 3, 8, 4),
-    "brown": ((112, 74, 46), 3, 5, 9),
-    "maroon": ((112, 24, 38), 3, 2, 2),
-    "red": ((200, 36, 40), 7, 2, 4),
-    "coral": ((232, 112, 96), 2, 0.7, 1),
-    "orange": ((228, 126, 36), 3, 0.7, 1.5),
-    "mustard": ((200, 154, 40), 3, 1.5, 1),
-    "yellow": ((238, 212, 72), 3, 0.5, 1.5),
-    "lime": ((150, 196, 64), 1.5, 0.5, 1),
-    "green": ((44, 130, 66), 4, 1, 2),
-    "forest": ((30, 72, 48), 3, 2.5, 2),
-    "olive": ((104, 106, 56), 3, 4, 3),
-    "teal": ((30, 132, 136), 3, 1, 2),
-    "turquoise": ((92, 200, 200), 2, 0.5, 1),
-    "sky": ((146, 190, 232), 6, 4, 2),
-    "blue": ((44, 92, 190), 7, 6, 4),
-    "denim": ((76, 104, 148), 4, 15, 2),
-    "navy": ((34, 42, 88), 8, 13, 5),
-    "lavender": ((176, 156, 214), 1.5, 0.7, 1),
-    "purple": ((108, 56, 146), 3, 1, 2),
-    "magenta": ((196, 50, 124), 2, 0.5, 1.5),
-    "pink": ((236, 162, 184), 4, 1.5, 2),
-}
-HAIR: dict[str, tuple[Colour, float]] = {
-    "black": ((26, 22, 22), 42),
-    "brown": ((58, 38, 28), 24),
-    "chestnut": ((104, 62, 36), 12),
-    "blond": ((186, 150, 92), 10),
-    "grey": ((160, 158, 156), 7),
-    "red": ((138, 62, 30), 5),
-}
-SKIN: dict[str, tuple[Colour, float]] = {
-    "pale": ((240, 206, 184), 16),
-    "light": ((226, 184, 154), 34),
-    "tan": ((198, 150, 116), 26),
-    "brown": ((152, 106, 76), 14),
-    "dark": ((98, 68, 50), 10),
-}
-_NAMES = tuple(CLOTH)
-_TOP, _BOTTOM, _SHOE = 1, 2, 3
+from .palette import BOTTOM, HAIR, SHOE, SKIN, TOP, Colour, colour_distance, draw_colour, draw_named, pick
 
 
 @dataclass(frozen=True)
@@ -161,38 +112,10 @@ class Identity:
 GROUPS = tuple(field.name for field in fields(Identity))
 
 
-def _colour(rng: np.random.Generator, use: int) -> tuple[str, Colour]:
-    weights = np.array([CLOTH[name][use] for name in _NAMES], float)
-    name = _NAMES[int(rng.choice(len(_NAMES), p=weights / weights.sum()))]
-    shade = rng.normal(0, 0.06) + rng.normal(0, 0.025, 3)
-    return name, _rgb(np.array(CLOTH[name][0]) * (1 + shade) + rng.normal(0, 3))
-
-
-def _named(rng: np.random.Generator, table: dict[str, tuple[Colour, float]]) -> tuple[str, Colour]:
-    weights = np.array([weight for _, weight in table.values()], float)
-    name = list(table)[int(rng.choice(len(table), p=weights / weights.sum()))]
-    return name, _rgb(np.array(table[name][0]) * rng.uniform(0.92, 1.08))
-
-
-def _rgb(values: np.ndarray) -> Colour:
-    red, green, blue = (round(float(value), 2) for value in np.clip(values, 8, 248))
-    return red, green, blue
-
-
-def _pick(rng: np.random.Generator, **weights: float) -> str:
-    p = np.array(list(weights.values()), float)
-    return list(weights)[int(rng.choice(len(p), p=p / p.sum()))]
-
-
-def colour_distance(a: Colour, b: Colour) -> float:
-    """Sum of the absolute differences of red, green and blue, 0..765."""
-    return sum(abs(x - y) for x, y in zip(a, b, strict=True))
-
-
 def draw_identity(rng: np.random.Generator) -> Identity:
     """A person at random."""
-    skin, skin_rgb = _named(rng, SKIN)
-    hair_colour, hair_rgb = _named(rng, HAIR)
+    skin, skin_rgb = draw_named(rng, SKIN)
+    hair_colour, hair_rgb = draw_named(rng, HAIR)
     body = Body(
         height=float(np.clip(rng.normal(1, 0.035), 0.92, 1.07)),
         girth=float(np.clip(rng.normal(1.06, 0.13), 0.84, 1.42)),
@@ -206,23 +129,23 @@ def draw_identity(rng: np.random.Generator) -> Identity:
         skin_rgb=skin_rgb,
     )
     head = Head(
-        hair=_pick(rng, short=44, bald=5, long=20, bun=7, ponytail=10, bob=14),
+        hair=pick(rng, short=44, bald=5, long=20, bun=7, ponytail=10, bob=14),
         hair_colour=hair_colour,
         hair_rgb=hair_rgb,
-        hat=_pick(rng, none=84, cap=10, beanie=6),
-        hat_rgb=_colour(rng, _TOP)[1],
+        hat=pick(rng, none=84, cap=10, beanie=6),
+        hat_rgb=draw_colour(rng, TOP)[1],
     )
     top_cut = TopCut(
-        kind=_pick(rng, tshirt=34, shirt=18, jacket=19, coat=9, dress=8, hoodie=12),
+        kind=pick(rng, tshirt=34, shirt=18, jacket=19, coat=9, dress=8, hoodie=12),
         length=float(rng.uniform(0, 1)),
         opening=float(rng.uniform(0.15, 0.5)),
     )
-    top_name, top_rgb = _colour(rng, _TOP)
-    second_name, second_rgb = _colour(rng, _TOP)
+    top_name, top_rgb = draw_colour(rng, TOP)
+    second_name, second_rgb = draw_colour(rng, TOP)
     while colour_distance(top_rgb, second_rgb) < 150:
-        second_name, second_rgb = _colour(rng, _TOP)
+        second_name, second_rgb = draw_colour(rng, TOP)
     pattern = Pattern(
-        kind=_pick(rng, plain=36, stripes=13, pinstripes=5, checks=9, block=11, print=13, dots=4, sleeves=9),
+        kind=pick(rng, plain=36, stripes=13, pinstripes=5, checks=9, block=11, print=13, dots=4, sleeves=9),
         name=second_name,
         rgb=second_rgb,
         frequency=float(rng.uniform(3.5, 7)),
@@ -230,19 +153,19 @@ def draw_identity(rng: np.random.Generator) -> Identity:
         duty=float(rng.uniform(0.35, 0.6)),
     )
     kind = (
-        _pick(rng, leggings=40, bare=60)
+        pick(rng, leggings=40, bare=60)
         if top_cut.kind == "dress"
-        else _pick(rng, trousers=62, shorts=18, skirt=12, leggings=8)
+        else pick(rng, trousers=62, shorts=18, skirt=12, leggings=8)
     )
     bottom_cut = BottomCut(
         kind=kind,
         length=float(rng.uniform(0, 1)),
         width=float(rng.uniform(0.92, 1.2)),
-        detail=_pick(rng, plain=68, stripe=14, faded=18),
+        detail=pick(rng, plain=68, stripe=14, faded=18),
         tights=bool(rng.random() < 0.5),
     )
-    shoe_name, shoe_rgb = _colour(rng, _SHOE)
-    shoes = Shoes(kind=_pick(rng, shoes=86, boots=14), name=shoe_name, rgb=shoe_rgb, socks=bool(rng.random() < 0.3))
+    shoe_name, shoe_rgb = draw_colour(rng, SHOE)
+    shoes = Shoes(kind=pick(rng, shoes=86, boots=14), name=shoe_name, rgb=shoe_rgb, socks=bool(rng.random() < 0.3))
     return Identity(
         body,
         head,
@@ -250,7 +173,7 @@ def draw_identity(rng: np.random.Generator) -> Identity:
         TopColour(top_name, top_rgb),
         pattern,
         bottom_cut,
-        BottomColour(*_colour(rng, _BOTTOM)),
+        BottomColour(*draw_colour(rng, BOTTOM)),
         shoes,
         _bags(rng),
     )
@@ -258,7 +181,7 @@ def draw_identity(rng: np.random.Generator) -> Identity:
 
 def _bags(rng: np.random.Generator) -> Bags:
     def bag(chance: float) -> tuple[str, Colour]:
-        name, rgb = _colour(rng, _SHOE if rng.random() < 0.5 else _TOP)
+        name, rgb = draw_colour(rng, SHOE if rng.random() < 0.5 else TOP)
         return (name if rng.random() < chance else "none"), rgb
 
     backpack, shoulder, hand = bag(0.26), bag(0.16), bag(0.13)
@@ -267,7 +190,7 @@ def _bags(rng: np.random.Generator) -> Bags:
 
 
 def draw_twin(rng: np.random.Generator, model: Identity, *, changes: int) -> Identity:
-    """A near-copy of `model`: the same traits but for at most `changes` groups, and visibly different in at least one of clothes, head or bags.
+    """A near-copy of `model`: the same traits but for at most `changes` groups, one of them visible (not the body).
 
     `changes` 0 gives the same look: such a pair cannot be told apart.
     """

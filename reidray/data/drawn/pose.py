@@ -63,7 +63,9 @@ def stand(identity: Identity, *, view: float, phase: float) -> Pose:
     thigh, shin = knee - hip, ANKLE - knee
     hip_x = 0.05 * (0.55 + 0.45 * body.girth)
     shoulder_half = 0.108 * body.shoulders * (0.72 + 0.28 * body.girth)
-    depth = lambda x, z: z * math.cos(view) - x * math.sin(view)  # noqa: E731
+
+    def depth(x: float, z: float) -> float:
+        return z * math.cos(view) - x * math.sin(view)
 
     legs = []
     for side in (-1, 1):
@@ -72,16 +74,15 @@ def stand(identity: Identity, *, view: float, phase: float) -> Pose:
         knee_y, knee_z = hip + thigh * math.cos(swing), thigh * math.sin(swing)
         lower = swing - bend * (0.6 if swing < 0 else 0.9)
         ankle = (side * hip_x * 0.86, knee_y + shin * math.cos(lower), knee_z + shin * math.sin(lower))
-        joints = ((side * hip_x, hip, 0.0), (side * hip_x * 0.96, knee_y, knee_z), ankle)
-        legs.append((joints, side))
-    sink = ANKLE - max(joints[2][1] for joints, _ in legs)
+        legs.append((side, (side * hip_x, hip, 0.0), (side * hip_x * 0.96, knee_y, knee_z), ankle))
+    sink = ANKLE - max(ankle[1] for *_, ankle in legs)
     walking = [
         Limb(
             side,
-            tuple((x, y + sink * (0.4 if k == 0 else 1), z) for k, (x, y, z) in enumerate(joints)),
-            depth(joints[1][0], 0.5 * (joints[1][2] + joints[2][2])),
-        )  # type: ignore[arg-type]
-        for joints, side in legs
+            (_lowered(hip_joint, 0.4 * sink), _lowered(knee_joint, sink), _lowered(ankle, sink)),
+            depth(knee_joint[0], 0.5 * (knee_joint[2] + ankle[2])),
+        )
+        for side, hip_joint, knee_joint, ankle in legs
     ]
 
     arms = []
@@ -98,9 +99,13 @@ def stand(identity: Identity, *, view: float, phase: float) -> Pose:
     return Pose(view, body.stoop, (far_leg, near_leg), (far_arm, near_arm), hip, shoulder_half)
 
 
+def _lowered(joint: Joint, by: float) -> Joint:
+    return joint[0], joint[1] + by, joint[2]
+
+
 @dataclass(frozen=True)
 class Placement:
-    """Where a figure stands in the picture: column of its axis, row of its crown, height and width per body height, in pixels."""
+    """Where a figure stands, in pixels: column of its axis, row of its crown, height and width of one body height."""
 
     x: float
     top: float

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from .identity import attributes
-from .population import Picture, Population, draw_picture, draw_stray, population
+from .picture import Picture, draw_picture, draw_stray
+from .population import Population, population
 from .settings import SPLITS, DrawnSettings, Purpose, stream
 
 DRAWING = 1
@@ -30,11 +33,11 @@ _Task = tuple[str, tuple[tuple[str, int, int, int], ...]]
 def write_market1501(
     settings: DrawnSettings, root: Path, *, processes: int, progress: Progress | None = None
 ) -> dict[str, int]:
-    """Draw a data set into `root`. A complete data set of the same settings is left alone, an interrupted one is drawn again.
+    """Draw a data set into `root`, unless a complete one of the same settings is there; an interrupted one is redone.
 
-    Layout: bounding_box_train/, query/ and bounding_box_test/ as Market-1501 has them (with a few distractors, person 0, and
-    junk, person -1), validation_query/ and validation_gallery/ likewise, masks/<folder>/<stem>.png (see canvas.PART_NAMES),
-    attributes.json, and drawn.json, written last: the settings and counts of a complete data set.
+    Layout: bounding_box_train/, query/ and bounding_box_test/ as in Market-1501 (with a few distractors, person 0, and
+    junk, person -1), validation_query/ and validation_gallery/ likewise, masks/<folder>/<stem>.png (values: see
+    canvas.PART_NAMES), attributes.json, and drawn.json, written last: settings and counts of a complete data set.
 
     Args:
         settings: what to draw.
@@ -71,7 +74,7 @@ def write_market1501(
     return counts
 
 
-def _existing(root: Path, header: dict[str, object]) -> dict[str, int] | None:
+def _existing(root: Path, header: dict[str, Any]) -> dict[str, int] | None:
     """Counts of a complete data set of these settings; None where one may be drawn; ValueError otherwise."""
     if root.exists() and not root.is_dir():
         raise ValueError(f"drawn pedestrians: expected a folder, got the file {root}; give another folder")
@@ -81,22 +84,19 @@ def _existing(root: Path, header: dict[str, object]) -> dict[str, int] | None:
         counts = found.pop("counts", {})
         if found != header:
             raise ValueError(
-                f"drawn pedestrians: expected {root / _DONE} to have the settings asked for, got others; give another folder"
+                f"drawn pedestrians: expected the settings asked for in {root / _DONE}, got others; give another folder"
             )
         for folder, count in counts.items():
-            got = (
-                sum(entry.name.endswith(".jpg") for entry in os.scandir(root / folder))
-                if (root / folder).is_dir()
-                else 0
-            )
+            got = sum(1 for _ in (root / folder).glob("*.jpg"))
             if got != count:
                 raise ValueError(
-                    f"drawn pedestrians: expected {count} pictures in {root / folder}, got {got}; remove {root} or give another folder"
+                    f"drawn pedestrians: expected {count} pictures in {root / folder}, got {got}; remove {root}"
                 )
-        return {str(folder): int(count) for folder, count in counts.items()}
-    if any(root.iterdir()) and _read_json(root / _BEGUN) != header:
+        return {folder: int(count) for folder, count in counts.items()}
+    if any(not path.name.startswith(".") for path in root.iterdir()) and _read_json(root / _BEGUN) != header:
         raise ValueError(
-            f"drawn pedestrians: expected {root} to be empty or a drawn data set of these settings, got other files; give another folder"
+            f"drawn pedestrians: expected {root} to be empty or drawn with these settings, got other files; "
+            "give another folder"
         )
     return None
 
@@ -118,12 +118,12 @@ def _tasks(settings: DrawnSettings) -> list[_Task]:
 
 
 def _queries(settings: DrawnSettings, split: str, people: Population) -> set[tuple[int, int, int]]:
-    """One picture of each camera that sees a person, of persons seen by two cameras or more; one stays in the gallery."""
-    cameras = [person for person, _, _ in people.visits]
+    """One picture per person and camera, where the person has another camera and the camera another picture."""
+    cameras = Counter(person for person, _, _ in people.visits)
     chosen = set()
     if split in _QUERY:
         for person, camera, count in people.visits:
-            if cameras.count(person) > 1 and count > 1:
+            if cameras[person] > 1 and count > 1:
                 rng = stream(settings.seed, Purpose.VISITS, SPLITS.index(split), person, camera)
                 chosen.add((person, camera, int(rng.integers(count))))
     return chosen
@@ -177,14 +177,14 @@ def _attributes(settings: DrawnSettings) -> dict[str, dict[str, object]]:
     return told
 
 
-def _read_json(path: Path) -> dict[str, object] | None:
+def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text())
+        return dict(json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, TypeError):
         raise ValueError(
-            f"drawn pedestrians: expected JSON in {path}, got something else; remove the folder or give another"
+            f"drawn pedestrians: expected a JSON object in {path}, got something else; remove it"
         ) from None
 
 

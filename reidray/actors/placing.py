@@ -1,0 +1,56 @@
+"""Plain objects become actors here, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import ray
+
+from reidray.bank import Done, Pending
+
+
+@final
+class OnTheWay:
+    """A result of an actor's call, which may be an argument of another's."""
+
+    def __init__(self, reference: Any) -> None:
+        self.reference = reference
+
+    def result(self) -> Any:
+        """Wait for it; a ValueError of the call is raised as such, without Ray's wrapping."""
+        try:
+            return ray.get(self.reference)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, ValueError):
+                raise ValueError(str(error.cause)) from error
+            raise
+
+
+@final
+class OnRay:
+    """A member that is an actor."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def submit(self, method: str, *arguments: Any) -> Pending:
+        """Send the call; an argument that is on its way goes from its actor to this one."""
+        sent = [_sent(argument) for argument in arguments]
+        return OnTheWay(getattr(self._handle, method).remote(*sent))
+
+
+def placed(kind: type, *arguments: Any, threads: int, gpus: float = 0.0) -> OnRay:
+    """An actor of a plain class, owned by the caller: it lives as long as the driver and outlives worker restarts.
+
+    It takes no CPU from the placement of training workers: on a laptop there is none to spare, and it works mostly
+    while they wait.
+    """
+    environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS")}
+    remote = ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": environment})
+    return OnRay(remote(kind).remote(*arguments))
+
+
+def _sent(argument: Any) -> Any:
+    if isinstance(argument, OnTheWay):
+        return argument.reference
+    return argument.result() if isinstance(argument, Done) else argument

@@ -1,0 +1,88 @@
+"""A trained model outside of a run: load a checkpoint, extract a split or a list of image files in order.
+
+N = images, D = feature width, L = parts, H, W = cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reidray.arrays import Array, Floats
+from reidray.bank import MemoryBank
+from reidray.config import Settings
+from reidray.features import Embedder, build_embedder
+from reidray.launch.services import chosen_device, worker_context
+from reidray.storage.checkpoints import CheckpointStore, load_checkpoint
+from reidray.training.context import Context
+from reidray.training.extraction import extract_shards, joined_features
+from reidray.training.images import SizedImages
+from reidray.training.labelling import LabelService
+
+
+def load_model(path: Path) -> tuple[Embedder, Settings]:
+    """The network of a checkpoint folder, or of the newest checkpoint of a run folder, with the run's settings.
+
+    Raises:
+      ValueError: there is no whole checkpoint, or its tensors do not fit the network that its settings describe.
+    """
+    if (path / "state.json").is_file():
+        checkpoint = load_checkpoint(path)
+    else:
+        found, passed_over = CheckpointStore(path / "checkpoints", keep=1).newest()
+        if found is None:
+            raise ValueError(f"{path} has no whole checkpoint: {'; '.join(passed_over) or 'there is none'}")
+        checkpoint = found
+    settings = Settings.model_validate(checkpoint.settings)
+    model = build_embedder(
+        backbone=settings.model.backbone,
+        pooling=settings.model.pooling,
+        num_parts=settings.num_parts,
+        part_pooling=settings.model.part_pooling,
+        seed=settings.train.seed,
+    )
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    got = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
+    if expected != got:
+        odd = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))[0]
+        raise ValueError(
+            f"{path} is a checkpoint of another architecture: {odd} should be {expected.get(odd, 'absent')} for "
+            f"model.backbone={settings.model.backbone} and is {got.get(odd, 'absent')}"
+        )
+    model.load_state_dict(checkpoint.model)
+    return model.to(memory_format=torch.channels_last), settings
+
+
+def offline_context(
+    settings: Settings, packed: str, run_dir: Path, report: Callable[[Mapping[str, Any]], None]
+) -> Context:
+    """A context for evaluation in this process: nobody labels, nothing is banked."""
+    return worker_context(settings, packed, run_dir, MemoryBank([], {}), LabelService([]), report)
+
+
+def embed(
+    model: Embedder, settings: Settings, images: SizedImages, progress: Callable[[int], None]
+) -> tuple[Floats, Array | None]:
+    """Evaluated features [N, D] of a whole split in index order, and the predicted masks [N, L, H, W] or None."""
+    device = chosen_device(settings)
+    torch.set_num_threads(settings.run.threads)
+    shards = extract_shards(
+        model.to(device),
+        images,
+        list(range(images.source.num_shards)),
+        batch=settings.train.extract_batch,
+        device=device,
+        precision=settings.train.precision,
+        grams=False,
+        progress=progress,
+    )
+    features, masks = [], []
+    for shard in shards:
+        features.append(joined_features(shard.features_BSD, shard.masks_BLHW, how=settings.scwm.feature))
+        masks.append(shard.masks_BLHW)
+    found = [part for part in masks if part is not None]
+    return np.concatenate(features), np.concatenate(found) if found else None

@@ -1,0 +1,165 @@
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reidray.neighbours import nearest, product_error, similarity
+from tests.reference.jaccard import exact_similarities, ranked
+
+ROOT = np.float32(np.sqrt(0.5))
+
+
+def unit(rows):
+    rows = np.asarray(rows, np.float32)
+    return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
+def drawn_rows(count, width, distinct, seed):
+    """Rows with duplicates (fewer distinct ones than rows) and, in narrow spaces, many equal similarities."""
+    random = np.random.default_rng(seed)
+    rows = random.integers(-2, 3, (distinct, width)) if seed % 2 else random.standard_normal((distinct, width))
+    rows[np.all(rows == 0, axis=1)] = 1
+    return unit(rows)[random.integers(0, distinct, count)]
+
+
+rows_strategy = st.builds(drawn_rows, st.integers(1, 40), st.integers(1, 19), st.integers(1, 40), st.integers(0, 2**16))
+
+
+def test_four_directions_by_hand():
+    features = np.array([[1, 0], [0, 1], [ROOT, ROOT], [-1, 0]], np.float32)
+    indices, similarities = nearest(features, 3)
+    assert indices.tolist() == [[0, 2, 1], [1, 2, 0], [2, 0, 1], [3, 1, 2]]
+    assert similarities.tolist() == [[1, ROOT, 0], [1, ROOT, 0], [similarities[2, 0], ROOT, ROOT], [1, 0, -ROOT]]
+    assert indices.dtype == np.int64
+    assert similarities.dtype == np.float32
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(rows_strategy, st.integers(1, 50), st.integers(1, 45))
+def test_equals_sorting_all_similarities_for_any_block(features, k, block):
+    indices, similarities = nearest(features, k, block=block)
+    exact = exact_similarities(features, features)
+    assert indices.tolist() == ranked(exact, k)
+    np.testing.assert_array_equal(similarities, np.take_along_axis(exact, indices, axis=1))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(rows_strategy, st.integers(1, 12), st.integers(1, 20), st.integers(0, 2**16), st.integers(1, 45))
+def test_other_queries_equal_sorting_all_similarities(features, k, count, seed, block):
+    queries = drawn_rows(count, features.shape[1], 8, seed)
+    indices, similarities = nearest(features, k, queries_QD=queries, block=block)
+    exact = exact_similarities(queries, features)
+    assert indices.tolist() == ranked(exact, k)
+    np.testing.assert_array_equal(similarities, np.take_along_axis(exact, indices, axis=1))
+
+
+def test_more_duplicates_than_candidates_are_taken_by_lowest_index():
+    random = np.random.default_rng(0)
+    features = unit(random.standard_normal((300, 24)))
+    features[random.permutation(300)[:200]] = features[7]
+    copies = np.flatnonzero((features == features[7]).all(axis=1))
+    indices, _ = nearest(features, 5, block=64)
+    assert all(indices[i].tolist() == copies[:5].tolist() for i in copies)
+
+
+def test_matrix_products_as_wrong_as_they_may_be_change_nothing(monkeypatch):
+    random = np.random.default_rng(4)
+    features = unit(random.standard_normal((1, 512)) + 0.004 * random.standard_normal((300, 512)))
+    expected = exact_similarities(features, features)
+    multiply = np.matmul
+
+    def wrong_product(left, right, out=None):
+        product = multiply(left, right, out=out)
+        product += np.float32(0.95 * product_error(512)) * random.choice([-1, 1], product.shape).astype(np.float32)
+        return product
+
+    monkeypatch.setattr(np, "matmul", wrong_product)
+    indices, similarities = nearest(features, 5, block=128)
+    assert indices.tolist() == ranked(expected, 5)
+    np.testing.assert_array_equal(similarities, np.take_along_axis(expected, indices, axis=1))
+
+
+def test_blocks_and_threads_change_no_bit():
+    features = unit(np.random.default_rng(1).standard_normal((257, 130)))
+    features[100:140] = features[60:100]
+    expected = nearest(features, 30)
+    threads = numba.get_num_threads()
+    for block, count in ((16, 1), (100, threads), (257, 1)):
+        numba.set_num_threads(count)
+        try:
+            indices, similarities = nearest(features, 30, block=block)
+        finally:
+            numba.set_num_threads(threads)
+        np.testing.assert_array_equal(indices, expected[0])
+        np.testing.assert_array_equal(similarities, expected[1])
+
+
+def test_searching_among_themselves_equals_searching_with_a_copy_as_queries():
+    features = unit(np.random.default_rng(2).standard_normal((90, 12)))
+    for mine, theirs in zip(nearest(features, 9), nearest(features, 9, queries_QD=features.copy()), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_single_image_finds_itself_and_k_is_cut_at_the_number_of_images():
+    indices, similarities = nearest(np.array([[0.6, 0.8]]), 30)
+    assert indices.tolist() == [[0]]
+    assert similarities.tolist() == [[1.0]]
+
+
+def test_no_queries_give_no_rows():
+    indices, similarities = nearest(np.eye(3, dtype=np.float32), 2, queries_QD=np.empty((0, 3), np.float32))
+    assert indices.shape == similarities.shape == (0, 2)
+
+
+def test_inputs_are_not_modified():
+    features = unit(np.random.default_rng(3).standard_normal((40, 8)))
+    before = features.copy()
+    nearest(features, 4, block=16)
+    np.testing.assert_array_equal(features, before)
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 64, 515])
+def test_similarity_is_the_correctly_rounded_product_and_matrix_products_stay_within_their_bound(width):
+    features = unit(np.random.default_rng(width).standard_normal((50, width)))
+    exact = exact_similarities(features, features)
+    mine = np.array([[similarity(a, b) for b in features] for a in features])
+    np.testing.assert_array_equal(mine, exact)
+    np.testing.assert_array_equal(mine, mine.T)
+    assert np.abs(features @ features.T - exact).max() <= product_error(width)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([np.nan, 0], "row 2 holds NaN"),
+        ([np.inf, 0], "row 2 holds NaN or infinity"),
+        ([1e300, 0], "row 2 holds NaN or infinity"),
+        ([0, 0], "row 2 is all zero"),
+        ([1.1, 0], "row 2 has length 1.1"),
+    ],
+)
+def test_the_first_bad_row_is_named(row, message):
+    features = np.array([[1, 0], [0, 1], row, row], np.float64)
+    with pytest.raises(ValueError, match=message):
+        nearest(features, 1)
+    with pytest.raises(ValueError, match=f"queries.*{message}"):
+        nearest(np.eye(2, dtype=np.float32), 1, queries_QD=features)
+
+
+def test_a_length_within_a_thousandth_of_one_is_accepted():
+    assert nearest(np.array([[1.0009, 0], [0, 0.9991]], np.float32), 1)[0].tolist() == [[0], [1]]
+
+
+def test_impossible_arguments_are_refused():
+    features = np.eye(3, dtype=np.float32)
+    with pytest.raises(ValueError, match="k must be at least 1; got 0"):
+        nearest(features, 0)
+    with pytest.raises(ValueError, match="block"):
+        nearest(features, 1, block=0)
+    with pytest.raises(ValueError, match="same width"):
+        nearest(features, 1, queries_QD=np.eye(2, dtype=np.float32))
+    with pytest.raises(ValueError, match="at least one row"):
+        nearest(np.empty((0, 3), np.float32), 1)
+    with pytest.raises(ValueError, match="matrix"):
+        nearest(np.ones(3, np.float32), 1)

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+from reidray.parsing import agglomerate
+from tests.reference.parsing import cut
+
+LINKAGES = ["average", "complete", "single"]
+
+
+def by_first_member(labels):
+    order = []
+    return np.array(
+        [order.index(label) if label in order else order.append(label) or len(order) - 1 for label in labels]
+    )
+
+
+def points_on_a_line(*places):
+    places = np.array(places, float)
+    return np.abs(places[:, None] - places)
+
+
+@pytest.mark.parametrize("method", LINKAGES)
+def test_pairs_on_a_line_join_first(method):
+    distances = points_on_a_line(0, 10, 1, 11.5, 30)
+    assert agglomerate(distances, 3, linkage=method).tolist() == [0, 1, 0, 1, 2]
+    assert agglomerate(distances, 2, linkage=method).tolist() == [0, 0, 0, 0, 1]
+
+
+def test_single_linkage_follows_a_chain_that_complete_linkage_breaks():
+    distances = points_on_a_line(0, 1, 2.1, 3.3, 4.6, 6.3)
+    assert agglomerate(distances, 2, linkage="single").tolist() == [0, 0, 0, 0, 0, 1]
+    assert agglomerate(distances, 2, linkage="complete").tolist() == [0, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("method", LINKAGES)
+@pytest.mark.parametrize("n", [2, 3, 7, 40, 120])
+def test_equal_to_scipy_without_ties(method, n):
+    random = np.random.default_rng(n)
+    for _ in range(4):
+        distances = squareform(random.random(n * (n - 1) // 2))
+        tree = linkage(squareform(distances), method)
+        for count in {1, 2, 3, min(6, n), n}:
+            expected = by_first_member(fcluster(tree, count, "maxclust"))
+            np.testing.assert_array_equal(agglomerate(distances, count, linkage=method), expected)
+
+
+@pytest.mark.parametrize("method", ["average", "complete"])
+def test_equal_to_scipys_tree_with_ties_and_forbidden_pairs(method):
+    random = np.random.default_rng(5)
+    for trial in range(60):
+        n = int(random.integers(3, 50))
+        distances = np.round(squareform(random.random(n * (n - 1) // 2)), 1 if trial % 2 else 9)
+        distances[squareform(random.random(n * (n - 1) // 2) < 0.4)] = 1000.0
+        for count in (1, 2, 3, 6):
+            np.testing.assert_array_equal(
+                agglomerate(distances, count, linkage=method), cut(distances, count, method), f"trial {trial}"
+            )
+
+
+@pytest.mark.parametrize("method", LINKAGES)
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_equal_distances_still_give_exactly_the_clusters_asked_for(method, value):
+    distances = np.full((9, 9), value)
+    for count in range(1, 12):
+        assert agglomerate(distances, count, linkage=method).max() == min(count, 9) - 1
+
+
+def test_the_lowest_index_is_preferred_among_equal_distances():
+    assert agglomerate(points_on_a_line(0, 1, 2, 3), 3, linkage="average").tolist() == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_no_more_points_than_clusters_stay_apart(n):
+    assert agglomerate(np.ones((n, n)), 3, linkage="average").tolist() == list(range(n))
+
+
+def test_the_matrix_is_not_modified():
+    distances = points_on_a_line(0, 1, 5, 9)
+    before = distances.copy()
+    agglomerate(distances, 1, linkage="average")
+    np.testing.assert_array_equal(distances, before)
+
+
+def test_unusable_matrices_and_settings_are_refused():
+    good = points_on_a_line(0, 1, 5)
+    with pytest.raises(ValueError, match="square"):
+        agglomerate(good[:2], 2, linkage="average")
+    with pytest.raises(ValueError, match="finite"):
+        agglomerate(np.where(good > 4, np.inf, good), 2, linkage="average")
+    with pytest.raises(ValueError, match="symmetric"):
+        agglomerate(np.triu(good), 2, linkage="average")
+    with pytest.raises(ValueError, match="num_clusters"):
+        agglomerate(good, 0, linkage="average")
+    with pytest.raises(ValueError, match="'ward'"):
+        agglomerate(good, 2, linkage="ward")

@@ -1,0 +1,217 @@
+"""The command line that jobs share: options, help, and errors without tracebacks."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import re
+from pathlib import Path
+
+import pytest
+
+from reidray import overlay
+from reidray.command import Command, parse, user_errors
+from reidray.config import Settings
+from reidray.storage.runfolder import RunFolder
+
+
+def parsed(*words: str, **more) -> Command:
+    return parse(words, prog="jobs/train.py", description="Trains without labels.", **more)
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]):
+    def run(*words: str, **more) -> str:
+        with pytest.raises(SystemExit) as left:
+            parsed(*words, **more)
+        assert left.value.code == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        return err.removeprefix("error: ").rstrip("\n")
+
+    return run
+
+
+def test_no_words_give_the_defaults():
+    command = parsed()
+    assert command.settings == Settings()
+    assert command.config is None
+
+
+def test_options_and_settings_mix_in_any_order(tmp_path: Path):
+    path = tmp_path / "c.yaml"
+    path.write_text("train: {epochs: 3, steps: 9}")
+    command = parsed("train.epochs=5", "--workers", "1", "data.seed=7", "--config", str(path), "--run.threads=2")
+    assert command.config == path
+    assert (command.settings.train.epochs, command.settings.train.steps) == (5, 9)
+    assert (command.settings.run.workers, command.settings.run.threads, command.settings.data.seed) == (1, 2, 7)
+
+
+def test_a_job_adds_its_own_options_and_gets_only_them():
+    def extra(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("images", type=Path, help="folder")
+        parser.add_argument("--out", type=Path, default=Path("x"))
+
+    command = parsed("folder", "--out", "y", "train.epochs=3", extra=extra)
+    assert vars(command.options) == {"images": Path("folder"), "out": Path("y")}
+    assert command.settings.train.epochs == 3
+
+
+def test_mistakes_are_refused_in_one_sentence_with_status_2(refused, tmp_path: Path):
+    assert refused("train.epoch=3") == "unknown setting train.epoch: did you mean train.epochs? (see --help)"
+    assert refused("--train.epoch=3") == "unknown setting train.epoch: did you mean train.epochs? (see --help)"
+    assert refused("train.epochs=x") == "train.epochs must be a whole number >= 1, got 'x'"
+    assert refused("--workers", "many") == "run.workers must be a whole number >= 0 or null, got 'many'"
+    assert refused("--config", str(tmp_path / "no.yaml")).endswith("cannot be read: no such file or directory")
+    assert refused("--config", "a", "--config", "b").startswith("--config is given twice")
+    assert refused("--wrokers=3") == "unknown option --wrokers=3 (see --help)"
+    assert refused("--resume", "x") == "unknown option --resume (see --help)"
+    assert refused("train.epochs", "3").startswith("expected section.name=value, got 'train.epochs'")
+    assert "expected one argument" in refused("--config")
+
+
+def test_a_job_without_settings_knows_only_its_own_options(refused, capsys: pytest.CaptureFixture[str]):
+    def extra(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--checkpoint", metavar="DIR", type=Path, required=True, help="what to evaluate")
+
+    command = parsed("--checkpoint", "x", extra=extra, settings=False)
+    assert vars(command.options) == {"checkpoint": Path("x")}
+    assert command.settings == Settings()
+    assert refused("--checkpoint", "x", "train.epochs=3", extra=extra, settings=False).startswith("unknown option")
+    assert refused("--checkpoint", "x", "--workers", "3", extra=extra, settings=False).startswith("unknown option")
+    assert "--checkpoint" in refused(extra=extra, settings=False)
+    with pytest.raises(SystemExit):
+        parsed("--help", extra=extra, settings=False)
+    text = capsys.readouterr().out
+    assert text.startswith("usage: python jobs/train.py --checkpoint DIR [options]\n")
+    assert "what to evaluate" in text
+    assert "train.epochs" not in text
+
+
+def test_print_config_prints_what_can_be_fed_back(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    words = ("train.epochs=3", "--workers", "0", "data.drawn.twins=0.5")
+    with pytest.raises(SystemExit) as left:
+        parsed(*words, "--print-config")
+    assert left.value.code == 0
+    path = tmp_path / "printed.yaml"
+    path.write_text(capsys.readouterr().out)
+    assert parsed("--config", str(path)).settings == parsed(*words).settings
+
+
+@pytest.fixture
+def helped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    def run(columns: int) -> str:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        with pytest.raises(SystemExit) as left:
+            parsed("--help", resume=True)
+        assert left.value.code == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_help_lists_every_setting_with_default_unit_and_meaning(helped):
+    text = " ".join(helped(100).split())
+    for setting in overlay.known().values():
+        assert f" {setting.name} " in text
+        assert setting.unit in text
+        assert " ".join(setting.meaning.split()) in text
+    assert "train.epochs 14 epochs: each labels all images anew, then trains [epochs; whole number >= 1]" in text
+    assert "augment.erase_area [0.02, 0.3] least" in text
+    assert "run.workers null" in text
+    assert "method.prefer_other_cameras true" in text
+    for option in ("--config FILE.yaml", "--workers N", "--resume RUN_DIR", "--print-config", "examples:"):
+        assert option in text
+
+
+@pytest.mark.parametrize("columns", [50, 60, 80, 100, 160])
+def test_help_keeps_to_the_width_of_the_terminal(helped, columns: int):
+    listed = helped(columns).split("options:\n")[1]  # the examples stay in one piece, to be copied
+    assert max(len(line) for line in listed.splitlines()) <= columns
+    names = re.findall(r"^  ([a-z_]+\.[a-z_.0-9]+) ", listed, flags=re.MULTILINE)
+    assert names == list(overlay.known())
+
+
+def test_resume_takes_the_settings_of_its_run(tmp_path: Path):
+    earlier = parsed("train.epochs=3", "train.seed=5", "run.threads=2").settings
+    folder = RunFolder.create(tmp_path / "run", earlier)
+    command = parsed("--resume", str(folder.path), "--workers", "1", "train.epochs=9", resume=True)
+    assert command.options.resume == folder.path
+    assert (command.settings.train.seed, command.settings.train.epochs) == (5, 9)
+    assert (command.settings.run.threads, command.settings.run.workers) == (2, 1)
+    assert command.settings.run.dir == str(folder.path)
+
+
+def test_resume_refuses_another_setting_another_file_and_no_run(refused, tmp_path: Path):
+    folder = str(RunFolder.create(tmp_path / "run", Settings()).path)
+    assert "train.seed cannot be changed" in refused("--resume", folder, "train.seed=1", "run.threads=2", resume=True)
+    assert "leave --config out" in refused("--resume", folder, "--config", "x.yaml", resume=True)
+    assert "no run folder" in refused("--resume", str(tmp_path), resume=True)
+
+
+# --- errors of a job ---
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("images must be RGB;\n got 4 channels"), "images must be RGB; got 4 channels"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a/b"), "a/b: no such file or directory"),
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left on device"),
+        (FileNotFoundError("the folder a holds no images"), "the folder a holds no images"),
+    ],
+)
+def test_what_a_person_can_put_right_is_one_sentence(error: Exception, sentence: str, capsys):
+    @user_errors()
+    def main() -> None:
+        raise error
+
+    main.__wrapped__.__globals__["__name__"], kept = "__main__", main.__wrapped__.__globals__["__name__"]
+    try:
+        with pytest.raises(SystemExit) as left:
+            main()
+    finally:
+        main.__wrapped__.__globals__["__name__"] = kept
+    assert left.value.code == 2
+    assert capsys.readouterr().err == f"error: {sentence}\n"
+
+
+def test_an_error_from_elsewhere_says_how_to_see_more(capsys):
+    with pytest.raises(SystemExit), user_errors():
+        int("three")
+    assert "REIDRAY_TRACEBACK=1" in capsys.readouterr().err
+
+
+def test_an_actors_error_is_told_as_the_error_it_carries(capsys):
+    class TaskError(RuntimeError):
+        cause = ValueError("features of image 3 are not finite")
+
+    with pytest.raises(SystemExit), user_errors():
+        raise TaskError("a long remote traceback")
+    assert capsys.readouterr().err == "error: features of image 3 are not finite\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("bug"), KeyError("bug"), ConnectionError("bug"), AssertionError("bug")])
+def test_what_only_we_can_break_keeps_its_traceback(error: Exception):
+    with pytest.raises(type(error)), user_errors():
+        raise error
+
+
+def test_the_traceback_is_there_when_asked_for(capsys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REIDRAY_TRACEBACK", "1")
+    with pytest.raises(SystemExit), user_errors():
+        raise ValueError("wrong")
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith("error: wrong\n")
+
+
+def test_a_job_that_works_is_left_alone():
+    @user_errors()
+    def main() -> int:
+        return 3
+
+    assert main() == 3

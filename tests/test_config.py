@@ -1,0 +1,253 @@
+"""Settings from text: YAML files, words of the command line, and the sentences that refuse what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from reidray import overlay
+from reidray.config import Settings
+
+
+def settings_of(*words: str) -> Settings:
+    return overlay.settings_from(overlay.from_words(words))
+
+
+def refusal(*words: str) -> str:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011
+        settings_of(*words)
+    return one_sentence(refused.value)
+
+
+def one_sentence(error: Exception) -> str:
+    assert "\n" not in str(error)
+    return str(error)
+
+
+@pytest.fixture
+def written(tmp_path: Path):
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "settings.yaml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+def file_refusal(path: Path) -> str:
+    with pytest.raises(ValueError, match=str(path)) as refused:
+        overlay.load(path)
+    return one_sentence(refused.value)
+
+
+def leaves(tree: dict, prefix: str = "") -> set[str]:
+    names = set()
+    for key, value in tree.items():
+        names |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}"}
+    return names
+
+
+def test_every_setting_has_a_meaning_and_is_known_by_its_dotted_name():
+    assert set(overlay.known()) == leaves(Settings().model_dump())
+    assert all(setting.meaning and setting.expected for setting in overlay.known().values())
+
+
+def test_every_section_says_what_it_is_about():
+    for name, about, settings in overlay.sections():
+        assert about, name
+        assert settings, name
+
+
+def test_nothing_given_gives_the_defaults():
+    assert settings_of() == Settings()
+
+
+def test_words_reach_nested_sections_and_every_type():
+    settings = settings_of(
+        "data.drawn.twins=0.3",
+        "data.drawn.cameras_per_person=[2,4]",
+        "train.learning_rate=1e-3",
+        "train.weight_decay=0",
+        "run.workers=null",
+        "method.prefer_other_cameras=false",
+        "scwm.space=off",
+    )
+    assert settings.data.drawn.twins == 0.3
+    assert settings.data.drawn.cameras_per_person == (2, 4)
+    assert settings.train.learning_rate == 1e-3
+    assert settings.train.weight_decay == 0.0
+    assert settings.run.workers is None
+    assert settings.method.prefer_other_cameras is False
+    assert settings.scwm.space == "off"  # a word, not YAML 1.1's truth value
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", ".001", "0.001", "+1e-3"])
+def test_numbers_are_numbers_however_they_are_written(text: str):
+    assert settings_of(f"train.learning_rate={text}").train.learning_rate == pytest.approx(1e-3)
+
+
+def test_a_text_may_look_like_a_number_on_the_command_line():
+    assert settings_of("data.root=2024").data.root == "2024"
+    assert settings_of("run.dir=1e-3").run.dir == "1e-3"
+    assert settings_of("run.dir=2024-01-01").run.dir == "2024-01-01"
+
+
+def test_the_last_word_wins_and_words_win_over_the_file(written):
+    path = written("train: {epochs: 3, steps: 7}")
+    settings = overlay.settings_from(
+        [overlay.from_file(path), *overlay.from_words(["train.epochs=4", "train.epochs=5"])]
+    )
+    assert (settings.train.epochs, settings.train.steps) == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("train.epoch", "train.epochs"),
+        ("train.lr", "train.lr_every"),
+        ("epochs", "train.epochs"),
+        ("data.twins", "data.drawn.twins"),
+        ("drawn.twins", "data.drawn.twins"),
+        ("method.num_parts", "scwm.num_parts"),
+        ("model.backbones", "model.backbone"),
+        ("run.worker", "run.workers"),
+        ("Train.Epochs", "train.epochs"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(wrong: str, meant: str, written):
+    assert refusal(f"{wrong}=3") == f"unknown setting {wrong}: did you mean {meant}? (see --help)"
+    nested: object = 3
+    for key in reversed(wrong.split(".")):
+        nested = {key: nested}
+    assert f"unknown setting {wrong}: did you mean {meant}? (see --help)" in file_refusal(
+        written(yaml.safe_dump(nested))
+    )
+
+
+def test_a_key_like_no_other_points_to_the_help():
+    assert refusal("qqqqqq=1") == "unknown setting qqqqqq: --help lists every setting"
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("train.epochs=ten", "train.epochs must be a whole number >= 1, got 'ten'"),
+        ("train.epochs=0", "train.epochs must be a whole number >= 1, got 0"),
+        ("train.epochs=1.5", "train.epochs must be a whole number >= 1, got 1.5"),
+        ("train.epochs=true", "train.epochs must be a whole number >= 1, got true"),
+        ("train.epochs='3'", "train.epochs must be a whole number >= 1, got '3'"),
+        ("train.epochs=null", "train.epochs must be a whole number >= 1, got null"),
+        ("train.epochs={a: 1}", "train.epochs must be a whole number >= 1, got {'a': 1}"),
+        ("train.learning_rate=.nan", "train.learning_rate must be a number > 0, got nan"),
+        ("train.learning_rate=.inf", "train.learning_rate must be a number > 0, got inf"),
+        ("method.eps=1", "method.eps must be a number > 0 and < 1, got 1"),
+        ("augment.flip=1.5", "augment.flip must be a number from 0 to 1, got 1.5"),
+        ("augment.erase_area=[0.1]", "augment.erase_area must be a list of 2, each a number from 0 to 1, got [0.1]"),
+        ("augment.erase_area=[0, 2]", "augment.erase_area must be a list of 2, each a number from 0 to 1, got [0, 2]"),
+        ("model.backbone=vit", "model.backbone must be one of small, resnet18, resnet50, got 'vit'"),
+        ("scwm.foreground_classes=4", "scwm.foreground_classes must be one of 2, 3, got 4"),
+        ("scwm.log_magnitude=yes", "scwm.log_magnitude must be true or false, got 'yes'"),
+        ("run.workers=-1", "run.workers must be a whole number >= 0 or null, got -1"),
+        ("train=3", "train is a section, not a setting: expected train.seed=value or the like, got 3"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_setting_expected_and_got(word: str, sentence: str):
+    assert refusal(word) == sentence
+
+
+def test_a_wrong_value_in_a_file_names_the_file(written):
+    path = written("train: {epochs: ten}")
+    assert file_refusal(path) == f"{path}: train.epochs must be a whole number >= 1, got 'ten'"
+
+
+def test_settings_that_do_not_fit_together_are_refused_in_words():
+    assert refusal("model.bn_group_size=7").startswith("model.bn_group_size=7 must divide the batch of 64 images")
+    assert "needs data.root" in refusal("data.dataset=market1501")
+
+
+@pytest.mark.parametrize("word", ["train.epochs", "=3", "3"])
+def test_a_word_without_name_or_value_is_refused(word: str):
+    assert refusal(word).startswith(f"expected section.name=value, got {word!r}")
+
+
+def test_a_value_that_is_not_yaml_is_refused():
+    assert refusal("train.epochs=[").startswith("train.epochs is not readable as YAML")
+    assert refusal("train.seed=" + "9" * 5000).startswith("train.seed is not readable as YAML")
+    assert refusal("train.epochs=!!python/object:os.system 1").startswith("train.epochs is not readable as YAML")
+
+
+def test_a_file_may_be_empty_or_hold_empty_sections_and_dotted_keys(written):
+    assert overlay.load(written("")) == Settings()
+    assert overlay.load(written("# only a comment\n")) == Settings()
+    assert overlay.load(written("train:\ndata:\n  drawn:\n")) == Settings()
+    assert overlay.load(written("train.epochs: 3\ndata: {drawn.twins: 0.5}")).data.drawn.twins == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- 1\n- 2", "expected a mapping of sections"),
+        ("just a sentence", "expected a mapping of sections"),
+        ("train: {epochs: 3", "is not readable as YAML"),
+        ("train: {epochs: 3, epochs: 3}", "'epochs' is given twice (line 1"),
+        ("train: {epochs: 3}\ntrain: {steps: 2}", "'train' is given twice (line 2"),
+        ("train: {epochs: 3}\ntrain.epochs: 4", "train.epochs is given twice"),
+        ("a: &a [*a]", "unknown setting a"),
+        ("train: {epochs: 2}\n---\ntrain: {}", "is not readable as YAML"),
+        (b"\x89PNG\r\n\x1a\n\x00", "is not readable as YAML"),
+        (b"\x00\x01", "is not readable as YAML"),
+        ("train: {epochs: !!timestamp 2001-01-01}", "train.epochs must be a whole number"),
+        ("data: {root: [[[[[[[[[[1]]]]]]]]]]}", "data.root must be a text or null"),
+    ],
+)
+def test_a_damaged_file_is_refused_in_one_sentence(text: str | bytes, sentence: str, written):
+    assert sentence in file_refusal(written(text))
+
+
+def test_a_missing_file_or_a_folder_is_refused_in_one_sentence(tmp_path: Path):
+    assert file_refusal(tmp_path / "none.yaml").endswith("cannot be read: no such file or directory")
+    assert file_refusal(tmp_path).endswith("cannot be read: is a directory")
+
+
+def test_the_printed_tree_reads_back_equal(written):
+    settings = settings_of(
+        "data.root=1e-3", "run.dir=off", "data.packed=2001-01-01", "model.weights=true", "train.learning_rate=1e-7",
+        "data.drawn.cameras_per_person=[1,3]", "data.cache_dir=a: b # c",
+    )  # fmt: skip
+    text = overlay.as_yaml(settings)
+    assert overlay.load(written(text)) == settings
+    assert Settings.model_validate(yaml.safe_load(text)) == settings  # and PyYAML's own reading agrees
+    assert overlay.load(written(overlay.as_yaml(Settings()))) == Settings()
+
+
+def test_the_tree_is_frozen_all_the_way_down():
+    def check(section: BaseModel) -> None:
+        assert section.model_config["frozen"]
+        for name in type(section).model_fields:
+            value = getattr(section, name)
+            assert not isinstance(value, list | dict | set)
+            if isinstance(value, BaseModel):
+                check(value)
+
+    check(Settings())
+
+
+def test_the_hash_ignores_where_things_lie_and_heeds_everything_else():
+    plain = Settings().hash()
+    assert settings_of("run.dir=x", "run.workers=1", "data.root=y", "data.cache_dir=z").hash() == plain
+    assert settings_of("train.seed=1").hash() != plain
+    assert settings_of("data.drawn.twins=0.5").hash() != plain
+
+
+def test_relative_paths_are_resolved_and_urls_left_alone(tmp_path: Path):
+    settings = settings_of("data.root=images", "data.packed=s3://bucket/x", "model.weights=w.safetensors").resolved(
+        tmp_path
+    )
+    assert settings.data.root == str(tmp_path / "images")
+    assert settings.data.packed == "s3://bucket/x"
+    assert settings.model.weights == str(tmp_path / "w.safetensors")
+    assert settings.data.cache_dir is None
+    assert Settings().resolved(tmp_path).model.weights == "shipped"
