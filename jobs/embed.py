@@ -30,7 +30,7 @@ def _options(parser: ArgumentParser) -> None:
 def main() -> None:
     """The job."""
     with user_errors():
-        options = parse(sys.argv[1:], prog="jobs/embed.py", description=__doc__, extra=_options).options
+        options = parse(sys.argv[1:], prog="jobs/embed.py", description=__doc__, extra=_options, settings=False).options
         if options.output.exists():
             raise ValueError(f"{options.output} exists and is not overwritten: choose another --output")
         model, settings = load_model(options.checkpoint.resolve())

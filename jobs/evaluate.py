@@ -1,7 +1,7 @@
 """Evaluate a checkpoint on the query and gallery images of its data set, by Market-1501's protocol.
 
-The figures are those of the run, to the last digit. The data set, the network and everything else come from the
-checkpoint; --packed evaluates on other shards, evaluate.split=validation on the validation split.
+The figures are those of the run, to the last digit, and go to standard output as JSON. The data set, the network and
+everything else come from the checkpoint; --packed evaluates on other shards, --split on another split.
 """
 
 import json
@@ -28,10 +28,10 @@ def _options(parser: ArgumentParser) -> None:
 def main() -> None:
     """The job."""
     with user_errors():
-        options = parse(sys.argv[1:], prog="jobs/evaluate.py", description=__doc__, extra=_options).options
+        options = parse(sys.argv[1:], prog="jobs/evaluate.py", description=__doc__, extra=_options, settings=False).options
         model, settings = load_model(options.checkpoint.resolve())
         settings = _with(settings, options.packed, options.split)
-        with Console(None, settings) as console:
+        with Console(None, settings, stream=sys.stderr) as console:
             packed = prepared(settings, console.handle, processes=num_cpus())
             context = offline_context(settings, packed, options.checkpoint, console.handle)
             figures = evaluate(context, model.to(context.device), None)

@@ -18,6 +18,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def _setting(default: Any, meaning: str, unit: str = "") -> Any:
@@ -25,7 +26,7 @@ def _setting(default: Any, meaning: str, unit: str = "") -> Any:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class DrawnSettings(_Section):
@@ -53,7 +54,7 @@ class DrawnSettings(_Section):
     fresh_scenes: Annotated[int, Field(ge=0)] = _setting(
         0, "0: a fixed scene a camera; n: one of n scenes an image", "scenes"
     )
-    camera_seed: int = _setting(1000, "draws the cameras; another seed, other cameras")
+    camera_seed: Seed = _setting(1000, "draws the cameras; another seed, other cameras")
 
 
 class DataSettings(_Section):
@@ -69,7 +70,7 @@ class DataSettings(_Section):
     cache_dir: str | None = _setting(
         None, "where remote shards are kept on each node (default ~/.cache/reidray)", "path"
     )
-    seed: int = _setting(0, "draws the drawn data set")
+    seed: Seed = _setting(0, "draws the drawn data set")
     height: Count = _setting(96, "height of the network's input", "pixels")
     width: Count = _setting(48, "width of the network's input", "pixels")
     images_per_shard: Count = _setting(256, "images in a shard: the unit of extraction", "images")
@@ -171,7 +172,7 @@ class ScwmSettings(_Section):
 class TrainSettings(_Section):
     """The optimisation."""
 
-    seed: int = _setting(0, "seeds the network's new layers, the batches and the augmentation")
+    seed: Seed = _setting(0, "seeds the network's new layers, the batches and the augmentation")
     epochs: Count = _setting(14, "epochs: each labels all images anew, then trains", "epochs")
     steps: Count = _setting(50, "updates an epoch", "steps")
     learning_rate: Positive = _setting(3.5e-4, "Adam's learning rate")
@@ -248,6 +249,25 @@ class Settings(_Section):
             )
         if self.model.backbone == "small" and self.model.weights == "imagenet":
             raise ValueError("there are no ImageNet weights for model.backbone=small: use shipped, none or a file")
+        return self
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> Settings:
+        drawn, augment = self.data.drawn, self.augment
+        ranges: dict[str, tuple[float, float]] = {
+            "data.drawn.cameras_per_person": drawn.cameras_per_person,
+            "data.drawn.images_per_camera": drawn.images_per_camera,
+            "augment.erase_area": augment.erase_area,
+            "augment.erase_ratio": augment.erase_ratio,
+        }
+        for name, (least, most) in ranges.items():
+            if least > most:
+                raise ValueError(f"{name} must be [least, most], got [{least}, {most}]")
+        if drawn.cameras_per_person[1] > drawn.num_cameras:
+            raise ValueError(
+                f"data.drawn.cameras_per_person={list(drawn.cameras_per_person)} asks for more cameras than "
+                f"data.drawn.num_cameras={drawn.num_cameras}"
+            )
         return self
 
     @property

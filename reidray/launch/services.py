@@ -17,6 +17,8 @@ from reidray.training.context import Context, Report, open_split
 from reidray.training.labelling import Labeller, LabelService
 from reidray.training.ranks import OneProcess, Ranks
 
+_NUMBA_LIMIT = numba.get_num_threads()  # what numba starts with is the most it can be set to
+
 
 def layouts(settings: Settings, packed: str) -> dict[str, list[tuple[int, int]]]:
     """First index and number of images of every shard of the training split."""
@@ -58,7 +60,7 @@ def worker_context(
 def set_threads(count: int) -> None:
     """One number for all pools of this process: PyTorch's and numba's share OpenMP, and the last to set it wins."""
     torch.set_num_threads(count)
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(count, _NUMBA_LIMIT))
 
 
 def chosen_device(settings: Settings) -> torch.device:

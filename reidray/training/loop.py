@@ -118,9 +118,12 @@ def _resume(context: Context, model: Embedder, optimiser: torch.optim.Optimizer)
     model.load_state_dict(checkpoint.model)
     restore_optimiser(optimiser, checkpoint.optimiser)
     torch.set_rng_state(checkpoint.rng[min(context.ranks.rank, len(checkpoint.rng) - 1)])
-    context.tell(kind="resumed", epoch=checkpoint.epoch + 1, why=f"checkpoint of epoch {checkpoint.epoch}")
+    history = checkpoint.history
+    if checkpoint.epoch + 1 < context.settings.train.epochs:
+        history.pop("after", None)  # a finished run that is given more epochs
+    context.tell(kind="resumed", epoch=checkpoint.epoch + 1, why=f"the checkpoint after {checkpoint.epoch + 1} epochs")
     context.ranks.barrier()
-    return checkpoint.epoch + 1, checkpoint.history
+    return checkpoint.epoch + 1, history
 
 
 def _extract(context: Context, model: Embedder, epoch: int) -> None:

@@ -1,0 +1,100 @@
+"""The same run on Ray: one worker bit for bit, two up to the order of sums, and a worker that is killed."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reidray.launch.launch import launch
+from tests.whole.runs import assert_same_run, epochs, losses, result
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    import ray
+
+    from reidray.actors.train_group import connect
+    from reidray.config import Settings
+
+    connect(Settings())
+    yield
+    ray.shutdown()
+
+
+def test_one_worker_gives_the_run_without_ray_bit_for_bit(tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
+    launch(tiny_settings("alone"))
+    launch(tiny_settings("ray", run={"workers": 1}))
+    assert_same_run(tmp_path / "alone", tmp_path / "ray")
+
+
+def test_two_workers_have_the_labels_and_within_1e_4_the_losses_of_one(
+    tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    launch(tiny_settings("one", train={"epochs": 1, "steps": 50}))
+    launch(tiny_settings("two", train={"epochs": 1, "steps": 50}, run={"workers": 2}))
+    clusters = ("clusters", "outliers", "ARI", "AMI", "purity")
+    first, second = epochs(tmp_path / "one")[0], epochs(tmp_path / "two")[0]
+    assert [first[name] for name in clusters] == [second[name] for name in clusters]
+    for one, two in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+        for name in one["terms"]:
+            np.testing.assert_allclose(one["terms"][name], two["terms"][name], rtol=0, atol=1e-4, err_msg=name)
+    assert result(tmp_path / "one")["before"] == result(tmp_path / "two")["before"]
+
+
+def test_a_worker_killed_in_the_middle_of_an_epoch_changes_nothing(
+    tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    many = {"epochs": 3, "steps": 12}
+    launch(tiny_settings("whole", train=many, run={"workers": 2}))
+    killed: list[int] = []
+
+    def kill() -> None:
+        metrics = tmp_path / "struck" / "metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text().count("\n") >= 1):
+            time.sleep(0.05)
+        time.sleep(0.6)  # into the second epoch
+        killed.append(_workers()[0])
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    launch(tiny_settings("struck", train=many, run={"workers": 2}))
+    assert killed
+    assert "going on" in (tmp_path / "struck" / "log.txt").read_text() or "resum" in (
+        tmp_path / "struck" / "log.txt"
+    ).read_text()
+    assert_same_run(tmp_path / "whole", tmp_path / "struck")
+
+
+def test_what_a_user_can_put_right_is_said_in_one_sentence_and_not_tried_again(
+    tiny_settings: Callable[..., Any],
+) -> None:
+    with pytest.raises(ValueError, match="all .* images are outliers: raise method.eps"):
+        launch(tiny_settings("bad", method={"eps": 1e-6}, run={"workers": 1}))
+
+
+def test_more_workers_than_processors_are_refused(tiny_settings: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="needs .* CPUs and the cluster has"):
+        launch(tiny_settings("many", run={"workers": 2, "threads": 64}))
+
+
+def _workers() -> list[int]:
+    """Process ids of the training workers of this machine."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"RayTrainWorker" in words:
+                found.append(int(entry.name))
+    return sorted(found)

@@ -1,0 +1,56 @@
+"""What all tests share: one thread a pool, a tiny drawn data set, and settings small enough for seconds."""
+
+import os
+
+for _pool in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_pool, "1")
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY = {
+    "data": {
+        "seed": 5,
+        "images_per_shard": 64,
+        "drawn": {
+            "train_persons": 14,
+            "validation_persons": 4,
+            "test_persons": 8,
+            "num_cameras": 3,
+            "cameras_per_person": [2, 3],
+            "images_per_camera": [3, 4],
+        },
+    },
+    "model": {"bn_group_size": 16},
+    "method": {"clusters_per_batch": 8, "images_per_cluster": 4, "k1": 8, "k2": 3, "eps": 0.5},
+    "train": {"epochs": 2, "steps": 4},
+    "scwm": {"difficulty_neighbours": 6, "part_refinement_from": 1},
+    "run": {"workers": 0},
+    "evaluate": {"ranked_lists": 2},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder in which the tiny data set is drawn once; its packed shards come to lie beside it."""
+    return tmp_path_factory.mktemp("tiny") / "drawn"
+
+
+@pytest.fixture
+def tiny_settings(tiny_root: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Settings of a run of seconds: `tiny_settings("one", train={"epochs": 3})`; the run folder is tmp_path/one."""
+    from reidray.config import Settings
+
+    def settings(name: str, **sections: dict[str, Any]) -> Settings:
+        tree = json.loads(json.dumps(TINY))
+        tree["data"]["root"] = str(tiny_root)
+        tree["run"]["dir"] = str(tmp_path / name)
+        for section, values in sections.items():
+            tree.setdefault(section, {}).update(values)
+        return Settings.model_validate(tree)
+
+    return settings

@@ -1,0 +1,39 @@
+"""What two runs are compared by: everything but seconds and places."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file
+
+_TIMED = ("seconds", "images_per_second", "run_dir")
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """result.json without what depends on the clock or the place."""
+    tree = json.loads((folder / "result.json").read_text())
+    return {name: value for name, value in tree.items() if name not in _TIMED}
+
+
+def losses(folder: Path) -> list[dict[str, Any]]:
+    """Every loss term of every step."""
+    return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+
+
+def epochs(folder: Path) -> list[dict[str, Any]]:
+    """Every epoch's figures without its seconds."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Bit for bit: figures, losses, labels and every tensor of the last checkpoint."""
+    assert result(one) == result(other)
+    assert losses(one) == losses(other)
+    assert epochs(one) == epochs(other)
+    last = sorted(path.name for path in (one / "checkpoints").glob("epoch_*"))[-1]
+    for file in ("model", "optimiser", "bank"):
+        first = load_file(one / "checkpoints" / last / f"{file}.safetensors")
+        second = load_file(other / "checkpoints" / last / f"{file}.safetensors")
+        assert first.keys() == second.keys()
+        assert all(first[name].tobytes() == second[name].tobytes() for name in first), file

@@ -1,0 +1,99 @@
+"""Whole runs without Ray: repeatable, resumable, and measured again to the last digit."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reidray.launch.launch import launch
+from reidray.report.console import Console
+from tests.whole.runs import assert_same_run, losses, result
+
+JOBS = Path(__file__).resolve().parents[2] / "jobs"
+
+
+@pytest.mark.parametrize("method", ["scwm", "cluster_contrast"])
+def test_one_seed_gives_one_run_and_another_seed_another(
+    method: str, tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    launch(tiny_settings("one", method={"name": method}))
+    launch(tiny_settings("two", method={"name": method}))
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+    launch(tiny_settings("three", method={"name": method}, train={"seed": 1, "epochs": 1}))
+    assert losses(tmp_path / "three")[0] != losses(tmp_path / "one")[0]
+
+
+def test_a_run_that_was_interrupted_in_the_middle_of_an_epoch_ends_like_one_that_was_not(
+    tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(tiny_settings("whole", train={"epochs": 3}))
+    handle = Console.handle
+
+    def dies(console: Console, event: dict[str, Any]) -> None:
+        handle(console, event)
+        if event["kind"] == "labels" and event["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Console, "handle", dies)
+    with pytest.raises(KeyboardInterrupt):
+        launch(tiny_settings("cut", train={"epochs": 3}))
+    monkeypatch.setattr(Console, "handle", handle)
+    assert not (tmp_path / "cut" / "result.json").exists()
+    launch(tiny_settings("cut", train={"epochs": 3}), resume=tmp_path / "cut")
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_the_evaluation_job_repeats_the_run_to_the_last_digit(
+    tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    launch(tiny_settings("one"))
+    found = tmp_path / "figures.json"
+    words = ["--checkpoint", str(tmp_path / "one"), "--json", str(found)]
+    subprocess.run([sys.executable, str(JOBS / "evaluate.py"), *words], check=True, capture_output=True)
+    figures = json.loads(found.read_text())
+    after = result(tmp_path / "one")["after"]
+    assert {name: figures[name] for name in after} == after
+    assert figures["parsing_mIoU"] == result(tmp_path / "one")["parsing_mIoU"]
+
+
+def test_the_embedding_job_writes_names_and_unit_vectors_in_order(
+    tiny_settings: Callable[..., Any], tiny_root: Path, tmp_path: Path
+) -> None:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    launch(tiny_settings("one", train={"epochs": 1}))
+    packed = tiny_root.with_name(f"{tiny_root.name}-packed") / "query"
+    tables = []
+    for source, output in ((packed, "shards.parquet"), (tiny_root / "query", "folder.parquet")):
+        words = ["--checkpoint", str(tmp_path / "one"), "--images", str(source), "--output", str(tmp_path / output)]
+        subprocess.run([sys.executable, str(JOBS / "embed.py"), *words], check=True, capture_output=True)
+        tables.append(pq.read_table(tmp_path / output))
+    shards, folder = tables
+    names = [Path(name).name for name in shards["name"].to_pylist()]
+    assert names == [Path(name).name for name in folder["name"].to_pylist()] == sorted(names)
+    vectors = np.array(shards["embedding"].to_pylist())
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(vectors, np.array(folder["embedding"].to_pylist()), atol=1e-5)
+
+
+def test_a_run_explains_itself(tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
+    launch(tiny_settings("one"))
+    tree = json.loads((tmp_path / "one" / "result.json").read_text())
+    figures = {"mAP", "rank1", "rank5", "rank10", "mINP"}
+    assert set(tree["before"]) == set(tree["after"]) == figures
+    assert {"extract", "label", "train", "evaluate", "total"} <= set(tree["seconds"])
+    assert {"parsing_mIoU", "clusters", "ARI", "images_per_second", "config_hash", "seed", "version"} <= set(tree)
+    for name in ("curves.png", "clusters.png", "part_masks.png", "ranked_lists.png"):
+        assert (tmp_path / "one" / "pictures" / name).stat().st_size > 1000
+    assert any((tmp_path / "one" / "tensorboard").iterdir())
+
+
+def test_a_run_folder_is_never_overwritten(tiny_settings: Callable[..., Any]) -> None:
+    launch(tiny_settings("one", train={"epochs": 1}))
+    with pytest.raises(ValueError, match="never overwritten"):
+        launch(tiny_settings("one", train={"epochs": 1}))
