@@ -28,7 +28,9 @@ def _options(parser: ArgumentParser) -> None:
 def main() -> None:
     """The job."""
     with user_errors():
-        options = parse(sys.argv[1:], prog="jobs/evaluate.py", description=__doc__, extra=_options, settings=False).options
+        options = parse(
+            sys.argv[1:], prog="jobs/evaluate.py", description=__doc__, extra=_options, settings=False
+        ).options
         model, settings = load_model(options.checkpoint.resolve())
         settings = _with(settings, options.packed, options.split)
         with Console(None, settings, stream=sys.stderr) as console:

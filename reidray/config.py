@@ -36,21 +36,21 @@ class DrawnSettings(_Section):
     validation_persons: Count = _setting(
         100, "identities of the validation split; settings are chosen on it", "persons"
     )
-    test_persons: Count = _setting(150, "identities of the test split", "persons")
+    test_persons: Count = _setting(100, "identities of the test split", "persons")
     num_cameras: Count = _setting(6, "cameras; every camera has its own scene, colours and favourite view", "cameras")
     cameras_per_person: tuple[Count, Count] = _setting((2, 5), "least and most cameras that see a person", "cameras")
     images_per_camera: tuple[Count, Count] = _setting(
         (2, 5), "least and most pictures of a person in a camera", "images"
     )
-    twins: Share = _setting(0.25, "share of persons that are a near copy of another one (hard negatives)", "share")
+    twins: Share = _setting(0.4, "share of persons that are a near copy of another one (hard negatives)", "share")
     twin_changes: Count = _setting(2, "groups of attributes in which a twin differs", "groups")
-    camera_strength: NotNegative = _setting(0.35, "shift of colour, gamma and contrast between cameras", "0 none")
+    camera_strength: NotNegative = _setting(0.85, "shift of colour, gamma and contrast between cameras", "0 none")
     camera_blur: NotNegative = _setting(1.0, "loss of resolution and blur of the cameras", "0 none")
     camera_noise: NotNegative = _setting(1.0, "sensor noise of the cameras", "0 none")
     view_spread: NotNegative = _setting(1.0, "how freely the angle of view varies within a camera", "0 none")
-    occlusion: NotNegative = _setting(0.4, "how often something stands in front of the person", "0 never")
-    misalignment: NotNegative = _setting(0.4, "how badly the box fits the person", "0 tight")
-    pedestrians_behind: NotNegative = _setting(0.4, "how often somebody else walks behind", "0 never")
+    occlusion: Share = _setting(0.5, "how often something stands in front of the person", "0 never")
+    misalignment: Share = _setting(0.4, "how badly the box fits the person", "0 tight")
+    pedestrians_behind: Share = _setting(0.3, "how often somebody else walks behind", "0 never")
     fresh_scenes: Annotated[int, Field(ge=0)] = _setting(
         0, "0: a fixed scene a camera; n: one of n scenes an image", "scenes"
     )

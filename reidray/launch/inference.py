@@ -15,13 +15,14 @@ import torch
 from reidray.arrays import Array, Floats
 from reidray.bank import MemoryBank
 from reidray.config import Settings
-from reidray.features import Embedder, build_embedder
+from reidray.features import Embedder
 from reidray.launch.services import chosen_device, worker_context
 from reidray.storage.checkpoints import CheckpointStore, load_checkpoint
 from reidray.training.context import Context
 from reidray.training.extraction import extract_shards, joined_features
 from reidray.training.images import SizedImages
 from reidray.training.labelling import LabelService
+from reidray.training.loop import new_model
 
 
 def load_model(path: Path) -> tuple[Embedder, Settings]:
@@ -38,13 +39,7 @@ def load_model(path: Path) -> tuple[Embedder, Settings]:
             raise ValueError(f"{path} has no whole checkpoint: {'; '.join(passed_over) or 'there is none'}")
         checkpoint = found
     settings = Settings.model_validate(checkpoint.settings)
-    model = build_embedder(
-        backbone=settings.model.backbone,
-        pooling=settings.model.pooling,
-        num_parts=settings.num_parts,
-        part_pooling=settings.model.part_pooling,
-        seed=settings.train.seed,
-    )
+    model = new_model(settings)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     got = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
     if expected != got:

@@ -9,10 +9,11 @@ from typing import Any
 
 from reidray.config import Settings
 from reidray.launch.prepare import prepared
-from reidray.launch.services import in_process_services, num_cpus, worker_context
+from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
 from reidray.report.console import Console
 from reidray.storage.runfolder import RunFolder, default_run_dir
-from reidray.training.loop import History, train
+from reidray.storage.weights import load_weights
+from reidray.training.loop import History, new_model, train
 from reidray.version import __version__
 
 _FIGURES = ("mAP", "rank1", "rank5", "rank10", "mINP")
@@ -35,6 +36,8 @@ def launch(settings: Settings, *, resume: Path | None = None) -> dict[str, Any]:
     started = time.perf_counter()
     with Console(folder, settings) as console:
         console.handle({"kind": "message", "text": f"run folder {place}"})
+        _check_weights(settings, console)
+        _check_machines(settings, console)
         packed = prepared(settings, console.handle, processes=num_cpus())
         history = _trained(settings, packed, place, console)
         result = summary(settings, history, time.perf_counter() - started, place)
@@ -52,24 +55,47 @@ def _trained(settings: Settings, packed: str, place: Path, console: Console) -> 
             return train(context)
         finally:
             context.checkpoints.close()
-    from reidray.actors.train_group import connect, train_on_ray
+    from reidray.actors.train_group import train_on_ray  # a run without Ray never imports it
+
+    return train_on_ray(settings, packed, place, console.handle)
+
+
+def _check_weights(settings: Settings, console: Console) -> None:
+    """Load the start weights once, before anything long begins, and say what did not match."""
+    if settings.model.weights == "none":
+        return
+    report = load_weights(new_model(settings), settings.model.weights)
+    console.handle({"kind": "message", "text": f"start weights: {report.loaded} tensors from {report.origin}"})
+    for what, keys in (("not in the file, newly drawn", report.missing), ("in the file, not used", report.unexpected)):
+        if keys:
+            console.handle({"kind": "message", "text": f"  {len(keys)} {what}: {', '.join(keys)}"})
+
+
+def _check_machines(settings: Settings, console: Console) -> None:
+    """Join or start Ray and see that there is what run.workers and run.device ask for."""
+    if settings.run.workers == 0:
+        chosen_device(settings)
+        return
+    from reidray.actors.train_group import chosen_workers, connect  # a run without Ray never imports it
 
     console.handle({"kind": "message", "text": "starting Ray"})
     connect(settings)
-    return train_on_ray(settings, packed, place, console.handle)
+    workers, use_gpu = chosen_workers(settings)
+    console.handle({"kind": "message", "text": f"{workers} training workers on {'GPUs' if use_gpu else 'CPUs'}"})
 
 
 def summary(settings: Settings, history: History, total_seconds: float, place: Path) -> dict[str, Any]:
     """result.json: figures before and after in percent, the last labels, seconds by stage, and what was run."""
     before, after, last = history["before"], history["after"], history["epochs"][-1]
+    measured = before is not None and after is not None
     seconds = {stage: round(spent, 2) for stage, spent in history["seconds"].items()}
     images = len(history["epochs"]) * settings.train.steps * settings.batch_size
     return {
-        "before": {name: before[name] for name in _FIGURES},
-        "after": {name: after[name] for name in _FIGURES},
-        "mAP_trapezoid": {"before": before["mAP_trapezoid"], "after": after["mAP_trapezoid"]},
-        "parsing_mIoU": after["parsing_mIoU"],
-        "stripes_mIoU": after["stripes_mIoU"],
+        "before": {name: before[name] for name in _FIGURES} if measured else None,
+        "after": {name: after[name] for name in _FIGURES} if measured else None,
+        "mAP_trapezoid": {"before": before["mAP_trapezoid"], "after": after["mAP_trapezoid"]} if measured else None,
+        "parsing_mIoU": after["parsing_mIoU"] if measured else None,
+        "stripes_mIoU": after["stripes_mIoU"] if measured else None,
         "clusters": last["clusters"],
         "outliers": last["outliers"],
         "ARI": last.get("ARI"),

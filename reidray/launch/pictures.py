@@ -13,7 +13,7 @@ from reidray.launch.inference import embed, load_model
 from reidray.report import draw_masks, draw_plots, draw_ranked_lists
 from reidray.storage.runfolder import RunFolder
 from reidray.storage.shards import read_masks, read_truth
-from reidray.training.context import open_split
+from reidray.training.context import open_split, split_exists
 from reidray.training.evaluation import evaluation_splits
 from reidray.training.images import SizedImages
 
@@ -24,7 +24,9 @@ _MASKS = 12
 def draw_all(settings: Settings, packed: str, folder: RunFolder) -> None:
     """Draw everything from the run folder and its newest checkpoint."""
     draw_plots(folder)
-    if settings.evaluate.ranked_lists == 0:
+    if settings.evaluate.ranked_lists == 0 or not all(
+        split_exists(packed, name) for name in evaluation_splits(settings)
+    ):
         return
     model, _ = load_model(folder.path)
     query, gallery = (open_split(settings, packed, name) for name in evaluation_splits(settings))

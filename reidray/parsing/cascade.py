@@ -7,8 +7,6 @@ bottom; the background is the last one. Images are independent of each other and
 Letters: B images, D feature width, H x W cells of a map, P = H * W cells row-major, F foreground cells of one image.
 """
 
-
-
 from typing import Any, NamedTuple
 
 import numpy as np

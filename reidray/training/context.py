@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import torch
 
 from reidray.bank import MemoryBank
@@ -67,6 +68,12 @@ def open_split(settings: Settings, packed: str, name: str) -> SizedImages:
         max_pixels=int(data.max_megapixels * 1e6),
         cache_mb=data.decoded_cache_mb,
     )
+
+
+def split_exists(packed: str, name: str) -> bool:
+    """Whether the packed data set has a split of this name."""
+    filesystem, path = fsspec.core.url_to_fs(f"{packed}/{name}/split.json")
+    return bool(filesystem.exists(path))
 
 
 class Meter:

@@ -18,7 +18,7 @@ from reidray.evaluation import Ranking, confusion, mean_iou, rank, stripes
 from reidray.features import Embedder
 from reidray.features.grid import CellGrid, pixels_to_cells
 from reidray.storage.shards import read_masks, read_truth
-from reidray.training.context import Context, Meter
+from reidray.training.context import Context, Meter, split_exists
 from reidray.training.extraction import ExtractedShard, extract_shards, joined_features
 from reidray.training.images import SizedImages
 
@@ -49,6 +49,11 @@ class Evaluation:
 def evaluation_splits(settings: Settings) -> tuple[str, str]:
     """Names of the query and the gallery split."""
     return ("query", "gallery") if settings.evaluate.split == "test" else ("validation_query", "validation_gallery")
+
+
+def can_evaluate(context: Context) -> bool:
+    """Whether the data set has the query and the gallery split."""
+    return all(split_exists(context.packed, name) for name in evaluation_splits(context.settings))
 
 
 def evaluate(context: Context, model: Embedder, epoch: int | None) -> dict[str, Any]:

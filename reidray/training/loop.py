@@ -25,7 +25,7 @@ from reidray.storage.shards import read_masks, read_truth
 from reidray.storage.weights import load_weights
 from reidray.training.batches import EpochBatches, plan_batches, shares
 from reidray.training.context import Context, Meter
-from reidray.training.evaluation import evaluate, parsing_quality
+from reidray.training.evaluation import can_evaluate, evaluate, parsing_quality
 from reidray.training.extraction import extract_shards
 from reidray.training.labelling import LabelSummary
 from reidray.training.learner import Learner
@@ -51,9 +51,7 @@ def train(context: Context) -> History:
     first, history = _resume(context, model, optimiser)
 
     if "before" not in history:
-        with _timed(history, "evaluate"):
-            history["before"] = evaluate(context, model, None)
-        context.tell(kind="evaluation", when="before", epoch=None, **history["before"])
+        history["before"] = _evaluated(context, model, history, "before", None)
 
     for epoch in range(first, settings.train.epochs):
         started = time.perf_counter()
@@ -65,10 +63,7 @@ def train(context: Context) -> History:
             losses = _train_epoch(context, method, model, optimiser, epoch)
         figures.update({f"loss_{name}": float(np.mean(values)) for name, values in losses.items()})
         if settings.evaluate.every and (epoch + 1) % settings.evaluate.every == 0 and epoch + 1 < settings.train.epochs:
-            with _timed(history, "evaluate"):
-                found = evaluate(context, model, epoch)
-            context.tell(kind="evaluation", when="epoch", epoch=epoch, **found)
-            figures.update(found)
+            figures.update(_evaluated(context, model, history, "epoch", epoch) or {})
         figures["seconds"] = time.perf_counter() - started
         history["epochs"].append({"epoch": epoch, **figures})
         context.tell(kind="steps", epoch=epoch, losses=losses)
@@ -77,9 +72,7 @@ def train(context: Context) -> History:
             _keep(context, model, optimiser, epoch, history)
 
     if "after" not in history:
-        with _timed(history, "evaluate"):
-            history["after"] = evaluate(context, model, settings.train.epochs - 1)
-        context.tell(kind="evaluation", when="after", epoch=settings.train.epochs - 1, **history["after"])
+        history["after"] = _evaluated(context, model, history, "after", settings.train.epochs - 1)
         _keep(context, model, optimiser, settings.train.epochs - 1, history)
     context.checkpoints.wait()
     context.ranks.barrier()
@@ -88,16 +81,21 @@ def train(context: Context) -> History:
 
 def start_model(settings: Settings, device: torch.device) -> Embedder:
     """The network with its start weights."""
-    model = build_embedder(
+    model = new_model(settings)
+    if settings.model.weights != "none":
+        load_weights(model, settings.model.weights)
+    return model.to(memory_format=torch.channels_last).to(device)
+
+
+def new_model(settings: Settings) -> Embedder:
+    """The network before any weights are loaded, drawn from train.seed."""
+    return build_embedder(
         backbone=settings.model.backbone,
         pooling=settings.model.pooling,
         num_parts=settings.num_parts,
         part_pooling=settings.model.part_pooling,
         seed=settings.train.seed,
     )
-    if settings.model.weights != "none":
-        load_weights(model, settings.model.weights)
-    return model.to(memory_format=torch.channels_last).to(device)
 
 
 def learning_rate(settings: Settings, epoch: int) -> float:
@@ -124,6 +122,18 @@ def _resume(context: Context, model: Embedder, optimiser: torch.optim.Optimizer)
     context.tell(kind="resumed", epoch=checkpoint.epoch + 1, why=f"the checkpoint after {checkpoint.epoch + 1} epochs")
     context.ranks.barrier()
     return checkpoint.epoch + 1, history
+
+
+def _evaluated(
+    context: Context, model: Embedder, history: History, when: str, epoch: int | None
+) -> dict[str, Any] | None:
+    """The figures of the model as it is, told to whoever listens; None where there is nothing to evaluate on."""
+    if not can_evaluate(context):
+        return None
+    with _timed(history, "evaluate"):
+        figures = evaluate(context, model, epoch)
+    context.tell(kind="evaluation", when=when, epoch=epoch, **figures)
+    return figures
 
 
 def _extract(context: Context, model: Embedder, epoch: int) -> None:

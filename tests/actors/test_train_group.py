@@ -68,21 +68,22 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_changes_nothing(
     killer.start()
     launch(tiny_settings("struck", train=many, run={"workers": 2}))
     assert killed
-    assert "going on" in (tmp_path / "struck" / "log.txt").read_text() or "resum" in (
-        tmp_path / "struck" / "log.txt"
-    ).read_text()
+    assert (
+        "going on" in (tmp_path / "struck" / "log.txt").read_text()
+        or "resum" in (tmp_path / "struck" / "log.txt").read_text()
+    )
     assert_same_run(tmp_path / "whole", tmp_path / "struck")
 
 
 def test_what_a_user_can_put_right_is_said_in_one_sentence_and_not_tried_again(
     tiny_settings: Callable[..., Any],
 ) -> None:
-    with pytest.raises(ValueError, match="all .* images are outliers: raise method.eps"):
+    with pytest.raises(ValueError, match=r"all .* images are outliers: raise method\.eps"):
         launch(tiny_settings("bad", method={"eps": 1e-6}, run={"workers": 1}))
 
 
 def test_more_workers_than_processors_are_refused(tiny_settings: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match="needs .* CPUs and the cluster has"):
+    with pytest.raises(ValueError, match=r"needs .* CPUs and the cluster has"):
         launch(tiny_settings("many", run={"workers": 2, "threads": 64}))
 
 

@@ -1,0 +1,349 @@
+"""The memory bank: one shard or many, blocks of any size, written again and restored."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from reidray.bank import BankShard, Done, InProcess, MemoryBank
+from reidray.parsing import smoothed_masks
+
+# N = images, C = clusters, S = spaces, D = feature width
+
+BLOCKS = [(0, 4), (4, 1), (5, 7), (12, 3), (15, 2)]  # of uneven size
+N = 17
+LAYOUTS = {"train": BLOCKS, "query": [(0, 3)]}
+
+
+def bank(shards=1):
+    return MemoryBank([InProcess(BankShard()) for _ in range(shards)], LAYOUTS)
+
+
+def rows(seed=0, *, shape=(3, 2), dtype=np.float32):
+    return np.random.default_rng(seed).normal(size=(N, *shape)).astype(dtype)
+
+
+def fill(one, rows_N, version=0, table="train/features"):
+    for block, (first, count) in enumerate(BLOCKS):
+        one.put(table, version, block, rows_N[first : first + count])
+
+
+def centroids(seed=0, clusters=7):
+    return np.random.default_rng(seed).normal(size=(clusters, 2, 3)).astype(np.float32)
+
+
+# ---- rows of images
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 8])
+def test_several_shards_give_the_same_as_one(shards):
+    one, rows_N = bank(shards), rows()
+    fill(one, rows_N)
+    np.testing.assert_array_equal(one.read("train/features", 0), rows_N)
+    np.testing.assert_array_equal(one.read("train/features", 0, 1), rows_N[:, 1])
+    indices = np.random.default_rng(1).integers(0, N, 40)  # out of order, some more than once
+    np.testing.assert_array_equal(one.take("train/features", 0, indices), rows_N[indices])
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5])
+def test_take_gives_rows_in_the_order_asked_for(shards):
+    one = bank(shards)
+    fill(one, np.arange(N), table="train/labels")
+    for indices in ([16, 0, 4, 11, 12, 5, 3], [4], [16, 15, 14], [7, 7, 7], list(range(N))[::-1]):
+        assert one.take("train/labels", 0, np.array(indices)).tolist() == indices
+
+
+def test_blocks_without_images_are_passed_over():
+    one = MemoryBank([InProcess(BankShard()) for _ in range(2)], {"train": [(0, 2), (2, 0), (2, 0), (2, 3)]})
+    for block, numbers in enumerate(([0, 1], [], [], [2, 3, 4])):
+        one.put("train/labels", 0, block, np.array(numbers, np.int64))
+    assert one.read("train/labels", 0).tolist() == [0, 1, 2, 3, 4]
+    assert one.take("train/labels", 0, np.array([2, 1, 4])).tolist() == [2, 1, 4]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, np.int8])
+def test_types_are_kept(dtype):
+    one, rows_N = bank(2), np.random.default_rng(0).integers(-3, 3, (N, 2)).astype(dtype)
+    fill(one, rows_N)
+    assert one.read("train/features", 0).dtype == dtype
+    assert one.take("train/features", 0, np.array([3, 16])).dtype == dtype
+
+
+def test_rows_of_no_columns_are_kept():
+    one = bank(2)
+    fill(one, np.empty((N, 0), np.float32), table="train/alphas")
+    assert one.read("train/alphas", 0).shape == (N, 0)
+
+
+def test_splits_have_layouts_of_their_own():
+    one = bank(2)
+    one.put("query/features", 0, 0, np.arange(3))
+    assert one.layout("train") == BLOCKS
+    assert one.layout("query") == [(0, 3)]
+    assert one.take("query/features", 0, np.array([2, 0])).tolist() == [2, 0]
+
+
+def test_what_was_written_does_not_change_with_the_writers_array():
+    one, rows_N = bank(), rows()
+    written = rows_N.copy()
+    fill(one, written)
+    written[:] = 0
+    one.read("train/features", 0)[:] = 1
+    one.take("train/features", 0, np.arange(N))[:] = 2
+    np.testing.assert_array_equal(one.read("train/features", 0), rows_N)
+
+
+def test_what_is_not_there_is_named():
+    one = bank(2)
+    one.put("train/features", 0, 0, rows()[:4])
+    with pytest.raises(ValueError, match="no train/features of epoch 0 for block 2"):
+        one.read("train/features", 0)
+    with pytest.raises(ValueError, match="no train/labels of epoch 3 for block 0"):
+        one.take("train/labels", 3, np.array([1]))
+    with pytest.raises(ValueError, match="no rows of train/features were asked for"):
+        one.take("train/features", 0, np.array([], np.int64))
+
+
+# ---- versions
+
+
+def test_a_repeated_write_is_harmless_and_the_last_one_stands():
+    one = bank(2)
+    fill(one, rows(0))
+    fill(one, rows(0))
+    np.testing.assert_array_equal(one.read("train/features", 0), rows(0))
+    fill(one, rows(1))
+    np.testing.assert_array_equal(one.read("train/features", 0), rows(1))
+
+
+def test_a_write_of_an_older_epoch_is_refused_and_changes_nothing():
+    one = bank()
+    fill(one, rows(4), version=4)
+    fill(one, rows(5), version=5)
+    for older in (4, 3, 0):
+        with pytest.raises(ValueError, match=rf"holds train/features of epoch 5 and was sent epoch {older}"):
+            one.put("train/features", older, 0, rows(9)[:4])
+    np.testing.assert_array_equal(one.read("train/features", 5), rows(5))
+    np.testing.assert_array_equal(one.read("train/features", 4), rows(4))
+    one.put("train/labels", 0, 0, np.arange(4))  # another table has versions of its own
+
+
+def test_the_newest_version_and_the_one_before_are_kept():
+    one = bank(2)
+    for version in range(5):
+        fill(one, rows(version), version)
+    for version in (3, 4):
+        np.testing.assert_array_equal(one.read("train/features", version), rows(version))
+    for version in (0, 2):
+        with pytest.raises(ValueError, match=f"no train/features of epoch {version}"):
+            one.read("train/features", version)
+    assert sum(sizes["train/features"] for sizes in one.sizes()) == 2 * rows().nbytes
+
+
+# ---- soft masks
+
+
+def parts(seed):
+    return np.random.default_rng(seed).integers(0, 3, (N, 4, 2)).astype(np.int8)
+
+
+def fill_masks(one, version, momentum=0.2):
+    for block, (first, count) in enumerate(BLOCKS):
+        hard = Done(parts(version)[first : first + count])  # may still be on its way
+        one.put_smoothed("train/masks", version, block, hard, 3, momentum)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_soft_masks_follow_equation_3_from_epoch_to_epoch(shards):
+    one, expected = bank(shards), None
+    for epoch in range(4):
+        fill_masks(one, epoch)
+        expected = smoothed_masks(expected, parts(epoch), num_parts=3, momentum=0.2)
+        np.testing.assert_array_equal(one.read("train/masks", epoch), expected)
+
+
+def test_soft_masks_written_again_in_the_same_epoch_are_the_same():
+    one = bank(2)
+    fill_masks(one, 0)
+    fill_masks(one, 1)
+    once = one.read("train/masks", 1)
+    fill_masks(one, 1)
+    one.put_smoothed("train/masks", 1, 2, parts(1)[5:12], 3, 0.2)
+    np.testing.assert_array_equal(one.read("train/masks", 1), once)
+    np.testing.assert_array_equal(one.read("train/masks", 0), smoothed_masks(None, parts(0), num_parts=3, momentum=0))
+
+
+def test_soft_masks_after_a_gap_start_anew():
+    one = bank()
+    fill_masks(one, 0)
+    fill_masks(one, 2)
+    np.testing.assert_array_equal(one.read("train/masks", 2), smoothed_masks(None, parts(2), num_parts=3, momentum=0))
+
+
+# ---- rows of clusters
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 8])
+def test_centroids_come_back_whole_with_the_rows_that_moved(shards):
+    one, expected_CSD = bank(shards), centroids()
+    one.put_centroids(0, expected_CSD)
+    np.testing.assert_array_equal(one.centroids(0), expected_CSD)
+    for step, moved in enumerate(([0, 3, 6], [1], [2, 3, 4, 5], [6])):
+        expected_CSD[moved] = centroids(seed=10 + step)[moved]
+        one.update_centroids(0, step, np.array(moved), expected_CSD[moved])
+    one.flush()
+    found_CSD = one.centroids(0)
+    assert found_CSD.dtype == np.float32
+    np.testing.assert_array_equal(found_CSD, expected_CSD)
+
+
+def test_centroids_belong_to_the_bank_alone():
+    one, written = bank(), centroids()
+    one.put_centroids(0, written)
+    written[:] = 0
+    one.centroids(0)[:] = 1
+    np.testing.assert_array_equal(one.centroids(0), centroids())
+    one.update_centroids(0, 0, np.array([2]), np.zeros((1, 2, 3), np.float32))
+    assert not written.any()
+
+
+def test_a_step_out_of_order_is_refused_and_a_repeated_one_is_harmless():
+    one, moved = bank(2), np.array([1, 2])
+    one.put_centroids(0, centroids())
+    one.update_centroids(0, 4, moved, centroids(1)[moved])
+    one.update_centroids(0, 4, moved, centroids(1)[moved])
+    with pytest.raises(ValueError, match="sent step 3 of epoch 0 after step 4"):
+        one.update_centroids(0, 3, moved, centroids(2)[moved])
+    one.update_centroids(0, 6, moved, centroids(3)[moved])  # a shard is sent only the steps that move its clusters
+    expected_CSD = centroids()
+    expected_CSD[moved] = centroids(3)[moved]
+    np.testing.assert_array_equal(one.centroids(0), expected_CSD)
+
+
+def test_centroids_of_another_epoch_are_refused():
+    one = bank(2)
+    with pytest.raises(ValueError, match=r"no centroids of epoch 0; it has \[\]"):
+        one.centroids(0)
+    one.put_centroids(5, centroids())
+    with pytest.raises(ValueError, match="holds centroids of epoch 5 and was sent 4"):
+        one.put_centroids(4, centroids())
+    with pytest.raises(ValueError, match=r"no centroids of epoch 6; it has \[5\]"):
+        one.update_centroids(6, 0, np.array([0]), centroids()[:1])
+    one.update_centroids(5, 9, np.array([0]), centroids(1)[:1])
+    one.put_centroids(5, centroids())  # labelled again after a crash: steps begin anew
+    one.update_centroids(5, 0, np.array([0]), centroids(2)[:1])
+    np.testing.assert_array_equal(one.centroids(5)[0], centroids(2)[0])
+    one.put_centroids(6, centroids(clusters=2))  # another epoch, another number of clusters
+    assert one.centroids(6).shape == (2, 2, 3)
+    with pytest.raises(ValueError, match="no centroids of epoch 5"):
+        one.centroids(5)
+
+
+# ---- the whole bank
+
+
+@pytest.mark.parametrize(("taken_from", "put_into"), [(1, 1), (2, 3), (3, 1)])
+def test_a_snapshot_restores_the_bank_whatever_the_number_of_shards(taken_from, put_into):
+    one, other = bank(taken_from), bank(put_into)
+    fill(one, np.arange(N), version=3, table="train/labels")
+    for epoch in (2, 3):
+        fill_masks(one, epoch)
+    snapshot = one.snapshot(["train/masks", "train/labels"], 3)
+    assert set(snapshot) == {f"train/{name}/{block}" for name in ("masks", "labels") for block in range(len(BLOCKS))}
+    fill(other, rows(), version=7)
+    other.put_centroids(7, centroids())
+    other.restore(3, snapshot)
+
+    assert other.read("train/labels", 3).tolist() == list(range(N))
+    with pytest.raises(ValueError, match="no train/features of epoch 7"):
+        other.read("train/features", 7)
+    with pytest.raises(ValueError, match="no centroids of epoch 7"):
+        other.centroids(7)
+    for each in (one, other):  # the next epoch goes on from the same masks
+        fill_masks(each, 4)
+    np.testing.assert_array_equal(other.read("train/masks", 4), one.read("train/masks", 4))
+    with pytest.raises(ValueError, match="holds train/labels of epoch 3 and was sent epoch 2"):
+        other.put("train/labels", 2, 0, np.arange(4))
+
+
+def test_an_empty_snapshot_empties_the_bank():
+    one = bank(2)
+    fill(one, rows(), version=7)
+    one.put_centroids(7, centroids())
+    one.restore(-1, {})
+    assert [sum(sizes.values()) for sizes in one.sizes()] == [0, 0]
+    fill(one, rows(), version=0)
+    one.put_centroids(0, centroids())
+    np.testing.assert_array_equal(one.centroids(0), centroids())
+
+
+def test_a_snapshot_does_not_change_with_the_bank():
+    one = bank(2)
+    fill(one, rows(0))
+    snapshot = one.snapshot(["train/features"], 0)
+    fill(one, rows(1))
+    fill(one, rows(2), version=1)
+    for block, (first, count) in enumerate(BLOCKS):
+        np.testing.assert_array_equal(snapshot[f"train/features/{block}"], rows(0)[first : first + count])
+
+
+def test_sizes_are_bytes_by_table():
+    one = bank(1)
+    fill(one, rows())
+    one.put_centroids(0, centroids())
+    assert one.sizes() == [{"train/features": rows().nbytes, "centroids": centroids().nbytes}]
+
+
+def test_the_facade_can_be_pickled():
+    one = bank(2)
+    fill(one, rows())
+    one.put_centroids(0, centroids())
+    copy = pickle.loads(pickle.dumps(one))
+    assert copy.layout("train") == BLOCKS
+    np.testing.assert_array_equal(copy.read("train/features", 0), rows())
+    np.testing.assert_array_equal(copy.centroids(0), centroids())
+    copy.put("train/features", 1, 0, rows(1)[:4])
+    copy.flush()
+
+
+class Failing:
+    """Pending writes that fail, as those of an actor do: only when they are waited for."""
+
+    def __init__(self):
+        self.waited = 0
+
+    def submit(self, method, *arguments):
+        return self
+
+    def result(self):
+        self.waited += 1
+        raise ValueError("the write did not arrive")
+
+
+def test_a_write_that_failed_is_raised_at_flush_and_only_once():
+    one = MemoryBank([Failing()], LAYOUTS)
+    one.put("train/features", 0, 0, rows())
+    with pytest.raises(ValueError, match="did not arrive"):
+        one.flush()
+    one.flush()
+
+
+def test_a_write_that_failed_is_raised_by_a_later_one_without_a_flush():
+    member = Failing()
+    one = MemoryBank([member], LAYOUTS)
+
+    def write_many():
+        for version in range(1000):
+            one.put("train/features", version, 0, rows())
+
+    with pytest.raises(ValueError, match="did not arrive"):
+        write_many()
+    assert member.waited == 1
+
+
+def test_writes_that_wait_are_not_pickled():
+    one = MemoryBank([Failing()], LAYOUTS)
+    one.put("train/features", 0, 0, rows())
+    pickle.loads(pickle.dumps(one)).flush()
+    with pytest.raises(ValueError, match="did not arrive"):
+        one.flush()

@@ -1,0 +1,97 @@
+"""What methods share: the table of methods, memory rules by name, weights of mean 1."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from reidray.config import Settings
+from reidray.methods import SCWM, ClusterContrast, make_method
+from reidray.methods.method import no_weights, of_mean_one, updated_rows
+from tests.reference import memory as reference
+
+# B = batch, C = clusters, U = clusters in the batch, S = spaces, D = feature width
+
+LABELS = [3, 1, 3, 0, 1, 3, 3, 0, 1]  # cluster 2 of 4 has no image in the batch
+
+
+def units(*shape, seed):
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def uniforms(*shape, seed=2):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+MEMORY, FEATURES = units(4, 3, 5, seed=0), units(9, 3, 5, seed=1)
+
+
+def moved(rule, **arguments):
+    """The clusters that moved, their new rows, and the reference's rows of the same clusters given a whole memory."""
+    copies = MEMORY.clone(), FEATURES.clone()
+    clusters_U, rows_USD = updated_rows(
+        rule, MEMORY, FEATURES, torch.tensor(LABELS), momentum=0.2, uniforms_B=uniforms(9), **arguments
+    )
+    assert torch.equal(MEMORY, copies[0])
+    assert torch.equal(FEATURES, copies[1])
+    assert clusters_U.tolist() == [0, 1, 3]
+    return rows_USD
+
+
+def assert_rows(rows_USD, memory):
+    torch.testing.assert_close(rows_USD, torch.tensor(memory)[[0, 1, 3]], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(("name", "kind", "parts"), [("cluster_contrast", ClusterContrast, 0), ("scwm", SCWM, 4)])
+def test_the_settings_name_the_method(name, kind, parts):
+    method = make_method(Settings(method={"name": name}))
+    assert type(method) is kind
+    assert method.num_parts == parts
+
+
+def test_average_and_hardest_by_name_are_the_loops():
+    arguments = MEMORY.tolist(), FEATURES.tolist(), LABELS, 0.2
+    assert_rows(moved("average"), reference.sequential(*arguments))
+    assert_rows(moved("hardest"), reference.hardest(*arguments))
+
+
+@pytest.mark.parametrize("over", ["cluster", "batch"])
+def test_weighted_by_name_is_the_loop_in_both_normalisations(over):
+    raw_BS = uniforms(9, 3, seed=7)
+    weights = reference.weights(raw_BS.tolist(), LABELS, over)
+    expected = reference.weighted(MEMORY.tolist(), FEATURES.tolist(), LABELS, weights, 0.2)
+    assert_rows(moved("weighted", raw_weights_BS=raw_BS, normalise=over), expected)
+
+
+def test_random_takes_one_image_of_each_cluster_for_all_its_spaces():
+    chosen = [
+        min((i for i, label in enumerate(LABELS) if label == cluster), key=uniforms(9).tolist().__getitem__)
+        for cluster in (0, 1, 3)
+    ]
+    expected = F.normalize(0.2 * MEMORY[[0, 1, 3]] + 0.8 * FEATURES[chosen], dim=-1)
+    torch.testing.assert_close(moved("random"), expected)
+
+
+def test_random_chooses_every_image_about_equally_often():
+    counts = torch.zeros(4)
+    labels_B, features_BSD = torch.zeros(4, dtype=torch.int64), torch.eye(4).unsqueeze(1)
+    for seed in range(400):
+        _, rows = updated_rows(
+            "random", torch.ones(1, 1, 4), features_BSD, labels_B, momentum=0.0, uniforms_B=uniforms(4, seed=seed)
+        )
+        counts += rows[0, 0]
+    assert counts.sum() == 400
+    assert bool(((counts > 70) & (counts < 130)).all())
+
+
+@pytest.mark.parametrize("rule", ["median", "weighted"])
+def test_an_unknown_rule_or_weighted_without_weights_is_refused(rule):
+    with pytest.raises(ValueError, match=f"unknown memory update '{rule}'"):
+        moved(rule)
+
+
+def test_weights_of_mean_1_keep_their_proportions_in_each_space():
+    weights_BS = uniforms(9, 3) * torch.tensor([1e-3, 1.0, 50.0])
+    scaled_BS = of_mean_one(weights_BS)
+    torch.testing.assert_close(scaled_BS.mean(0), torch.ones(3))
+    torch.testing.assert_close(scaled_BS / scaled_BS[:1], weights_BS / weights_BS[:1])
+    assert torch.equal(no_weights(torch.tensor(LABELS), 3), torch.ones(9, 3))

@@ -1,0 +1,405 @@
+"""Checkpoints: whole or not at all, bit for bit, and never the cause of a loss."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reidray.storage import checkpoints as room
+from reidray.storage.checkpoints import (
+    Checkpoint,
+    CheckpointStore,
+    load_checkpoint,
+    optimiser_tensors,
+    restore_optimiser,
+)
+
+FILES = ["bank.safetensors", "model.safetensors", "optimiser.safetensors", "rng.safetensors", "state.json"]
+
+
+def checkpoint(epoch=0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    random = np.random.default_rng(seed)
+    weight = torch.randn(4, 3, 2, 2, generator=generator).to(memory_format=torch.channels_last)
+    weight[0, 0, 0, 0] = -0.0
+    weight[0, 0, 0, 1] = 1e-42  # subnormal
+    return Checkpoint(
+        epoch=epoch,
+        model={"conv.weight": weight, "norm.num_batches_tracked": torch.tensor(7), "half": weight.bfloat16()},
+        optimiser={
+            0: {"step": torch.tensor(12.0), "exp_avg": torch.randn(4, 3, generator=generator)},
+            11: {"step": torch.tensor(12.0), "exp_avg": torch.randn(2, generator=generator)},
+        },
+        rng=[torch.Generator().manual_seed(rank).get_state() for rank in range(12)],
+        bank={
+            "train/masks/0": random.random((3, 4, 2, 2)).astype(np.float16),
+            "train/masks/10": random.random((2, 4, 2, 2)).astype(np.float16),
+            "train/labels/0": random.integers(-1, 9, 3),
+            "train/alphas/0": np.empty((3, 0), np.float32),
+        },
+        history={"epochs": [{"epoch": 0, "mAP": 1 / 3, "loss": 1e-300}], "seconds": {"train": 0.1}, "before": None},
+        settings={"train": {"epochs": 3, "learning_rate": 3.5e-4}, "run": {"dir": None}},
+    )
+
+
+def same_tensor(found, expected):
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    assert found.contiguous().numpy(force=True).tobytes() == expected.contiguous().numpy(force=True).tobytes()
+
+
+def assert_same(found, expected):
+    assert found.epoch == expected.epoch
+    assert found.model.keys() == expected.model.keys()
+    for name, tensor in expected.model.items():
+        same_tensor(
+            found.model[name].view(torch.uint8) if tensor.dtype == torch.bfloat16 else found.model[name],
+            tensor.contiguous().view(torch.uint8) if tensor.dtype == torch.bfloat16 else tensor,
+        )
+    assert found.optimiser.keys() == expected.optimiser.keys()
+    for number, state in expected.optimiser.items():
+        assert found.optimiser[number].keys() == state.keys()
+        for name, tensor in state.items():
+            same_tensor(found.optimiser[number][name], tensor)
+    assert len(found.rng) == len(expected.rng)
+    for state, wanted in zip(found.rng, expected.rng, strict=True):
+        same_tensor(state, wanted)
+    assert found.bank.keys() == expected.bank.keys()
+    for key, rows in expected.bank.items():
+        assert found.bank[key].dtype == rows.dtype
+        assert found.bank[key].shape == rows.shape
+        assert found.bank[key].tobytes() == rows.tobytes()
+    assert found.history == expected.history
+    assert found.settings == expected.settings
+
+
+def written(folder, *epochs, keep=10):
+    """A store after saving these epochs; its folder holds them."""
+    store = CheckpointStore(folder, keep=keep)
+    for epoch in epochs:
+        store.save(checkpoint(epoch, seed=epoch))
+    store.wait()
+    return store
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# ---- there and back
+
+
+def test_every_field_comes_back_bit_for_bit(tmp_path):
+    store = written(tmp_path / "checkpoints", 3)
+    found, passed_over = store.newest()
+    assert passed_over == []
+    assert_same(found, checkpoint(3, seed=3))
+    assert_same(load_checkpoint(tmp_path / "checkpoints" / "epoch_0003"), checkpoint(3, seed=3))
+    store.close()
+
+
+def test_a_checkpoint_before_the_first_step_comes_back(tmp_path):
+    bare = Checkpoint(0, {"w": torch.zeros(2)}, {}, [torch.get_rng_state()], {}, {"epochs": []}, {})
+    store = CheckpointStore(tmp_path, keep=1)
+    store.save(bare)
+    store.wait()
+    assert_same(store.newest()[0], bare)
+
+
+def test_a_checkpoint_holds_what_was_there_when_it_was_saved(tmp_path):
+    store, live = CheckpointStore(tmp_path, keep=1), checkpoint()
+    store.save(live)
+    live.model["conv.weight"].zero_()
+    live.optimiser[0]["exp_avg"].zero_()
+    live.rng[0].zero_()
+    live.history["epochs"].append({"epoch": 1})
+    store.wait()
+    assert_same(store.newest()[0], checkpoint())
+
+
+def test_a_network_and_adam_go_on_as_if_nothing_had_happened(tmp_path):
+    def start():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+        net.to(memory_format=torch.channels_last)
+        return net, torch.optim.Adam(net.parameters(), lr=1e-2, weight_decay=1e-3)
+
+    def steps(net, optimiser, generator, count):
+        for _ in range(count):
+            optimiser.zero_grad()
+            net(torch.randn(4, 3, 6, 6, generator=generator)).square().mean().backward()
+            optimiser.step()
+
+    whole, generator = start(), torch.Generator().manual_seed(1)
+    steps(*whole, generator, 3)
+    store = CheckpointStore(tmp_path, keep=1)
+    net, optimiser = whole
+    store.save(Checkpoint(0, net.state_dict(), optimiser_tensors(optimiser), [generator.get_state()], {}, {}, {}))
+    steps(*whole, generator, 3)
+
+    store.wait()
+    found, _ = store.newest()
+    net, optimiser = start()
+    net.load_state_dict(found.model)
+    restore_optimiser(optimiser, found.optimiser)
+    generator = torch.Generator()
+    generator.set_state(found.rng[0])
+    steps(net, optimiser, generator, 3)
+    for name, tensor in whole[0].state_dict().items():
+        assert torch.equal(net.state_dict()[name], tensor), name
+
+
+def test_files_are_safetensors_and_json_and_hold_no_pickle(tmp_path):
+    written(tmp_path, 0)
+    place = tmp_path / "epoch_0000"
+    assert names(place) == FILES
+    for name in FILES[:4]:
+        data = (place / name).read_bytes()
+        header = int.from_bytes(data[:8], "little")
+        entries = json.loads(data[8 : 8 + header])
+        ends = [entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"]
+        assert 8 + header + max(ends) == len(data)  # a header and raw numbers, nothing else
+        assert data[:1] != b"\x80"
+        assert not data.startswith(b"PK")
+    state = json.loads((place / "state.json").read_text())
+    assert state["format"] == room.FORMAT
+    assert sorted(state["files"]) == FILES[:4]
+
+
+def test_no_checkpoint_yet_is_none(tmp_path):
+    assert CheckpointStore(tmp_path / "not there", keep=2).newest() == (None, [])
+
+
+# ---- damage
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["cut", "missing", "changed", "empty"])
+def test_a_damaged_newest_is_passed_over_with_a_sentence_and_the_one_before_taken(tmp_path, name, damage):
+    store = written(tmp_path, 4, 5)
+    file = tmp_path / "epoch_0005" / name
+    data = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    elif damage == "changed" and name == "state.json":
+        file.write_bytes(data.replace(b'"files"', b'"fi\xfees"'))
+    else:
+        changed = data[:-1] + bytes([data[-1] ^ 1])
+        file.write_bytes({"cut": data[: len(data) // 2], "changed": changed, "empty": b""}[damage])
+    found, passed_over = store.newest()
+    assert_same(found, checkpoint(4, seed=4))
+    assert len(passed_over) == 1
+    assert str(tmp_path / "epoch_0005") in passed_over[0]
+    assert "\n" not in passed_over[0]
+
+
+def test_whatever_byte_of_the_state_changes_nothing_else_is_raised(tmp_path):
+    store = written(tmp_path, 4, 5)
+    file = tmp_path / "epoch_0005" / "state.json"
+    data = file.read_bytes()
+    keys = [data.index(key.encode()) + 1 for key in ('"format"', '"epoch"', '"history"', '"settings"', '"files"')]
+    for place in keys:
+        file.write_bytes(data[:place] + b"X" + data[place + 1 :])
+        found, passed_over = store.newest()
+        assert found.epoch == 4, place
+        assert len(passed_over) == 1
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "7", '"epoch"', "{}", '{"format": 1}', '{"format": 1, "files": []}'])
+def test_a_state_of_another_shape_is_passed_over_with_a_sentence(tmp_path, text):
+    store = written(tmp_path, 4, 5)
+    (tmp_path / "epoch_0005" / "state.json").write_text(text)
+    found, passed_over = store.newest()
+    assert found.epoch == 4
+    assert len(passed_over) == 1
+    assert str(tmp_path / "epoch_0005") in passed_over[0]
+
+
+def test_several_damaged_ones_are_passed_over_newest_first(tmp_path):
+    store = written(tmp_path, 1, 2, 3)
+    for epoch in (2, 3):
+        (tmp_path / f"epoch_000{epoch}" / "rng.safetensors").unlink()
+    found, passed_over = store.newest()
+    assert found.epoch == 1
+    assert [sentence.split(" ")[0].split("/")[-1] for sentence in passed_over] == ["epoch_0003", "epoch_0002"]
+    assert all("rng.safetensors" in sentence for sentence in passed_over)
+
+
+def test_nothing_whole_gives_none_and_a_sentence_for_each(tmp_path):
+    store = written(tmp_path, 1, 2)
+    for epoch in (1, 2):
+        (tmp_path / f"epoch_000{epoch}" / "state.json").unlink()
+    found, passed_over = store.newest()
+    assert found is None
+    assert len(passed_over) == 2
+
+
+def test_another_format_is_refused_by_its_number(tmp_path):
+    store = written(tmp_path, 1, 2)
+    state = tmp_path / "epoch_0002" / "state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "format": 99}))
+    with pytest.raises(ValueError, match=r"epoch_0002 has checkpoint format 99; this version reads format 1"):
+        load_checkpoint(tmp_path / "epoch_0002")
+    found, passed_over = store.newest()
+    assert found.epoch == 1
+    assert "format 99" in passed_over[0]
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"not a whole checkpoint: state\.json is missing"):
+        load_checkpoint(tmp_path)
+
+
+# ---- killed while writing
+
+
+def test_a_half_written_folder_of_a_killed_writer_is_ignored(tmp_path):
+    store = written(tmp_path, 4)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:  # killed, without any clean-up, when three of the four files are on disk
+        real = room._sha256
+
+        def stop_before_the_state(path):
+            if path.name == "rng.safetensors":
+                os.write(writer, b"x")
+                time.sleep(60)
+            return real(path)
+
+        room._sha256 = stop_before_the_state
+        CheckpointStore(tmp_path, keep=2)._write(checkpoint(5))
+        os._exit(0)
+    os.read(reader, 1)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    os.close(reader)
+    os.close(writer)
+
+    assert len(names(tmp_path)) == 2  # the half-written folder is there, under another name
+    found, passed_over = store.newest()
+    assert_same(found, checkpoint(4, seed=4))
+    assert passed_over == []
+    store.save(checkpoint(5, seed=5))
+    store.wait()
+    assert store.newest()[0].epoch == 5
+
+
+def test_an_epoch_written_again_takes_the_place_of_the_first(tmp_path):
+    store = written(tmp_path, 4, 5)
+    store.save(checkpoint(5, seed=77))
+    store.wait()
+    assert names(tmp_path) == ["epoch_0004", "epoch_0005"]
+    assert_same(store.newest()[0], checkpoint(5, seed=77))
+
+
+# ---- how many stay
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_newest_few_stay(tmp_path, keep):
+    written(tmp_path, *range(5), keep=keep)
+    assert names(tmp_path) == [f"epoch_000{epoch}" for epoch in range(5)][-keep:]
+
+
+def test_what_was_just_written_stays_beside_damaged_ones_of_later_epochs(tmp_path):
+    # A run whose checkpoints are all damaged (or of another format) starts again at epoch 0.
+    written(tmp_path, 8, 9, keep=2)
+    for epoch in (8, 9):
+        (tmp_path / f"epoch_000{epoch}" / "state.json").unlink()
+    store = CheckpointStore(tmp_path, keep=2)
+    assert store.newest()[0] is None
+    for epoch in (0, 1, 2):
+        store.save(checkpoint(epoch))
+        store.wait()
+        found, _ = store.newest()
+        assert found is not None, f"the checkpoint of epoch {epoch} was cleaned away when it was written"
+        assert found.epoch == epoch
+
+
+def test_the_ten_thousandth_epoch_comes_after_the_one_before(tmp_path):
+    store = written(tmp_path, 9999, 10000, keep=1)
+    assert store.newest()[0].epoch == 10000
+
+
+# ---- no room
+
+
+@contextmanager
+def files_of_at_most(size):
+    """A real limit on the size of files: writing beyond it fails as on a full disk, with another number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def assert_one_before_is_untouched(store, folder, error):
+    assert "could not write checkpoint" in str(error)
+    assert str(folder / "epoch_0005") in str(error)
+    assert "the one before it is untouched" in str(error)
+    assert "\n" not in str(error)
+    assert names(folder) == ["epoch_0004"]
+    assert_same(store.newest()[0], checkpoint(4, seed=4))
+    store.save(checkpoint(5, seed=5))  # there is room again
+    store.wait()
+    assert_same(store.newest()[0], checkpoint(5, seed=5))
+    store.close()
+
+
+@pytest.mark.parametrize("call", ["fsync", "mkdir", "rename"])
+def test_a_full_disk_gives_one_sentence_and_leaves_the_one_before(tmp_path, monkeypatch, call):
+    store = written(tmp_path, 4)
+
+    def full(*arguments, **more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*(os, "fsync", full) if call == "fsync" else (Path, call, full))
+        store.save(checkpoint(5))
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            store.wait()
+    assert caught.value.errno == errno.ENOSPC
+    assert_one_before_is_untouched(store, tmp_path, caught.value)
+
+
+def test_a_tensor_file_that_does_not_fit_gives_one_sentence_and_leaves_the_one_before(tmp_path):
+    store = written(tmp_path, 4)
+    large = checkpoint(5)
+    large.model["large"] = torch.zeros(1 << 18)
+    with files_of_at_most(1 << 18):
+        store.save(large)
+        with pytest.raises(OSError, match="large") as caught:
+            store.wait()
+    assert_one_before_is_untouched(store, tmp_path, caught.value)
+
+
+def test_a_write_that_failed_is_raised_by_the_next_save(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path, keep=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_write_files", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no room")))
+        store.save(checkpoint(0))
+        with pytest.raises(OSError, match="no room"):
+            store.save(checkpoint(1))
+    store.save(checkpoint(1))
+    store.close()
+    assert names(tmp_path) == ["epoch_0001"]
+
+
+def test_a_store_whose_folder_vanished_says_so(tmp_path):
+    store = written(tmp_path / "checkpoints", 0)
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints").write_text("a file")
+    store.save(checkpoint(1))
+    with pytest.raises(OSError, match="could not write checkpoint"):
+        store.close()
