@@ -164,6 +164,9 @@ class ScwmSettings(_Section):
         5, "epoch from which eq. 13 replaces plain label smoothing", "epoch"
     )
     label_smoothing: Share = _setting(0.1, "label smoothing of the part classifiers before that epoch", "share")
+    cluster_feature: Literal["global", "concat"] = _setting(
+        "global", "what is clustered: the global feature, as in the paper, or global and foreground parts"
+    )
     feature: Literal["global", "concat"] = _setting(
         "global", "evaluated feature: global, or global and parts by visibility"
     )

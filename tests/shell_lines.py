@@ -1,4 +1,4 @@
-"""Command lines of the project's jobs, taken from Markdown and from the headers of configs, and parsed as the job would.
+"""Command lines of the project's jobs, taken from Markdown and the headers of configs, and parsed as the job would.
 
 What stands for something the reader fills in (DIR, FILE, RUN_DIR) is left as it is, but for RUN_DIR, which must exist.
 """

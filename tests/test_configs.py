@@ -37,24 +37,9 @@ def test_every_config_loads(path: Path) -> None:
 def test_every_header_has_a_command_for_this_config_that_parses(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    lines = job_lines(_header(path))
-    assert lines
-    commands = [parsed(job, words, monkeypatch, tmp_path) for job, words in lines]
-    own = settings_from([from_file(path), *from_words(["data.root=DIR"])]).hash()
-    weights = [command.settings.model.weights for command in commands]
-    plain = [command.settings for command in commands]
-    hashes = [
-        settings.model_copy(
-            update={"model": settings.model.model_copy(update={"weights": _weights(path, name)})}
-        ).hash()
-        for settings, name in zip(plain, weights, strict=True)
-    ]
-    assert own in hashes
-
-
-def _weights(path: Path, given: str) -> str:
-    """A header may name a weights file of the reader's own in place of the config's."""
-    return given if "/" not in given else settings_from([from_file(path), *from_words(["data.root=DIR"])]).model.weights
+    commands = [parsed(job, words, monkeypatch, tmp_path) for job, words in job_lines(_header(path))]
+    own = settings_from([from_file(path), *from_words(["data.root=DIR"])])
+    assert own.hash() in [command.settings.hash() for command in commands]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=_name)

@@ -13,7 +13,7 @@ import fsspec
 from reidray.config import Settings
 from reidray.data import folder, market1501
 from reidray.data.drawn import DrawnSettings, write_market1501
-from reidray.data.records import Dataset
+from reidray.data.records import Dataset, counts
 from reidray.storage.pack import pack
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -90,8 +90,9 @@ def read_dataset(settings: Settings, report: Report, *, processes: int) -> Datas
 
 def _sentences(dataset: Dataset, written: Mapping[str, Any]) -> list[str]:
     """What was read, what was ignored and what was skipped, for the log."""
-    counts = ", ".join(f"{name} {count:,}" for name, count in written["splits"].items())
-    sentences = [f"{dataset.name}: {counts} images"]
+    found = ", ".join(f"{count:,} {what}" for what, count in counts(dataset).items())
+    packed = ", ".join(f"{name} {count:,}" for name, count in written["splits"].items())
+    sentences = [f"{dataset.name}: {found}", f"packed images: {packed}"]
     sentences += [f"ignored {count:,}: {reason}" for reason, count in dataset.ignored.items()]
     for reason, entry in written.get("skipped", {}).items():
         sentences.append(f"skipped {entry['count']:,}: {reason} (such as {entry['examples'][0]})")

@@ -1,7 +1,7 @@
 """Memory: the centroids of clusters, how a step's features move them, and how hard each image is.
 
 State is a value: rules return new rows and leave their input alone. Where rows are kept is not this room's business
-(`reidray.actors.bank`).
+(`reidray.bank`).
 """
 
 from reidray.memory.centroids import (

@@ -29,6 +29,7 @@ class SizedImages:
 
     def __init__(self, images: ShardedImages, *, height: int, width: int, max_pixels: int, cache_mb: float) -> None:
         self.source = images
+        self._names = images.names
         self._size = (height, width)
         self._max_pixels = max_pixels
         fits = images.count * height * width * 3 <= cache_mb * 1e6
@@ -56,7 +57,7 @@ class SizedImages:
         return self._kept[first : first + count]
 
     def _sized(self, index: int, data: bytes) -> Bytes:
-        image = decode(data, name=self.source.names[index], max_pixels=self._max_pixels)
+        image = decode(data, name=self._names[index], max_pixels=self._max_pixels)
         return resize(image, height=self._size[0], width=self._size[1])
 
 

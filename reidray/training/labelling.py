@@ -71,12 +71,12 @@ class Labeller:
           ValueError: no cluster was found.
         """
         method = self._settings.method
-        features_ND = self._bank.read("train/features", version, 0)
-        neighbours = max(method.k1, self._settings.scwm.difficulty_neighbours + 1)
-        indices_NK, similarities_NK = nearest(features_ND, neighbours)
+        features_NSD = self._features(version)
         if persons_N is None:
+            clustered_ND = clustered_features(features_NSD, how=self._settings.scwm.cluster_feature)
+            indices_NK, similarities_NK = nearest(clustered_ND, method.k1)
             distances_NN = jaccard_from_neighbours(
-                indices_NK, similarities_NK, features_ND, k1=method.k1, k2=method.k2, keep=method.eps
+                indices_NK, similarities_NK, clustered_ND, k1=method.k1, k2=method.k2, keep=method.eps
             )
             labels_N = dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples)
         else:
@@ -87,32 +87,40 @@ class Labeller:
                 f"epoch {version}: all {len(labels_N)} images are outliers: raise method.eps (now {method.eps}) or "
                 f"lower method.min_samples (now {method.min_samples})"
             )
-        features_NSD = self._all_spaces(version, features_ND)
-        alphas_NL = self._difficulties(indices_NK, features_NSD)
+        alphas_NL = self._difficulties(features_NSD)
         self._bank.put_centroids(version, cluster_centroids(features_NSD, labels_N, num_clusters))
         self._write_rows(version, labels_N, alphas_NL)
         return LabelSummary(num_clusters, int((labels_N < 0).sum()))
 
-    def _all_spaces(self, version: int, global_ND: Floats) -> Floats:
-        parts = [self._bank.read("train/features", version, 1 + part) for part in range(self._settings.num_parts)]
-        return np.stack([global_ND, *parts], axis=1)
+    def _features(self, version: int) -> Floats:
+        spaces = range(1 + self._settings.num_parts)
+        return np.stack([self._bank.read("train/features", version, space) for space in spaces], axis=1)
 
-    def _difficulties(self, global_neighbours_NK: Ints, features_NSD: Floats) -> Floats:
+    def _difficulties(self, features_NSD: Floats) -> Floats:
         """alpha of each part (SCWM eq. 7): the image itself is among the k + 1 nearest and does not count."""
-        k = self._settings.scwm.difficulty_neighbours
-        alphas = [
-            difficulty(
-                global_neighbours_NK[:, : k + 1], nearest(np.ascontiguousarray(features_NSD[:, space]), k + 1)[0]
-            )
-            for space in range(1, features_NSD.shape[1])
-        ]
-        return np.stack(alphas, axis=1) if alphas else np.empty((len(features_NSD), 0), np.float32)
+        count, spaces, _ = features_NSD.shape
+        if spaces == 1:
+            return np.empty((count, 0), np.float32)
+        nearest_k = self._settings.scwm.difficulty_neighbours + 1
+        neighbours = [nearest(np.ascontiguousarray(features_NSD[:, space]), nearest_k)[0] for space in range(spaces)]
+        return np.stack([difficulty(neighbours[0], part) for part in neighbours[1:]], axis=1)
 
     def _write_rows(self, version: int, labels_N: Ints, alphas_NL: Floats) -> None:
         for block, (first, count) in enumerate(self._bank.layout("train")):
             self._bank.put("train/labels", version, block, labels_N[first : first + count])
             self._bank.put("train/alphas", version, block, alphas_NL[first : first + count])
         self._bank.flush()
+
+
+def clustered_features(features_NSD: Floats, *, how: str) -> Floats:
+    """The feature whose neighbours are clustered, unit length [N, D'].
+
+    how: "global"; "concat": the global and the foreground parts' features side by side, each of equal weight.
+    """
+    if how == "global" or features_NSD.shape[1] == 1:
+        return np.ascontiguousarray(features_NSD[:, 0])
+    joined_ND = features_NSD[:, :-1].reshape(len(features_NSD), -1)
+    return joined_ND / np.linalg.norm(joined_ND, axis=1, keepdims=True)
 
 
 class LabelService:

@@ -5,7 +5,8 @@ import json
 import os
 import resource
 import shutil
-import time
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -262,35 +263,79 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
 # ---- killed while writing
 
 
-def test_a_half_written_folder_of_a_killed_writer_is_ignored(tmp_path):
-    store = written(tmp_path, 4)
-    reader, writer = os.pipe()
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy, torch
+from reidray.storage import checkpoints as room
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def half_written(path):
+    kill() if path.name == "rng.safetensors" else None
+    return "0" * 64
+
+def between(path, target):
+    kill() if path.name.startswith(".epoch_0005.") and Path(target).name == "epoch_0005" else os.rename(path, target)
+
+new = room.Checkpoint(5, {"w": torch.ones(2)}, {}, [torch.get_rng_state()], {"t/0": numpy.ones(2)}, {}, {})
+for folder, name, deadly in ((sys.argv[1], "_sha256", half_written), (sys.argv[2], "rename", between)):
     child = os.fork()
-    if child == 0:  # killed, without any clean-up, when three of the four files are on disk
-        real = room._sha256
+    if child == 0:
+        setattr(room if name == "_sha256" else Path, name, deadly)
+        store = room.CheckpointStore(Path(folder), keep=1)
+        store.save(new)
+        store.wait()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+"""
 
-        def stop_before_the_state(path):
-            if path.name == "rng.safetensors":
-                os.write(writer, b"x")
-                time.sleep(60)
-            return real(path)
 
-        room._sha256 = stop_before_the_state
-        CheckpointStore(tmp_path, keep=2)._write(checkpoint(5))
-        os._exit(0)
-    os.read(reader, 1)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    os.close(reader)
-    os.close(writer)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Two folders whose writer was killed, without any clean-up, while it wrote epoch 5.
 
-    assert len(names(tmp_path)) == 2  # the half-written folder is there, under another name
+    The first held epoch 4, and some of the new files were on disk; the second held epoch 5 already, and the new one
+    was whole but not yet in its place.
+    """
+    folders = [tmp_path_factory.mktemp("half"), tmp_path_factory.mktemp("between")]
+    for folder, epoch in zip(folders, (4, 5), strict=True):
+        written(folder, epoch).close()
+    root = Path(room.__file__).parents[2]
+    subprocess.run([sys.executable, "-c", KILLED, *map(str, folders)], check=True, cwd=root)
+    return folders
+
+
+def test_a_half_written_folder_of_a_killed_writer_is_ignored(killed):
+    folder, _ = killed
+    assert len(names(folder)) == 2  # the half-written folder is there, under another name
+    store = CheckpointStore(folder, keep=2)
     found, passed_over = store.newest()
     assert_same(found, checkpoint(4, seed=4))
     assert passed_over == []
     store.save(checkpoint(5, seed=5))
-    store.wait()
-    assert store.newest()[0].epoch == 5
+    store.close()
+    assert_same(CheckpointStore(folder, keep=2).newest()[0], checkpoint(5, seed=5))
+
+
+def test_what_a_killed_writer_left_is_cleared_away_by_the_next_whole_checkpoint(tmp_path):
+    left = tmp_path / ".epoch_0005.4711"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half of a network")
+    written(tmp_path, 5, 6)
+    assert names(tmp_path) == ["epoch_0005", "epoch_0006"]
+
+
+def test_a_writer_killed_while_it_replaces_an_epoch_leaves_a_whole_one(killed):
+    _, folder = killed
+    store = CheckpointStore(folder, keep=1)
+    found, _ = store.newest()
+    assert found is not None, "the old checkpoint is gone and the new one is not in its place"
+    assert found.epoch == 5
+    store.save(checkpoint(6, seed=6))
+    store.close()
+    assert_same(CheckpointStore(folder, keep=1).newest()[0], checkpoint(6, seed=6))
 
 
 def test_an_epoch_written_again_takes_the_place_of_the_first(tmp_path):
@@ -357,13 +402,13 @@ def assert_one_before_is_untouched(store, folder, error):
     store.close()
 
 
+def full(*arguments, **more):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 @pytest.mark.parametrize("call", ["fsync", "mkdir", "rename"])
 def test_a_full_disk_gives_one_sentence_and_leaves_the_one_before(tmp_path, monkeypatch, call):
     store = written(tmp_path, 4)
-
-    def full(*arguments, **more):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patched:
         patched.setattr(*(os, "fsync", full) if call == "fsync" else (Path, call, full))
         store.save(checkpoint(5))
@@ -371,6 +416,15 @@ def test_a_full_disk_gives_one_sentence_and_leaves_the_one_before(tmp_path, monk
             store.wait()
     assert caught.value.errno == errno.ENOSPC
     assert_one_before_is_untouched(store, tmp_path, caught.value)
+
+
+def test_an_epoch_that_cannot_be_written_again_stays_as_it_was(tmp_path, monkeypatch):
+    store = written(tmp_path, 5)
+    monkeypatch.setattr(Path, "rename", full)
+    store.save(checkpoint(5, seed=77))
+    with pytest.raises(OSError, match="the one before it is untouched"):
+        store.wait()
+    assert_same(store.newest()[0], checkpoint(5, seed=5))
 
 
 def test_a_tensor_file_that_does_not_fit_gives_one_sentence_and_leaves_the_one_before(tmp_path):

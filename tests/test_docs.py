@@ -1,0 +1,202 @@
+"""What the documents say is there: links, settings, files, functions and command lines; and imports go down only."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from reidray.overlay import known
+from tests.shell_lines import ROOT, job_lines, parsed, shell_blocks
+
+DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
+
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`([^`\n]+)`")
+_SECTIONS = {name.split(".")[0] for name in known()}
+_SETTING = re.compile(rf"({'|'.join(sorted(_SECTIONS))})(\.\w+)+")
+_FILES = re.compile(r".*\.(py|ya?ml|json|jsonl|safetensors|parquet|tar|md|txt|png)")
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _code(path: Path) -> list[str]:
+    """What stands in backticks within a line, outside of fenced blocks."""
+    prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return _CODE.findall(prose)
+
+
+# --- documents --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DOCS, ids=_name)
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    for target in _LINK.findall(path.read_text()):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        file, _, heading = target.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        assert there.exists(), f"{path.name} links to {target}"
+        if heading:
+            assert heading in _headings(there), f"{path.name} links to {target}"
+
+
+def _headings(path: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCS, ids=_name)
+def test_every_setting_that_is_named_exists(path: Path) -> None:
+    for code in _code(path):
+        match = _SETTING.match(code)
+        if match is None or _FILES.fullmatch(code.split("=")[0].split(":")[0]):
+            continue
+        name = match[0]
+        is_section = any(setting.startswith(f"{name}.") for setting in known())
+        assert name in known() or is_section, f"{path.name} speaks of {name}"
+
+
+@pytest.mark.parametrize("path", DOCS, ids=_name)
+def test_every_file_that_is_named_exists(path: Path) -> None:
+    for code in _code(path):
+        file, _, function = code.partition(":")
+        if re.fullmatch(r"(reidray|jobs|configs|tests|docs|benchmarks)/[\w/.-]+", file):
+            assert (ROOT / file).exists(), f"{path.name} speaks of {file}"
+        if file.startswith("reidray/") and file.endswith(".py") and function:
+            defined = {
+                node.name
+                for node in ast.walk(ast.parse((ROOT / file).read_text()))
+                if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            }
+            assert set(function.split(".")) <= defined, f"{path.name} speaks of {code}"
+
+
+@pytest.mark.parametrize("path", DOCS, ids=_name)
+def test_every_command_line_is_one_that_its_job_takes(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "settings.yaml").write_text("")
+    for job, words in job_lines(shell_blocks(path.read_text())):
+        assert (ROOT / job).is_file(), f"{path.name} calls {job}"
+        with monkeypatch.context() as patched:
+            parsed(job, words, patched, tmp_path)
+
+
+def test_every_job_is_in_the_readme() -> None:
+    called = {job for job, _ in job_lines(shell_blocks((ROOT / "README.md").read_text()))}
+    assert called == {f"jobs/{path.name}" for path in (ROOT / "jobs").glob("*.py")}
+
+
+def test_ci_installs_and_tests_as_the_readme_says() -> None:
+    readme, script = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+    for line in (
+        "-m venv .venv",
+        ".venv/bin/pip install",
+        "-c constraints.txt -e '.[dev]'",
+        ".venv/bin/python -m pytest",
+    ):
+        assert line in readme
+        assert line in script
+
+
+# --- imports ----------------------------------------------------------------------------------------------------------
+
+MATHEMATICS = {"data", "features", "neighbours", "labelling", "parsing", "memory", "losses", "evaluation"}
+COMPOSITION = {"methods", "bank", "training"}
+WORLD = {"storage", "report", "actors", "launch"}
+BESIDE = {"arrays", "version", "config", "overlay", "command", "weights"}
+
+
+def _imports(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in the file, by its full name."""
+    package = path.relative_to(ROOT).with_suffix("").parts
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _rooms(paths: list[Path]) -> dict[Path, set[str]]:
+    """For each file the rooms of reidray, and the packages outside of it, that it imports from."""
+    tops: dict[Path, set[str]] = {}
+    for path in paths:
+        names = [name.split(".") for name in _imports(path)]
+        tops[path] = {".".join(parts[:2]) if parts[0] == "reidray" else parts[0] for parts in names}
+    return tops
+
+
+def _files(*rooms: str) -> list[Path]:
+    return sorted(path for room in rooms for path in (ROOT / "reidray" / room).rglob("*.py"))
+
+
+def _assert_free_of(paths: list[Path], forbidden: set[str]) -> None:
+    wrong = {_name(path): sorted(rooms & forbidden) for path, rooms in _rooms(paths).items() if rooms & forbidden}
+    assert wrong == {}
+
+
+def _in_reidray(*rooms: str) -> set[str]:
+    return {f"reidray.{room}" for room in rooms}
+
+
+def test_every_room_has_its_place() -> None:
+    found = {path.name if path.is_dir() else path.stem for path in (ROOT / "reidray").iterdir()}
+    rooms = {name for name in found if not name.startswith(("_", "py.")) and name != "py"}
+    assert rooms <= MATHEMATICS | COMPOSITION | WORLD | BESIDE
+
+
+def test_mathematics_imports_neither_ray_nor_settings_nor_the_rooms_above_it() -> None:
+    above = _in_reidray(*COMPOSITION, *WORLD, "config", "overlay", "command")
+    _assert_free_of(
+        _files(*sorted(MATHEMATICS)), above | {"ray", "pydantic", "yaml", "webdataset", "fsspec", "safetensors"}
+    )
+
+
+def test_composition_imports_neither_ray_nor_actors_launch_or_report() -> None:
+    _assert_free_of(
+        _files(*sorted(COMPOSITION)), _in_reidray("actors", "launch", "report", "command", "overlay") | {"ray", "rich"}
+    )
+
+
+def test_methods_know_neither_training_nor_the_bank_nor_a_disk() -> None:
+    _assert_free_of(_files("methods"), _in_reidray("training", "bank", "storage"))
+
+
+def test_storage_and_reports_know_neither_the_engine_nor_ray() -> None:
+    _assert_free_of(
+        _files("storage"), _in_reidray("methods", "bank", "training", "report", "actors", "launch") | {"ray"}
+    )
+    _assert_free_of(_files("report"), _in_reidray("methods", "bank", "training", "actors", "launch") | {"ray"})
+
+
+def test_only_the_actors_know_ray() -> None:
+    outside = sorted(path for path in (ROOT / "reidray").rglob("*.py") if "actors" not in path.parts)
+    _assert_free_of(outside, {"ray"})
+
+
+def test_jobs_know_neither_ray_nor_mathematics_but_data() -> None:
+    jobs = sorted((ROOT / "jobs").glob("*.py"))
+    _assert_free_of(jobs, _in_reidray(*(MATHEMATICS - {"data"})) | {"ray", "reidray.actors"})
+
+
+def test_only_ground_truth_readers_open_identities() -> None:
+    readers = {
+        _name(path)
+        for path in (ROOT / "reidray").rglob("*.py")
+        if any(name.endswith(".read_truth") for name in _imports(path))
+    }
+    assert readers == {
+        "reidray/storage/__init__.py",
+        "reidray/training/loop.py",
+        "reidray/training/evaluation.py",
+        "reidray/launch/pictures.py",
+    }

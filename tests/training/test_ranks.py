@@ -1,0 +1,74 @@
+"""Ranks: alone, and two processes that gather in rank order."""
+
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from reidray.training.ranks import OneProcess, ProcessGroup
+
+
+def rows(rank, count, dtype=torch.float32):
+    return (100 * rank + torch.arange(count * 3).reshape(count, 3)).to(dtype)
+
+
+def spoken(rank, folder):
+    """What a rank finds out from the others; run in a process of its own."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    ranks = ProcessGroup()
+    found = {"rank": ranks.rank, "size": ranks.size}
+    for counts in ((2, 2), (3, 1), (1, 4), (0, 2)):
+        found[counts] = ranks.gather_rows(rows(rank, counts[rank]), counts)
+    found["integers"] = ranks.gather_rows(rows(rank, 2, torch.int64), [2, 2])
+    found["transposed"] = ranks.gather_rows(rows(rank, 3).T, [3, 3])
+    found["vectors"] = ranks.gather_rows(rows(rank, 2 - rank)[:, 0], [2, 1])
+    found["values"] = ranks.gather({"rank": rank})
+    found["word"] = ranks.broadcast(f"from {rank}" if rank == 0 else None)
+    ranks.barrier()
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(spoken, (str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_one_process_finds_what_it_gives():
+    ranks, given = OneProcess(), rows(0, 4)
+    assert (ranks.rank, ranks.size) == (0, 1)
+    assert ranks.gather_rows(given, [4]) is given
+    assert ranks.gather("word") == ["word"]
+    assert ranks.broadcast("word") == "word"
+    ranks.barrier()
+
+
+def test_every_rank_knows_its_place(pair):
+    assert [(found["rank"], found["size"]) for found in pair] == [(0, 2), (1, 2)]
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (3, 1), (1, 4), (0, 2)])
+def test_rows_come_in_rank_order_however_many_each_has(pair, counts):
+    expected = torch.cat([rows(0, counts[0]), rows(1, counts[1])])
+    for found in pair:
+        assert torch.equal(found[counts], expected)
+
+
+def test_rows_keep_their_type_and_shape(pair):
+    for found in pair:
+        assert torch.equal(found["integers"], torch.cat([rows(0, 2), rows(1, 2)]).long())
+        assert found["integers"].dtype == torch.int64
+        assert torch.equal(found["transposed"], torch.cat([rows(0, 3).T, rows(1, 3).T]))
+        assert found["vectors"].tolist() == [0, 3, 100]
+
+
+def test_values_come_in_rank_order_and_words_from_rank_0(pair):
+    for found in pair:
+        assert found["values"] == [{"rank": 0}, {"rank": 1}]
+        assert found["word"] == "from 0"
