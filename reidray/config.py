@@ -132,15 +132,15 @@ class ScwmSettings(_Section):
 
     num_parts: Annotated[int, Field(ge=2)] = _setting(4, "l: parts, the background counted", "parts")
     max_distance: Positive = _setting(
-        0.35, "eta of eq. 2: cells further apart are kept in different parts", "share of map height"
+        0.5, "eta of eq. 2: cells further apart are kept in different parts", "share of map height"
     )
     linkage: Literal["average", "complete", "single"] = _setting("average", "linkage of the agglomeration")
-    foreground_classes: Literal[2, 3] = _setting(3, "3: with the foreground correction; 2: without")
+    foreground_classes: Literal[2, 3] = _setting(2, "3: with the foreground correction; 2: without")
     space: Literal["forbid", "off", "kmeans"] = _setting(
         "forbid", "forbid: eq. 2; off: no space term; kmeans: original cascade"
     )
     log_magnitude: bool = _setting(False, "cluster the logarithm of the magnitudes")
-    centre_prior: NotNegative = _setting(0.0, "weak prior for cells near the centre column", "per cell")
+    centre_prior: NotNegative = _setting(0.15, "weak prior for cells near the centre column", "per cell")
     mask_momentum: Share = _setting(0.2, "gamma of eq. 3 at the first epoch", "share")
     mask_momentum_epochs: Count = _setting(20, "epochs in which gamma falls to 0", "epochs")
     difficulty_neighbours: Count = _setting(20, "k of eq. 7, the image itself not counted", "images")
@@ -157,18 +157,18 @@ class ScwmSettings(_Section):
     separation_weight: NotNegative = _setting(1.0, "weight of eq. 11")
     parsing_weight: NotNegative = _setting(1.0, "weight of eq. 4")
     diversity_weight: NotNegative = _setting(1.0, "weight of eq. 5")
-    global_identity_weight: NotNegative = _setting(1.0, "weight of the global term of eq. 15")
-    part_identity_weight: NotNegative = _setting(1.0, "weight of the part term of eq. 15")
+    global_identity_weight: NotNegative = _setting(0.0, "weight of the global term of eq. 15")
+    part_identity_weight: NotNegative = _setting(0.0, "weight of the part term of eq. 15")
     beta: Share = _setting(0.35, "eq. 14: share of the pseudo-label in the global target", "share")
     part_refinement_from: Annotated[int, Field(ge=0)] = _setting(
         5, "epoch from which eq. 13 replaces plain label smoothing", "epoch"
     )
     label_smoothing: Share = _setting(0.1, "label smoothing of the part classifiers before that epoch", "share")
     cluster_feature: Literal["global", "concat"] = _setting(
-        "global", "what is clustered: the global feature, as in the paper, or global and foreground parts"
+        "concat", "what is clustered: the global feature, as in the paper, or global and foreground parts"
     )
     feature: Literal["global", "concat"] = _setting(
-        "global", "evaluated feature: global, or global and parts by visibility"
+        "concat", "evaluated feature: global, or global and parts by visibility"
     )
 
 
@@ -176,11 +176,11 @@ class TrainSettings(_Section):
     """The optimisation."""
 
     seed: Seed = _setting(0, "seeds the network's new layers, the batches and the augmentation")
-    epochs: Count = _setting(14, "epochs: each labels all images anew, then trains", "epochs")
-    steps: Count = _setting(50, "updates an epoch", "steps")
+    epochs: Count = _setting(12, "epochs: each labels all images anew, then trains", "epochs")
+    steps: Count = _setting(40, "updates an epoch", "steps")
     learning_rate: Positive = _setting(3.5e-4, "Adam's learning rate")
     weight_decay: NotNegative = _setting(5e-4, "Adam's weight decay")
-    lr_every: Count = _setting(12, "epochs after which the learning rate falls", "epochs")
+    lr_every: Count = _setting(10, "epochs after which the learning rate falls", "epochs")
     lr_factor: Positive = _setting(0.1, "factor by which it falls")
     extract_batch: Count = _setting(64, "images extracted at once; batches never cross a shard", "images")
     precision: Literal["float32", "bfloat16"] = _setting("float32", "autocast of the forward pass")

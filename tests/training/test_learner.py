@@ -1,6 +1,7 @@
 """One update: equal to the computation written out with PyTorch's own layers, whatever the number of workers."""
 
 import os
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -345,7 +346,8 @@ def work(rank, folder):
     """A rank of two: three groups are shared as two and one."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    meeting = f"file://{folder}/meeting"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     found = {name: trained(settings(**run), ProcessGroup()) for name, run in RUNS.items()}
     try:
         found["clustering alone"] = trained(settings(**CLUSTERING_ALONE), ProcessGroup())

@@ -1,6 +1,7 @@
 """Ranks: alone, and two processes that gather in rank order."""
 
 import os
+from datetime import timedelta
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ def spoken(rank, folder):
     """What a rank finds out from the others; run in a process of its own."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    meeting = f"file://{folder}/meeting"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     ranks = ProcessGroup()
     found = {"rank": ranks.rank, "size": ranks.size}
     for counts in ((2, 2), (3, 1), (1, 4), (0, 2)):
