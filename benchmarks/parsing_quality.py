@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def main() -> None:
     settings = parse(sys.argv[1:], prog="benchmarks/parsing_quality.py", description=__doc__ or "").settings
     settings = settings.resolved(Path.cwd())
     set_threads(1)
-    packed = prepared(settings, lambda event: None, processes=num_cpus())
+    packed = prepared(settings, _silent, processes=num_cpus())
     images = open_split(settings, packed, "validation_gallery")
     indices = np.arange(min(IMAGES, images.source.count))
     model = start_model(settings, torch.device("cpu")).eval()
@@ -103,6 +104,10 @@ def _measure(grams: np.ndarray, true_BHW: np.ndarray, **switch: Any) -> dict[str
         "foreground_IoU": round(100 * quality.foreground_IoU, 1),
         "far_pairs": round(100 * float(np.mean(found.far_share_B)), 1),
     }
+
+
+def _silent(event: Mapping[str, Any]) -> None:  # noqa: ARG001
+    """Nothing is shown while the data set is drawn."""
 
 
 def _auc(true_BHW: np.ndarray, score_BHW: np.ndarray) -> float:

@@ -19,6 +19,8 @@ from reidray.training.images import SizedImages
 from reidray.training.labelling import LabelService
 from reidray.training.ranks import Ranks
 
+_TELL_SECONDS = 0.5
+
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -77,32 +79,45 @@ def split_exists(packed: str, name: str) -> bool:
 
 
 class Meter:
-    """Progress of a stage over all workers, sent at most every half second; counts this worker's share times size."""
+    """Progress of a stage, told at most twice a second.
+
+    Rank 0 speaks for all: of images it counts its own share times the number of workers, of steps every one.
+
+    Args:
+      context: of this worker.
+      stage: extract, label, train or evaluate.
+      total: images or steps of the stage, all workers together.
+      unit: "images" or "steps".
+      epoch: None outside of the epochs.
+    """
 
     def __init__(self, context: Context, stage: str, total: int, unit: str, epoch: int | None) -> None:
         self._context = context
-        self._event = {"kind": "stage", "stage": stage, "total": total, "unit": unit, "epoch": epoch}
+        self._what = {"kind": "stage", "stage": stage, "total": total, "unit": unit, "epoch": epoch}
         self._total = total
+        self._unit = unit
         self._done = 0
+        self._images = 0
         self._started = time.perf_counter()
-        self._sent = 0.0
         self._tell(None)
 
-    def add(self, count: int, images: int | None = None, losses: dict[str, float] | None = None) -> None:
-        """Count what this worker did; `images` where the unit is not images."""
-        size = 1 if self._event["unit"] == "steps" else self._context.ranks.size
-        self._done = min(self._total, self._done + count * size)
-        self._images = getattr(self, "_images", 0) + (images if images is not None else count * size)
-        if time.perf_counter() - self._sent > 0.5 and self._done < self._total:
+    def add(self, count: int, images: int | None = None, losses: Mapping[str, float] | None = None) -> None:
+        """Count what this worker did; `images` of all workers where the unit is not images."""
+        share = self._context.ranks.size if self._unit == "images" else 1
+        self._done = min(self._total, self._done + count * share)
+        self._images += count * share if images is None else images
+        if time.perf_counter() - self._told > _TELL_SECONDS and self._done < self._total:
             self._tell(losses)
 
-    def finish(self, losses: dict[str, float] | None = None) -> None:
-        """The stage is over."""
+    def finish(self, losses: Mapping[str, float] | None = None) -> None:
+        """The stage is over on all workers."""
         self._done = self._total
+        if self._unit == "images":
+            self._images = self._total
         self._tell(losses)
 
-    def _tell(self, losses: dict[str, float] | None) -> None:
-        self._sent = time.perf_counter()
-        seconds = self._sent - self._started
-        rate = getattr(self, "_images", 0) / seconds if self._done and seconds > 0 else None
-        self._context.tell(**self._event, done=self._done, images_per_second=rate, losses=losses)
+    def _tell(self, losses: Mapping[str, float] | None) -> None:
+        self._told = time.perf_counter()
+        seconds = self._told - self._started
+        rate = self._images / seconds if self._images and seconds > 0 else None
+        self._context.tell(**self._what, done=self._done, images_per_second=rate, losses=losses)
