@@ -106,7 +106,7 @@ def _measure(grams: np.ndarray, true_BHW: np.ndarray, **switch: Any) -> dict[str
     }
 
 
-def _silent(event: Mapping[str, Any]) -> None:  # noqa: ARG001
+def _silent(event: Mapping[str, Any]) -> None:
     """Nothing is shown while the data set is drawn."""
 
 

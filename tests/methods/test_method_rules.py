@@ -43,7 +43,7 @@ def assert_rows(rows_USD, memory):
 
 @pytest.mark.parametrize(("name", "kind", "parts"), [("cluster_contrast", ClusterContrast, 0), ("scwm", SCWM, 4)])
 def test_the_settings_name_the_method(name, kind, parts):
-    method = make_method(Settings(method={"name": name}))
+    method = make_method(Settings(method={"name": name}, scwm={"num_parts": 4}))
     assert type(method) is kind
     assert method.num_parts == parts
 

@@ -24,6 +24,16 @@ WEIGHT_OF = {
     "global_identity": "global_identity_weight",
     "part_identity": "part_identity_weight",
 }
+PAPER = {  # spelled out, so that the defaults may be others
+    **dict.fromkeys(WEIGHT_OF.values(), 1.0),
+    "weight_place": "outside",
+    "normalise_weights": "cluster",
+    "background_in_losses": True,
+    "background_in_difficulty": True,
+    "beta": 0.35,
+    "part_refinement_from": 5,
+    "label_smoothing": 0.1,
+}
 
 
 def random(*shape, seed):
@@ -33,7 +43,7 @@ def random(*shape, seed):
 def method(temperature=0.1, update="average", momentum=0.2, **scwm):
     settings = Settings(
         method={"name": "scwm", "temperature": temperature, "update": update, "momentum": momentum},
-        scwm={"num_parts": L, **scwm},
+        scwm={"num_parts": L, **PAPER, **scwm},
     )
     return make_method(settings)
 

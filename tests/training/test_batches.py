@@ -39,7 +39,7 @@ def settings(augmentation=EVERYTHING, name="scwm", group=2, **method):
         augment=augmentation,
         model={"bn_group_size": group},
         method={"name": name, "clusters_per_batch": 6, "images_per_cluster": 2, **method},
-        scwm={"num_parts": PARTS},
+        scwm={"num_parts": PARTS, "weight_place": "outside", "normalise_weights": "cluster"},
         train={"steps": 3, "seed": 5},
     )
 

@@ -26,6 +26,33 @@ B, G, SIZE, C, L, D, CELLS = 12, 3, 4, 7, 3, 192, (4, 2)
 RATE, DECAY, EPS = 3.5e-4, 5e-4, 1e-8
 CPU = torch.device("cpu")
 
+WEIGHTS = (
+    "global_memory_weight",
+    "part_memory_weight",
+    "separation_weight",
+    "parsing_weight",
+    "diversity_weight",
+    "global_identity_weight",
+    "part_identity_weight",
+)
+PAPER = {  # spelled out, so that the defaults may be others
+    **dict.fromkeys(WEIGHTS, 1.0),
+    "weight_place": "outside",
+    "normalise_weights": "cluster",
+    "background_in_losses": True,
+    "background_in_difficulty": True,
+    "beta": 0.35,
+    "part_refinement_from": 5,
+    "label_smoothing": 0.1,
+}
+METHOD = {
+    "clusters_per_batch": 6,
+    "images_per_cluster": 2,
+    "temperature": 0.05,
+    "momentum": 0.1,
+    "update": "average",
+}
+
 # What is run by one process and by two: method, its settings, and the network's.
 RUNS = {
     "cluster_contrast": {"method": {"name": "cluster_contrast"}},
@@ -68,9 +95,9 @@ CLUSTERING_ALONE = {
 def settings(method=None, model=None, scwm=None):
     return Settings(
         data={"height": 32, "width": 16},
-        model={"bn_group_size": SIZE, **(model or {})},
-        method={"name": "scwm", "clusters_per_batch": 6, "images_per_cluster": 2, **(method or {})},
-        scwm={"num_parts": L, **(scwm or {})},
+        model={"pooling": "avg", "part_pooling": "gap", "bn_group_size": SIZE, **(model or {})},
+        method={"name": "scwm", **METHOD, **(method or {})},
+        scwm={"num_parts": L, **PAPER, **(scwm or {})},
         train={"learning_rate": RATE, "weight_decay": DECAY, "steps": 3},
     )
 
@@ -295,18 +322,7 @@ SWITCHES += [
     {"scwm": {"beta": 1.0, "label_smoothing": 0.0}},
     CLUSTERING_ALONE,
 ]
-SWITCHES += [
-    {"scwm": {weight: 0.0}}
-    for weight in (
-        "global_memory_weight",
-        "part_memory_weight",
-        "separation_weight",
-        "parsing_weight",
-        "diversity_weight",
-        "global_identity_weight",
-        "part_identity_weight",
-    )
-]
+SWITCHES += [{"scwm": {weight: 0.0}} for weight in WEIGHTS]
 
 
 def written(switch):
