@@ -10,8 +10,8 @@ memory that the image is then pulled towards and pushed away from (`losses`, `me
 alike (`training`), while the bank is told (`actors` makes it, the labellers and the workers Ray's). At the end the
 image is a query, or stands in a gallery, and is ranked (`evaluation`); what was found is in the run folder (`report`).
 
-Imports go one way: `launch`, `actors`, `report` know of `training`, `methods`, `bank`, and these of the mathematics, which
-knows of arrays only. Nothing is imported here, so that a part can be used without the rest.
+Imports go one way: `launch`, `actors`, `report` know of `training`, `methods`, `bank`, and these of the mathematics,
+which knows of arrays only. Nothing is imported here, so that a part can be used without the rest.
 """
 
 from reidray.version import __version__

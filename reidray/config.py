@@ -244,6 +244,10 @@ class Settings(_Section):
             raise ValueError(
                 f"data.dataset={self.data.dataset} needs data.root=DIR (or data.packed=DIR, already packed)"
             )
+        if self.method.name == "scwm" and not any(
+            value for name, value in self.scwm if name.endswith("_weight") and name != "weight_place"
+        ):
+            raise ValueError("all loss weights of the section scwm are 0: give at least one of them a value")
         if self.method.update == "weighted" and self.method.name != "scwm":
             raise ValueError("method.update=weighted needs the difficulties of method.name=scwm")
         if self.model.backbone != "small" and self.model.weights == "shipped":

@@ -29,7 +29,7 @@ def diversity_loss(masks_BLHW: Tensor) -> Tensor:
 
     Since the masks of a cell sum to 1, sum_{i<j} P_i P_j = (1 - sum_i P_i^2) / 2.
 
-    Returns: [B], in [0, 1 / l].
+    Returns: [B], in [0, 1 / l^2].
     """
     num_parts = masks_BLHW.shape[1]
     overlap_BHW = (1 - masks_BLHW.square().sum(1)) / 2

@@ -7,15 +7,18 @@
       bank.safetensors        the memory bank's tables, "<table>/<block>"
       state.json              epoch, history, settings, and the SHA-256 of every file above
 
-A checkpoint is written beside its place and renamed into it; one whose hashes do not agree is passed over with a
-sentence, and the one before it is taken. Writing runs in a thread while training goes on; no pickle is involved.
+A checkpoint is written beside its place and renamed into it; where an epoch is written again, the old folder is called
+epoch_0003.replaced until the new one is in its place. One whose hashes do not agree is passed over with a sentence,
+and the one before it is taken. Writing runs in a thread while training goes on; no pickle is involved.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
@@ -32,7 +36,9 @@ from torch import Tensor
 from reidray.arrays import Array
 
 FORMAT = 1
+_FILES = ("model.safetensors", "optimiser.safetensors", "rng.safetensors", "bank.safetensors")
 _PREFIX = "epoch_"
+_NAME = re.compile(rf"{_PREFIX}(\d+)(\.replaced)?")
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class CheckpointStore:
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest whole checkpoint, and a sentence for each damaged one that was passed over."""
         passed_over: list[str] = []
-        for path in sorted(self._folder.glob(f"{_PREFIX}*"), reverse=True):
+        for _, _, path in reversed(_places(self._folder)):
             try:
                 return load_checkpoint(path), passed_over
             except (ValueError, OSError) as error:
@@ -107,20 +113,30 @@ class CheckpointStore:
     def _write(self, checkpoint: Checkpoint) -> None:
         place = self._folder / f"{_PREFIX}{checkpoint.epoch:04d}"
         building = self._folder / f".{place.name}.{os.getpid()}"
+        replaced = self._folder / f"{place.name}.replaced"
         shutil.rmtree(building, ignore_errors=True)
         try:
             building.mkdir(parents=True)
             self._write_files(building, checkpoint)
             if place.exists():
-                shutil.rmtree(place)
+                shutil.rmtree(replaced, ignore_errors=True)
+                place.rename(replaced)
             building.rename(place)
             _sync_folder(self._folder)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
+            if replaced.exists() and not place.exists():
+                replaced.rename(place)
             shutil.rmtree(building, ignore_errors=True)
             raise OSError(
-                error.errno, f"could not write checkpoint {place}: {error.strerror}; the one before it is untouched"
+                getattr(error, "errno", None) or errno.EIO,
+                f"could not write checkpoint {place}: {getattr(error, 'strerror', None) or error}; "
+                "the one before it is untouched",
             ) from error
-        kept = sorted(self._folder.glob(f"{_PREFIX}*"))
+        shutil.rmtree(replaced, ignore_errors=True)
+        for left in self._folder.glob(f".{_PREFIX}*"):  # by a writer that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        # Damaged ones of later epochs, which were passed over, do not count.
+        kept = [path for epoch, _, path in _places(self._folder) if epoch <= checkpoint.epoch]
         for old in kept[: -self._keep]:
             shutil.rmtree(old)
 
@@ -160,11 +176,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         state = json.loads((path / "state.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a whole checkpoint: state.json is missing or unreadable") from error
-    if state.get("format") != FORMAT:
-        raise ValueError(f"{path} has checkpoint format {state.get('format')}; this version reads format {FORMAT}")
-    for name, expected in state["files"].items():
+    if not isinstance(state, dict) or "format" not in state:
+        raise ValueError(f"{path} is not a whole checkpoint: state.json does not say its format")
+    if state["format"] != FORMAT:
+        raise ValueError(f"{path} has checkpoint format {state['format']}; this version reads format {FORMAT}")
+    files = state.get("files")
+    if not {"epoch", "history", "settings"} <= state.keys() or not isinstance(files, dict) or set(files) != set(_FILES):
+        raise ValueError(f"{path} is damaged: state.json lacks entries")
+    for name, expected in files.items():
         file = path / name
         if not file.is_file() or _sha256(file) != expected:
             raise ValueError(f"{path} is damaged: {name} is missing or differs from what was written")
@@ -182,6 +203,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         history=state["history"],
         settings=state["settings"],
     )
+
+
+def _places(folder: Path) -> list[tuple[int, bool, Path]]:
+    """Epoch, whether it stands in its own place, and folder of all that may be checkpoints, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return sorted((int(match[1]), match[2] is None, path) for match, path in found)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:

@@ -153,7 +153,13 @@ def _on(targets: Targets, device: torch.device) -> Targets:
 
 
 def _leaves_parameters_out(settings: Settings) -> bool:
-    """Whether some weights of the losses are 0, so that layers may go without a gradient (ablations)."""
+    """Whether no loss looks at the features of any space, so that the necks go without a gradient (an ablation)."""
     scwm = settings.scwm
-    weights = (scwm.parsing_weight, scwm.part_memory_weight, scwm.part_identity_weight, scwm.global_identity_weight)
-    return settings.method.name == "scwm" and not all((*weights, scwm.background_in_losses))
+    weights = (
+        scwm.global_memory_weight,
+        scwm.part_memory_weight,
+        scwm.separation_weight,
+        scwm.global_identity_weight,
+        scwm.part_identity_weight,
+    )
+    return settings.method.name == "scwm" and not any(weights)

@@ -203,7 +203,7 @@ def test_a_damaged_newest_is_passed_over_with_a_sentence_and_the_one_before_take
     assert "\n" not in passed_over[0]
 
 
-def test_whatever_byte_of_the_state_changes_nothing_else_is_raised(tmp_path):
+def test_a_state_whose_entries_are_misnamed_is_passed_over_with_a_sentence(tmp_path):
     store = written(tmp_path, 4, 5)
     file = tmp_path / "epoch_0005" / "state.json"
     data = file.read_bytes()
