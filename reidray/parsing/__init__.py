@@ -9,6 +9,7 @@ from reidray.parsing.agglomeration import LINKAGES, agglomerate
 from reidray.parsing.cascade import Parsing, parse_grams, parse_parts
 from reidray.parsing.division import SPACES
 from reidray.parsing.foreground import classes_1d
+from reidray.parsing.health import far_pair_share
 from reidray.parsing.smoothing import mask_momentum, smoothed_masks
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Parsing",
     "agglomerate",
     "classes_1d",
+    "far_pair_share",
     "mask_momentum",
     "parse_grams",
     "parse_parts",

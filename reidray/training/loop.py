@@ -19,7 +19,7 @@ from reidray.config import Settings
 from reidray.evaluation import cluster_quality
 from reidray.features import Embedder, build_embedder
 from reidray.methods import Method, make_method
-from reidray.parsing import mask_momentum
+from reidray.parsing import far_pair_share, mask_momentum
 from reidray.storage.checkpoints import Checkpoint, optimiser_tensors, restore_optimiser
 from reidray.storage.shards import read_masks, read_truth
 from reidray.storage.weights import load_weights
@@ -189,10 +189,14 @@ def _label_figures(
         quality = cluster_quality(context.bank.read("train/labels", epoch), persons_N)
         figures.update(ARI=quality.ARI, AMI=quality.AMI, purity=quality.purity)
     if context.settings.num_parts:
-        truth = read_masks(f"{context.packed}/train")
-        if truth is not None:
-            parts = context.bank.read("train/parts", epoch)
-            figures["pseudo_mIoU"] = parsing_quality(parts, truth, model.grid, context.settings)
+        scwm = context.settings.scwm
+        parts_NHW = context.bank.read("train/parts", epoch)
+        eta = scwm.max_distance * parts_NHW.shape[1]
+        shares_N = far_pair_share(parts_NHW, num_parts=scwm.num_parts, max_distance=eta)
+        figures["far_pairs"] = 100 * float(shares_N.mean())
+        truth_Nhw = read_masks(f"{context.packed}/train")
+        if truth_Nhw is not None:
+            figures["pseudo_mIoU"] = parsing_quality(parts_NHW, truth_Nhw, model.grid, context.settings)
     return figures
 
 
