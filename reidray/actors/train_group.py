@@ -71,7 +71,7 @@ def chosen_workers(settings: Settings) -> tuple[int, bool]:
     )
     if use_gpu and max(workers, 1) > gpus:
         raise ValueError(
-            f"run.workers={workers} with run.device={settings.run.device} needs as many GPUs; the cluster has {gpus}: "
+            f"{max(workers, 1)} workers with run.device={settings.run.device} need as many GPUs; the cluster has {gpus}: "
             "lower run.workers or set run.device=cpu"
         )
     if workers * settings.run.threads > cpus:

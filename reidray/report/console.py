@@ -35,7 +35,13 @@ _FIGURES = {
     "mINP": "mINP",
     "parsing_mIoU": "parsing mIoU",
 }
-_CLUSTERING = {"ARI": "ARI", "AMI": "AMI", "purity": "purity", "pseudo_mIoU": "mIoU of pseudo masks", "far_pairs": "far pairs %"}
+_CLUSTERING = {
+    "ARI": "ARI",
+    "AMI": "AMI",
+    "purity": "purity",
+    "pseudo_mIoU": "mIoU of pseudo masks",
+    "far_pairs": "far pairs %",
+}
 
 
 class Console:

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reidray.launch.inference import load_model, offline_context
 from reidray.launch.launch import launch
+from reidray.launch.prepare import packed_place
+from reidray.training.evaluation import evaluate
 from tests.whole.runs import assert_same_run, epochs, losses, result
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
@@ -47,6 +50,7 @@ def test_two_workers_have_the_labels_and_within_1e_4_the_losses_of_one(
         for name in one["terms"]:
             np.testing.assert_allclose(one["terms"][name], two["terms"][name], rtol=0, atol=1e-4, err_msg=name)
     assert result(tmp_path / "one")["before"] == result(tmp_path / "two")["before"]
+    assert _evaluated_again(tmp_path / "two") == result(tmp_path / "two")["after"]
 
 
 def test_a_worker_killed_in_the_middle_of_an_epoch_changes_nothing(
@@ -82,6 +86,14 @@ def test_what_a_user_can_put_right_is_said_in_one_sentence_and_not_tried_again(
 def test_more_workers_than_processors_are_refused(tiny_settings: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match=r"needs .* CPUs and the cluster has"):
         launch(tiny_settings("many", run={"workers": 2, "threads": 64}))
+
+
+def _evaluated_again(run_dir: Path) -> dict[str, float]:
+    """The figures of a run's newest checkpoint, measured in this process."""
+    model, settings = load_model(run_dir)
+    packed = packed_place(settings)
+    figures = evaluate(offline_context(settings, packed, run_dir, lambda event: None), model, None)
+    return {name: figures[name] for name in result(run_dir)["after"]}
 
 
 def _workers() -> list[int]:
