@@ -33,10 +33,12 @@ def main() -> None:
         options = parse(sys.argv[1:], prog="jobs/embed.py", description=__doc__, extra=_options, settings=False).options
         if options.output.exists():
             raise ValueError(f"{options.output} exists and is not overwritten: choose another --output")
+        if not options.output.absolute().parent.is_dir():
+            raise ValueError(f"--output {options.output}: there is no folder {options.output.absolute().parent}")
         model, settings = load_model(options.checkpoint.resolve())
         data = settings.data
         with tempfile.TemporaryDirectory() as scratch, Console(None, settings) as console:
-            source = options.images
+            source = options.images if "://" in options.images else str(Path(options.images).resolve())
             if "://" not in source and not (Path(source) / "split.json").is_file():
                 written = pack(
                     folder.read(Path(source)),

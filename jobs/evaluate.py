@@ -31,6 +31,8 @@ def main() -> None:
         options = parse(
             sys.argv[1:], prog="jobs/evaluate.py", description=__doc__, extra=_options, settings=False
         ).options
+        if options.json and not options.json.absolute().parent.is_dir():
+            raise ValueError(f"--json {options.json}: there is no folder {options.json.absolute().parent}")
         model, settings = load_model(options.checkpoint.resolve())
         settings = _with(settings, options.packed, options.split)
         with Console(None, settings, stream=sys.stderr) as console:
@@ -43,7 +45,8 @@ def main() -> None:
 
 
 def _with(settings: Settings, packed: str | None, split: str | None) -> Settings:
-    place = packed if packed and "://" in packed else str(Path(packed or packed_place(settings)).resolve())
+    place = packed or packed_place(settings)
+    place = place if "://" in place else str(Path(place).resolve())
     data = settings.data.model_copy(update={"packed": place})
     evaluation = settings.evaluate.model_copy(update={"split": split or settings.evaluate.split})
     return settings.model_copy(update={"data": data, "evaluate": evaluation})

@@ -30,6 +30,8 @@ def main() -> None:
         command = parse(words, prog="jobs/pretrain.py", description=__doc__, extra=_options)
         if command.options.output.exists():
             raise ValueError(f"{command.options.output} exists and is not overwritten: choose another --output")
+        if not command.options.output.absolute().parent.is_dir():
+            raise ValueError(f"--output {command.options.output}: there is no folder to write it to")
         result = launch(command.settings)
         model, settings = load_model(Path(result["run_dir"]))
         recipe = settings.model_dump(mode="json", exclude={"run": True, "data": {"root", "packed", "cache_dir"}})

@@ -76,7 +76,9 @@ class DataSettings(_Section):
     images_per_shard: Count = _setting(256, "images in a shard: the unit of extraction", "images")
     max_megapixels: Positive = _setting(20.0, "larger images are skipped and counted", "megapixels")
     max_image_mb: Positive = _setting(32.0, "larger files are skipped and counted", "MB")
-    decoded_cache_mb: NotNegative = _setting(2048.0, "decoded training images kept in memory by a worker", "MB")
+    decoded_cache_mb: NotNegative = _setting(
+        2048.0, "decoded images that a worker keeps in memory, of each split that fits", "MB"
+    )
     drawn: DrawnSettings = DrawnSettings()
 
 

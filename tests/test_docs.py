@@ -198,5 +198,4 @@ def test_only_ground_truth_readers_open_identities() -> None:
         "reidray/storage/__init__.py",
         "reidray/training/loop.py",
         "reidray/training/evaluation.py",
-        "reidray/launch/pictures.py",
     }

@@ -11,7 +11,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._events: list[Mapping[str, Any]] = []
-        self._failure: str | None = None
+        self._failure: tuple[str, str] | None = None
 
     def put(self, event: Mapping[str, Any]) -> None:
         """Add an event."""
@@ -22,10 +22,10 @@ class Mailbox:
         events, self._events = self._events, []
         return events
 
-    def fail(self, sentence: str) -> None:
-        """The run cannot go on, whoever tries again: what a user can put right."""
-        self._failure = self._failure or sentence
+    def fail(self, sentence: str, trace: str) -> None:
+        """The run cannot go on, whoever tries again: what a user can put right, and where it was noticed."""
+        self._failure = self._failure or (sentence, trace)
 
-    def failure(self) -> str | None:
-        """The sentence of the first such failure."""
+    def failure(self) -> tuple[str, str] | None:
+        """Sentence and traceback of the first such failure."""
         return self._failure

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from reidray.bank import Done, Pending
 
@@ -42,11 +43,19 @@ class OnRay:
 def placed(kind: type, *arguments: Any, threads: int, gpus: float = 0.0) -> OnRay:
     """An actor of a plain class, owned by the caller: it lives as long as the driver and outlives worker restarts.
 
-    It takes no CPU from the placement of training workers: on a laptop there is none to spare, and it works mostly
+    It lives on the driver's node, without which the job is lost anyway, so that no other node's end takes it along. It
+    takes no CPU from the placement of training workers: on a laptop there is none to spare, and it works mostly
     while they wait.
     """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS")}
-    remote = ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": environment})
+    remote = ray.remote(
+        num_cpus=0,
+        num_gpus=gpus,
+        max_restarts=0,
+        runtime_env={"env_vars": environment},
+        scheduling_strategy=here,
+    )
     return OnRay(remote(kind).remote(*arguments))
 
 

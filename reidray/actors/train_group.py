@@ -7,9 +7,11 @@ same actors, whose tables it puts back to that checkpoint's.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ _TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints every line twice
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # logs an error at every start; elastic groups are not used here
 }
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def connect(settings: Settings) -> None:
@@ -66,12 +69,11 @@ def chosen_workers(settings: Settings) -> tuple[int, bool]:
     there = ray.cluster_resources()
     gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
     use_gpu = settings.run.device == "cuda" or (settings.run.device == "auto" and gpus > 0)
-    workers = settings.run.workers or min(
-        gpus if use_gpu else min(2, cpus // settings.run.threads), settings.num_groups
-    )
-    if use_gpu and max(workers, 1) > gpus:
+    most = gpus if use_gpu else min(2, max(1, cpus // settings.run.threads))
+    workers = settings.run.workers or max(1, min(most, settings.num_groups))
+    if use_gpu and workers > gpus:
         raise ValueError(
-            f"{max(workers, 1)} workers with run.device={settings.run.device} need as many GPUs; the cluster has {gpus}: "
+            f"{workers} workers with run.device={settings.run.device} need as many GPUs; the cluster has {gpus}: "
             "lower run.workers or set run.device=cpu"
         )
     if workers * settings.run.threads > cpus:
@@ -128,20 +130,33 @@ def train_on_ray(
             worker_runtime_env={"env_vars": _worker_environment(settings)},
         ),
     )
-    with _Drained(mailbox, report):
-        result = trainer.fit()
-    failure = mailbox.submit("failure").result()
-    if failure is not None:
-        raise ValueError(failure)
+    try:
+        with _Drained(mailbox, report):
+            result = trainer.fit()
+    except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
+        _raise_failure(mailbox)
+        raise ValueError(
+            f"training stopped after {settings.run.max_failures} restarts of its workers; --resume {run_dir} goes on "
+            f"from the newest checkpoint; the last error: {str(error).strip().splitlines()[-1]}"
+        ) from error
+    _raise_failure(mailbox)
     history: History = result.return_value
     return history
+
+
+def _raise_failure(mailbox: OnRay) -> None:
+    """What a worker said that a person can put right, with the worker's own traceback behind it."""
+    failure = mailbox.submit("failure").result()
+    if failure is not None:
+        sentence, trace = failure
+        raise ValueError(sentence) from RuntimeError(f"in a worker:\n{trace}")
 
 
 def _worker(handed: dict[str, Any]) -> History | None:
     """What every worker runs; the history comes from rank 0.
 
-    A ValueError is something that a person can put right and a restart cannot: it goes to the mailbox, and the group
-    that Ray Train starts in place of this one finds it there and ends at once.
+    A ValueError or a full disk is something that a person can put right and a restart cannot: it goes to the mailbox,
+    and the group that Ray Train starts in place of this one finds it there and ends at once.
     """
     mailbox: OnRay = handed["mailbox"]
     if mailbox.submit("failure").result() is not None:
@@ -162,8 +177,9 @@ def _worker(handed: dict[str, Any]) -> History | None:
     )
     try:
         history = train(context)
-    except ValueError as error:
-        mailbox.submit("fail", str(error)).result()
+    except (ValueError, OSError) as error:
+        if isinstance(error, ValueError) or error.errno in _DISK_ERRORS:
+            mailbox.submit("fail", str(error), traceback.format_exc()).result()
         raise
     finally:
         context.checkpoints.close()
@@ -181,12 +197,13 @@ def _worker_environment(settings: Settings) -> dict[str, str]:
 
 
 class _Drained:
-    """Hands the mailbox's events on, in a thread, until the block ends; then once more."""
+    """Hands the mailbox's events on, in a thread, until the block ends; raises what went wrong with that at the end."""
 
     def __init__(self, mailbox: OnRay, report: Callable[[Mapping[str, Any]], None]) -> None:
         self._mailbox = mailbox
         self._report = report
         self._over = threading.Event()
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
     def __enter__(self) -> None:
@@ -196,6 +213,8 @@ class _Drained:
         self._over.set()
         self._thread.join()
         self._drain()
+        if self._error is not None:
+            raise self._error
 
     def _run(self) -> None:
         while not self._over.wait(0.25):
@@ -203,4 +222,7 @@ class _Drained:
 
     def _drain(self) -> None:
         for event in self._mailbox.submit("take").result():
-            self._report(event)
+            try:
+                self._report(event)
+            except Exception as error:  # the run goes on without its reports, and ends with the first such error
+                self._error = self._error or error

@@ -25,12 +25,16 @@ class MemoryBank:
     Args:
       members: the shards.
       layouts: for each split the first index and the number of images of each block.
+
+    Attributes:
+      generation: of the group of workers that this facade writes for; `restore` says it.
     """
 
     def __init__(self, members: Sequence[Member], layouts: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         self._members = list(members)
         self._layouts = {split: list(blocks) for split, blocks in layouts.items()}
         self._pending: list[Pending] = []
+        self.generation = 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pending": []}  # writes are waited for by whoever submitted them
@@ -43,13 +47,15 @@ class MemoryBank:
 
     def put(self, table: str, version: int, block: int, rows: Array | Pending) -> None:
         """Write a block of `split/name`; returns at once, errors surface at `flush` or a later write."""
-        self._write(self._keeper(block).submit("put", table, version, block, rows))
+        self._write(self._keeper(block).submit("put", table, version, block, rows, self.generation))
 
     def put_smoothed(
         self, table: str, version: int, block: int, parts: Array | Pending, num_parts: int, momentum: float
     ) -> None:
         """Write a block of soft masks (SCWM eq. 3) from hard parts, which may still be on their way."""
-        self._write(self._keeper(block).submit("put_smoothed", table, version, block, parts, num_parts, momentum))
+        keeper = self._keeper(block)
+        write = keeper.submit("put_smoothed", table, version, block, parts, num_parts, momentum, self.generation)
+        self._write(write)
 
     def read(self, table: str, version: int, column: int | None = None) -> Array:
         """A whole table in index order; of each row only `column` of its second axis unless that is None."""
@@ -93,7 +99,7 @@ class MemoryBank:
         clusters = np.arange(len(centroids_CSD))
         for place, member in enumerate(self._members):
             own = clusters[place :: len(self._members)]
-            self._write(member.submit("put_centroids", version, own, centroids_CSD[own]))
+            self._write(member.submit("put_centroids", version, own, centroids_CSD[own], self.generation))
         self.flush()
 
     def update_centroids(self, version: int, step: int, clusters: Ints, rows_CSD: Floats) -> None:
@@ -101,7 +107,8 @@ class MemoryBank:
         for place, member in enumerate(self._members):
             own = clusters % len(self._members) == place
             if own.any():
-                self._write(member.submit("update_centroids", version, step, clusters[own], rows_CSD[own]))
+                rows = rows_CSD[own]
+                self._write(member.submit("update_centroids", version, step, clusters[own], rows, self.generation))
 
     def centroids(self, version: int) -> Floats:
         """All centroids of an epoch, float32 [C, S, D]."""
@@ -130,16 +137,23 @@ class MemoryBank:
             for block, rows in blocks.items()
         }
 
-    def restore(self, version: int, snapshot: Mapping[str, Array]) -> None:
-        """Make the bank what it was when `snapshot` was taken; an empty snapshot empties it."""
+    def restore(self, version: int, snapshot: Mapping[str, Array]) -> int:
+        """Make the bank what it was when `snapshot` was taken; an empty snapshot empties it.
+
+        Begins a new generation, which it returns: facades of other processes must be given it, and what comes for
+        older ones is dropped from now on.
+        """
         self.flush()
+        asked = [member.submit("generation") for member in self._members]
+        self.generation = 1 + max((pending.result() for pending in asked), default=0)
         parts: list[dict[str, dict[int, Array]]] = [{} for _ in self._members]
         for key, rows in snapshot.items():
             table, block = key.rsplit("/", 1)
             parts[int(block) % len(parts)].setdefault(table, {})[int(block)] = rows
         for member, part in zip(self._members, parts, strict=True):
-            self._write(member.submit("restore", version, part))
+            self._write(member.submit("restore", version, part, self.generation))
         self.flush()
+        return self.generation
 
     def sizes(self) -> list[dict[str, int]]:
         """Bytes by table, shard by shard."""

@@ -3,6 +3,9 @@
 A version is an epoch. Of every table the shard keeps the newest version and the one before it: what an epoch needs
 of the last one (the momentum of masks) is there, and an epoch that is repeated after a crash finds the same state and
 writes the same rows. A write of an older version than the newest is refused; a repeated one is harmless.
+
+A generation is a group of workers. `restore` begins a new one; what a group that is gone still had on its way, or had a
+labeller do, comes with an older generation and is dropped.
 """
 
 from __future__ import annotations
@@ -37,11 +40,14 @@ class BankShard:
     def __init__(self) -> None:
         self._tables: dict[str, _Table] = {}
         self._centroids: dict[int, _ClusterRows] = {}
+        self._generation = 0
 
     # ---- rows of images, in the blocks of the data set's shards
 
-    def put(self, table: str, version: int, block: int, rows: Array) -> None:
+    def put(self, table: str, version: int, block: int, rows: Array, generation: int = 0) -> None:
         """Write the rows of one block of images."""
+        if generation < self._generation:
+            return
         entry = self._tables.setdefault(table, _Table())
         if version < entry.newest:
             raise ValueError(
@@ -54,11 +60,19 @@ class BankShard:
             del entry.blocks[old]
 
     def put_smoothed(
-        self, table: str, version: int, block: int, parts_BHW: Array, num_parts: int, momentum: float
+        self,
+        table: str,
+        version: int,
+        block: int,
+        parts_BHW: Array,
+        num_parts: int,
+        momentum: float,
+        generation: int = 0,
     ) -> None:
         """Write soft masks: gamma times those of the epoch before plus (1 - gamma) times the new ones (SCWM eq. 3)."""
         previous = self._tables.get(table, _Table()).blocks.get(version - 1, {}).get(block)
-        self.put(table, version, block, smoothed_masks(previous, parts_BHW, num_parts=num_parts, momentum=momentum))
+        masks = smoothed_masks(previous, parts_BHW, num_parts=num_parts, momentum=momentum)
+        self.put(table, version, block, masks, generation)
 
     def get(self, table: str, version: int, blocks: list[int], column: int | None) -> list[Array]:
         """The rows of some blocks; of each row only `column` of its second axis unless that is None."""
@@ -75,14 +89,18 @@ class BankShard:
 
     # ---- rows of clusters
 
-    def put_centroids(self, version: int, clusters: Ints, rows_CSD: Floats) -> None:
+    def put_centroids(self, version: int, clusters: Ints, rows_CSD: Floats, generation: int = 0) -> None:
         """Write all the clusters that this shard owns, as labelling made them; forgets older versions."""
+        if generation < self._generation:
+            return
         if self._centroids and version < max(self._centroids):
             raise ValueError(f"the memory bank holds centroids of epoch {max(self._centroids)} and was sent {version}")
         self._centroids = {version: _ClusterRows(np.array(clusters), np.array(rows_CSD))}
 
-    def update_centroids(self, version: int, step: int, clusters: Ints, rows_CSD: Floats) -> None:
+    def update_centroids(self, version: int, step: int, clusters: Ints, rows_CSD: Floats, generation: int = 0) -> None:
         """Write the rows that a step moved. Steps come in order; one that came already is written again."""
+        if generation < self._generation:
+            return
         entry = self._entry(version)
         if step < entry.step:
             raise ValueError(f"the memory bank was sent step {step} of epoch {version} after step {entry.step}")
@@ -105,8 +123,13 @@ class BankShard:
         """The blocks of some tables at a version: table -> block -> rows."""
         return {table: dict(self._tables.get(table, _Table()).blocks.get(version, {})) for table in tables}
 
-    def restore(self, version: int, snapshot: dict[str, dict[int, Array]]) -> None:
-        """Forget everything and take a snapshot's blocks as those of `version`."""
+    def generation(self) -> int:
+        """The group of workers whose writes are taken."""
+        return self._generation
+
+    def restore(self, version: int, snapshot: dict[str, dict[int, Array]], generation: int = 0) -> None:
+        """Forget everything, take a snapshot's blocks as those of `version`, and writes of `generation` from now on."""
+        self._generation = generation
         self._tables = {table: _Table({version: dict(blocks)}, version) for table, blocks in snapshot.items()}
         self._centroids = {}
 

@@ -39,6 +39,8 @@ def load_model(path: Path) -> tuple[Embedder, Settings]:
             raise ValueError(f"{path} has no whole checkpoint: {'; '.join(passed_over) or 'there is none'}")
         checkpoint = found
     settings = Settings.model_validate(checkpoint.settings)
+    anywhere = settings.run.model_copy(update={"device": "auto"})  # not only where it was trained
+    settings = settings.model_copy(update={"run": anywhere})
     model = new_model(settings)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     got = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}

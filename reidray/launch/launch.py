@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from reidray.config import Settings
-from reidray.launch.prepare import prepared
+from reidray.launch.prepare import prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
 from reidray.report.console import Console
 from reidray.storage.runfolder import RunFolder, default_run_dir
@@ -29,21 +34,48 @@ def launch(settings: Settings, *, resume: Path | None = None) -> dict[str, Any]:
     Raises:
       ValueError: one sentence for everything a person can put right.
     """
-    settings = settings.resolved(Path.cwd())
+    settings = with_places(settings.resolved(Path.cwd()))
     place = resume or Path(settings.run.dir or default_run_dir(Path.cwd() / "runs", settings, datetime.now()))
     place = place.resolve()
+    settings = settings.model_copy(update={"run": settings.run.model_copy(update={"dir": str(place)})})
     folder = RunFolder.open(place) if resume else RunFolder.create(place, settings)
     started = time.perf_counter()
-    with Console(folder, settings) as console:
+    with _locked(place), Console(folder, settings) as console, _removed_if_nothing_began(folder, resume):
         console.handle({"kind": "message", "text": f"run folder {place}"})
-        _check_weights(settings, console)
+        if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and str(place).startswith(str(Path.cwd())):
+            text = "the run folder lies in the job's own copy of the working directory: give run.dir=DIR to keep it"
+            console.handle({"kind": "message", "text": text})
+        if not any(folder.checkpoints.iterdir()):
+            _check_weights(settings, console)
         _check_machines(settings, console)
         packed = prepared(settings, console.handle, processes=num_cpus())
         history = _trained(settings, packed, place, console)
         result = summary(settings, history, time.perf_counter() - started, place)
         folder.write_result(result)
-        draw_pictures(settings, packed, folder)
+        draw_pictures(settings, packed, folder, history)
     return result
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """One driver a run folder, for as long as it lives."""
+    with (place / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"another process is working in the run folder {place}: stop it, or wait for it") from None
+        yield
+
+
+@contextmanager
+def _removed_if_nothing_began(folder: RunFolder, resume: Path | None) -> Iterator[None]:
+    """A new run that fails before it has measured anything leaves no folder in the way of the corrected command."""
+    try:
+        yield
+    except (ValueError, OSError):
+        if resume is None and not folder.evaluations() and not folder.epochs():
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
 
 
 def _trained(settings: Settings, packed: str, place: Path, console: Console) -> History:
@@ -89,6 +121,7 @@ def summary(settings: Settings, history: History, total_seconds: float, place: P
     before, after, last = history["before"], history["after"], history["epochs"][-1]
     measured = before is not None and after is not None
     seconds = {stage: round(spent, 2) for stage, spent in history["seconds"].items()}
+    total_seconds = max(total_seconds, sum(seconds.values()))  # a resumed run was at work before
     images = len(history["epochs"]) * settings.train.steps * settings.batch_size
     return {
         "before": {name: before[name] for name in _FIGURES} if measured else None,
@@ -114,8 +147,8 @@ def summary(settings: Settings, history: History, total_seconds: float, place: P
     }
 
 
-def draw_pictures(settings: Settings, packed: str, folder: RunFolder) -> None:
+def draw_pictures(settings: Settings, packed: str, folder: RunFolder, history: History) -> None:
     """Curves, masks and ranked lists into the run folder, from what the run left there."""
-    from reidray.launch.pictures import draw_all
+    from reidray.launch.pictures import draw_all  # matplotlib is slow to import
 
-    draw_all(settings, packed, folder)
+    draw_all(settings, packed, folder, history.get("examples"))

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from reidray.config import Settings
 from reidray.data import folder, market1501
 from reidray.data.drawn import DrawnSettings, write_market1501
 from reidray.data.records import Dataset, counts
+from reidray.storage.cache import hide_login, open_folder
 from reidray.storage.pack import pack
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -47,11 +46,14 @@ def prepared(settings: Settings, report: Report, *, processes: int) -> str:
       ValueError: there is nothing to pack, or something else is in the way.
     """
     place = packed_place(settings)
-    if _exists(f"{place}/dataset.json"):
+    described = open_folder(place, None).read("dataset.json")
+    if described is not None:
+        _check_packed(settings, place, json.loads(described))
         return place
-    if "://" in place:
+    if "://" in place or (settings.data.dataset != "drawn" and settings.data.root is None):
         raise ValueError(
-            f"data.packed={place} has no dataset.json: pack into a local folder with jobs/prepare.py and copy it there"
+            f"data.packed={hide_login(place)} has no dataset.json: pack into a local folder with jobs/prepare.py "
+            "data.root=DIR, and copy that there"
         )
     dataset = read_dataset(settings, report, processes=processes)
     data = settings.data
@@ -69,6 +71,7 @@ def prepared(settings: Settings, report: Report, *, processes: int) -> str:
         max_pixels=int(data.max_megapixels * 1e6),
         max_bytes=int(data.max_image_mb * 1e6),
         progress=packing,
+        made_with=_made_with(settings),
     )
     for sentence in _sentences(dataset, written):
         report({"kind": "message", "text": sentence})
@@ -88,6 +91,35 @@ def read_dataset(settings: Settings, report: Report, *, processes: int) -> Datas
     return market1501.read(root)
 
 
+def with_places(settings: Settings) -> Settings:
+    """The same settings with data.root and data.packed written out, so that a run folder says where its data lie."""
+    root = settings.data.root
+    if settings.data.dataset == "drawn" and root is None:
+        root = str(data_root(settings))
+    places = {"root": root, "packed": packed_place(settings)}
+    return settings.model_copy(update={"data": settings.data.model_copy(update=places)})
+
+
+def _made_with(settings: Settings) -> dict[str, Any]:
+    """The settings that decide what lies in the shards."""
+    data = settings.data
+    made: dict[str, Any] = {name: getattr(data, name) for name in ("dataset", "images_per_shard", "max_megapixels")}
+    if data.dataset == "drawn":
+        made["drawn"] = {"seed": data.seed, **data.drawn.model_dump(mode="json")}
+    return made
+
+
+def _check_packed(settings: Settings, place: str, described: dict[str, Any]) -> None:
+    """Shards that were packed earlier must be what these settings would pack."""
+    made, wanted = described.get("made_with"), _made_with(settings)
+    if made is not None and made != wanted:
+        odd = next(name for name in sorted({*made, *wanted}) if made.get(name) != wanted.get(name))
+        raise ValueError(
+            f"{hide_login(place)} was packed with data.{odd}={made.get(odd)}, and the settings say {wanted.get(odd)}: "
+            "remove it to pack anew, or give another data.packed"
+        )
+
+
 def _sentences(dataset: Dataset, written: Mapping[str, Any]) -> list[str]:
     """What was read, what was ignored and what was skipped, for the log."""
     found = ", ".join(f"{count:,} {what}" for what, count in counts(dataset).items())
@@ -102,8 +134,3 @@ def _sentences(dataset: Dataset, written: Mapping[str, Any]) -> list[str]:
 def _stage(report: Report, stage: str, done: int, total: int) -> None:
     report({"kind": "stage", "stage": stage, "epoch": None, "done": done, "total": total, "unit": "images",
             "images_per_second": None, "losses": None})  # fmt: skip
-
-
-def _exists(url: str) -> bool:
-    filesystem, path = fsspec.core.url_to_fs(url)
-    return bool(filesystem.exists(path))

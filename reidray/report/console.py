@@ -103,6 +103,7 @@ class Console:
             "steps": self._on_steps,
             "evaluation": self._on_evaluation,
             "epoch": self._on_epoch,
+            "started": self._on_started,
             "resumed": self._on_resumed,
             "message": self._on_message,
         }
@@ -164,10 +165,6 @@ class Console:
     def _on_evaluation(self, event: dict[str, Any]) -> None:
         when, epoch = event["when"], event.get("epoch")
         if self._folder and self._board:
-            if when == "before" and (self._folder.evaluations() or self._folder.epochs()):
-                self._folder.start_again()  # workers died before there was a checkpoint
-                self._board.resume(0)
-                self._pace.resume(0)
             self._folder.add_evaluation(event)
             at = {"before": -1, "after": self._settings.train.epochs - 1}.get(when, epoch)
             self._board.epoch("evaluation", -1 if at is None else at, event)
@@ -195,6 +192,12 @@ class Console:
         if left:
             words.append(f"run {duration(left)} left")
         self._say(f"{self._place(event['epoch'])}done     " + "  ".join(words))
+
+    def _on_started(self, event: dict[str, Any]) -> None:  # noqa: ARG002 (it has nothing to say)
+        if self._folder and self._board and (self._folder.evaluations() or self._folder.epochs()):
+            self._folder.start_again()  # workers died before there was a checkpoint
+            self._board.resume(0)
+            self._pace.resume(0)
 
     def _on_resumed(self, event: dict[str, Any]) -> None:
         epoch = event["epoch"]

@@ -110,6 +110,10 @@ class CheckpointStore:
                 passed_over.append(str(error))
         return None, passed_over
 
+    def load(self, epoch: int) -> Checkpoint:
+        """The checkpoint of an epoch; `ValueError` where it is missing or damaged."""
+        return load_checkpoint(self._folder / f"{_PREFIX}{epoch:04d}")
+
     def _write(self, checkpoint: Checkpoint) -> None:
         place = self._folder / f"{_PREFIX}{checkpoint.epoch:04d}"
         building = self._folder / f".{place.name}.{os.getpid()}"

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -94,6 +94,7 @@ def pack(
     max_pixels: int,
     max_bytes: int,
     progress: Progress | None = None,
+    made_with: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Packs all splits of a data set into out_dir/<split>/ and describes them in out_dir/dataset.json.
 
@@ -107,6 +108,7 @@ def pack(
       images_per_shard: at least 1.
       max_pixels: images with more are left out.
       max_bytes: image files with more are left out; at most index.MAX_MEMBER_BYTES.
+      made_with: settings to keep in dataset.json, JSON values only.
       progress: called with split, images done and images in all, after each image.
 
     Returns:
@@ -143,6 +145,7 @@ def pack(
             "skipped": skipped.reasons,
             "fingerprint": prints.hexdigest(),
             "created_by": __version__,
+            "made_with": None if made_with is None else dict(made_with),
         }
         (folder / DATASET).write_text(json.dumps(description, indent=1) + "\n")
     return description

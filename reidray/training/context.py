@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import torch
 
 from reidray.bank import MemoryBank
 from reidray.config import Settings
+from reidray.storage.cache import open_folder
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.shards import ShardedImages
 from reidray.training.images import SizedImages
@@ -74,8 +74,7 @@ def open_split(settings: Settings, packed: str, name: str) -> SizedImages:
 
 def split_exists(packed: str, name: str) -> bool:
     """Whether the packed data set has a split of this name."""
-    filesystem, path = fsspec.core.url_to_fs(f"{packed}/{name}/split.json")
-    return bool(filesystem.exists(path))
+    return open_folder(f"{packed}/{name}", None).read("split.json") is not None
 
 
 class Meter:

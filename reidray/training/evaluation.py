@@ -19,8 +19,8 @@ from reidray.features import Embedder
 from reidray.features.grid import CellGrid, pixels_to_cells
 from reidray.storage.shards import read_masks, read_truth
 from reidray.training.context import Context, Meter, split_exists
+from reidray.training.examples import examples
 from reidray.training.extraction import ExtractedShard, extract_shards, joined_features
-from reidray.training.images import SizedImages
 
 _TRUE_CLASSES = 5  # background, head, torso, legs, shoes
 _MERGED = {4: 3}  # shoes count as legs: a map has too few cells for them
@@ -56,61 +56,65 @@ def can_evaluate(context: Context) -> bool:
     return all(split_exists(context.packed, name) for name in evaluation_splits(context.settings))
 
 
-def evaluate(context: Context, model: Embedder, epoch: int | None) -> dict[str, Any]:
+def evaluate(context: Context, model: Embedder, epoch: int | None, *, lists: int = 0) -> dict[str, Any]:
     """Extract both splits on all workers, rank on rank 0; the figures on every rank.
 
-    `epoch` is the last finished one, None before training.
+    `epoch` is the last finished one, None before training. With `lists` > 0 the figures have "examples" among them:
+    so many ranked lists, and parts (see `reidray.training.examples`).
     """
     settings = context.settings
     names = evaluation_splits(settings)
     meter = Meter(context, "evaluate", sum(context.split(name).source.count for name in names), "images", epoch)
-    parsing = np.zeros((2, settings.num_parts, _TRUE_CLASSES), np.int64)
-    own: dict[str, list[tuple[int, Floats]]] = {}
+    found = _Found({name: [] for name in names}, [], np.zeros((2, settings.num_parts, _TRUE_CLASSES), np.int64))
     for name in names:
         truth = read_masks(f"{context.packed}/{name}") if settings.num_parts else None
-        own[name] = []
         for shard in _extract(context, model, name, meter):
-            own[name].append(
-                (shard.shard, joined_features(shard.features_BSD, shard.masks_BLHW, how=settings.scwm.feature))
-            )
-            if truth is not None and shard.masks_BLHW is not None:
+            features = joined_features(shard.features_BSD, shard.masks_BLHW, how=settings.scwm.feature)
+            found.features[name].append((shard.shard, features))
+            if shard.masks_BLHW is None:
+                continue
+            if name == names[0] and lists:
+                found.query_parts.append((shard.shard, shard.masks_BLHW.argmax(1)))
+            if truth is not None:
                 first, count = context.split(name).source.shard_range(shard.shard)
-                parsing += _confusions(shard.masks_BLHW, truth[first : first + count], model.grid, settings)
+                found.parsing[:] += _confusions(shard.masks_BLHW, truth[first : first + count], model.grid, settings)
     meter.finish()
-    gathered = context.ranks.gather((own, parsing))
-    figures = None
-    if context.ranks.rank == 0:
-        features = [_in_order([part for worker, _ in gathered for part in worker[name]]) for name in names]
-        counts = np.sum([confusions for _, confusions in gathered], axis=0)
-        figures = measured(
-            settings, context.packed, [context.split(name) for name in names], features, counts
-        ).figures()
-    return context.ranks.broadcast(figures) or {}
+    gathered = context.ranks.gather(found)
+    return context.ranks.broadcast(_figures(context, gathered, lists) if context.ranks.rank == 0 else {})
 
 
-def measured(
-    settings: Settings, packed: str, splits: Sequence[SizedImages], features: Sequence[Floats], counts: Array
-) -> Evaluation:
+@dataclass(frozen=True)
+class _Found:
+    """What a worker found in its shards: features by split, parts of the queries, confusions of parts [2, L, T]."""
+
+    features: dict[str, list[tuple[int, Floats]]]
+    query_parts: list[tuple[int, Array]]
+    parsing: Ints
+
+
+def _figures(context: Context, gathered: list[_Found], lists: int) -> dict[str, Any]:
     """Rank the queries in the gallery by Market's protocol, and judge the masks."""
-    persons = [read_truth(f"{packed}/{name}") for name in evaluation_splits(settings)]
-    if persons[0] is None or persons[1] is None:
-        raise ValueError(
-            f"{packed} has no true identities for {' and '.join(evaluation_splits(settings))}: nothing to measure"
-        )
-    query, gallery = splits
-    ranking = rank(
-        features[0],
-        features[1],
-        persons[0],
-        persons[1],
-        query.source.cameras_N,
-        gallery.source.cameras_N,
-        block=settings.evaluate.block,
-    )
-    if not counts.any():
-        return Evaluation(ranking, None, None, None)
-    predicted, bands = (mean_iou(table) for table in counts)
-    return Evaluation(ranking, 100 * predicted.mIoU, 100 * bands.mIoU, 100 * predicted.foreground_IoU)
+    settings, names = context.settings, evaluation_splits(context.settings)
+    query_QD, gallery_GD = (_in_order([part for found in gathered for part in found.features[name]]) for name in names)
+    query_persons, gallery_persons = (read_truth(f"{context.packed}/{name}") for name in names)
+    cameras = [context.split(name).source.cameras_N for name in names]
+    if query_persons is None or gallery_persons is None:
+        raise ValueError(f"{context.packed} has no true identities for {' and '.join(names)}: nothing to measure")
+    persons = [query_persons, gallery_persons]
+    ranking = rank(query_QD, gallery_GD, *persons, *cameras, block=settings.evaluate.block)
+    counts = np.sum([found.parsing for found in gathered], axis=0)
+    qualities = [mean_iou(table) for table in counts] if counts.any() else None
+    figures = Evaluation(
+        ranking,
+        parsing_mIoU=100 * qualities[0].mIoU if qualities else None,
+        stripes_mIoU=100 * qualities[1].mIoU if qualities else None,
+        foreground_IoU=100 * qualities[0].foreground_IoU if qualities else None,
+    ).figures()
+    if lists:
+        parts = [part for found in gathered for part in found.query_parts]
+        shown = _in_order(parts) if parts else None
+        figures["examples"] = examples(query_QD, gallery_GD, persons, cameras, shown, lists=lists)
+    return figures
 
 
 def _extract(context: Context, model: Embedder, name: str, meter: Meter) -> Sequence[ExtractedShard]:
@@ -154,5 +158,6 @@ def parsing_quality(parts_BHW: Array, truth_Bhw: Array, grid: CellGrid, settings
     return 100 * mean_iou(confusion(parts_BHW.astype(np.int64), truth_BHW, settings.num_parts, _TRUE_CLASSES)).mIoU
 
 
-def _in_order(parts: list[tuple[int, Floats]]) -> Floats:
-    return np.concatenate([features for _, features in sorted(parts, key=lambda part: part[0])])
+def _in_order(parts: list[tuple[int, Any]]) -> Any:
+    """Rows of all shards in the order of the split."""
+    return np.concatenate([rows for _, rows in sorted(parts, key=lambda part: part[0])])

@@ -60,17 +60,19 @@ class Labeller:
         )
         return parsing.parts_BHW.astype(np.int8)
 
-    def label(self, version: int, persons_N: Ints | None) -> LabelSummary:
+    def label(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
         """Label all images of an epoch.
 
         Args:
           version: the epoch whose features are read and whose labels, difficulties and centroids are written.
+          generation: of the workers that ask; what is written for workers that are gone is dropped by the bank.
           persons_N: true identities where method.labels=ground_truth asks for them, else None.
 
         Raises:
           ValueError: no cluster was found.
         """
         method = self._settings.method
+        self._bank.generation = generation
         features_NSD = self._features(version)
         if persons_N is None:
             clustered_ND = clustered_features(features_NSD, how=self._settings.scwm.cluster_feature)
@@ -133,7 +135,7 @@ class LabelService:
         """Parts of a shard's maps, on their way."""
         return self._members[shard % len(self._members)].submit("parse", grams_BPP, map_size)
 
-    def label(self, version: int, persons_N: Ints | None) -> LabelSummary:
+    def label(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
         """Label an epoch; waits."""
-        summary: LabelSummary = self._members[0].submit("label", version, persons_N).result()
+        summary: LabelSummary = self._members[0].submit("label", version, persons_N, generation).result()
         return summary

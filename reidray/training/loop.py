@@ -41,14 +41,15 @@ def train(context: Context) -> History:
     settings = context.settings
     torch.use_deterministic_algorithms(True, warn_only=context.device.type == "cuda")
     method = make_method(settings)
-    model = start_model(settings, context.device)
+    checkpoint = _agreed_checkpoint(context)
+    model = start_model(settings, context.device, weights=checkpoint is None)
     optimiser = torch.optim.Adam(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=settings.train.learning_rate,
         weight_decay=settings.train.weight_decay,
     )
     torch.manual_seed(settings.train.seed)
-    first, history = _resume(context, model, optimiser)
+    first, history = _take_up(context, checkpoint, model, optimiser)
 
     if "before" not in history:
         history["before"] = _evaluated(context, model, history, "before", None)
@@ -79,10 +80,10 @@ def train(context: Context) -> History:
     return history
 
 
-def start_model(settings: Settings, device: torch.device) -> Embedder:
-    """The network with its start weights."""
+def start_model(settings: Settings, device: torch.device, *, weights: bool = True) -> Embedder:
+    """The network on a device, with its start weights unless a checkpoint's are to come."""
     model = new_model(settings)
-    if settings.model.weights != "none":
+    if weights and settings.model.weights != "none":
         load_weights(model, settings.model.weights)
     return model.to(memory_format=torch.channels_last).to(device)
 
@@ -103,25 +104,65 @@ def learning_rate(settings: Settings, epoch: int) -> float:
     return settings.train.learning_rate * settings.train.lr_factor ** (epoch // settings.train.lr_every)
 
 
-def _resume(context: Context, model: Embedder, optimiser: torch.optim.Optimizer) -> tuple[int, History]:
-    """Take up the newest whole checkpoint; the first epoch to do and the history so far."""
-    checkpoint, passed_over = context.checkpoints.newest()
-    for sentence in passed_over:
-        context.tell(kind="message", text=f"{sentence}; taking the checkpoint before it")
+def _agreed_checkpoint(context: Context) -> Checkpoint | None:
+    """The newest whole checkpoint, the same on every rank; None for a new run.
+
+    Raises:
+      ValueError: there are checkpoints and none of them is whole.
+    """
+    newest: Checkpoint | None = None
     if context.ranks.rank == 0:
-        context.bank.restore(-1 if checkpoint is None else checkpoint.epoch, checkpoint.bank if checkpoint else {})
+        newest, passed_over = context.checkpoints.newest()
+        if passed_over and newest is None:
+            raise ValueError(
+                f"no checkpoint in {context.run_dir} is whole ({'; '.join(passed_over)}): restore one from a copy, or "
+                "start a new run"
+            )
+        for sentence in passed_over:
+            context.tell(kind="message", text=f"{sentence}; taking the checkpoint before it")
+    epoch = context.ranks.broadcast(None if newest is None else newest.epoch)
+    if epoch is None or newest is not None:
+        return newest
+    return context.checkpoints.load(epoch)
+
+
+def _take_up(
+    context: Context, checkpoint: Checkpoint | None, model: Embedder, optimiser: torch.optim.Optimizer
+) -> tuple[int, History]:
+    """Put everything back to a checkpoint, or to the beginning; the first epoch to do and the history so far.
+
+    Raises:
+      ValueError: the checkpoint is of other images, or has more epochs than the run is to have.
+    """
+    digest, epochs = context.split("train").source.digest, context.settings.train.epochs
+    if checkpoint is not None and checkpoint.history["images"] != digest:
+        raise ValueError(
+            f"the images in {context.packed} are not those that the run in {context.run_dir} was started with: give "
+            "data.packed=DIR of the old ones, or start a new run"
+        )
+    if checkpoint is not None and checkpoint.epoch >= epochs:
+        raise ValueError(
+            f"the run in {context.run_dir} has {checkpoint.epoch + 1} epochs already: train.epochs={epochs}"
+        )
+    generation = 0
+    if context.ranks.rank == 0:
+        done = -1 if checkpoint is None else checkpoint.epoch
+        generation = context.bank.restore(done, checkpoint.bank if checkpoint else {})
+    context.bank.generation = context.ranks.broadcast(generation)
     if checkpoint is None:
-        context.ranks.barrier()
-        return 0, {"epochs": [], "seconds": {"extract": 0.0, "label": 0.0, "train": 0.0, "evaluate": 0.0}}
+        context.tell(kind="started")
+        seconds = dict.fromkeys(("extract", "label", "train", "evaluate"), 0.0)
+        return 0, {"epochs": [], "seconds": seconds, "images": digest}
     model.load_state_dict(checkpoint.model)
     restore_optimiser(optimiser, checkpoint.optimiser)
     torch.set_rng_state(checkpoint.rng[min(context.ranks.rank, len(checkpoint.rng) - 1)])
-    history = checkpoint.history
-    if checkpoint.epoch + 1 < context.settings.train.epochs:
+    first, history = checkpoint.epoch + 1, checkpoint.history
+    if first < epochs:
         history.pop("after", None)  # a finished run that is given more epochs
-    context.tell(kind="resumed", epoch=checkpoint.epoch + 1, why=f"the checkpoint after {checkpoint.epoch + 1} epochs")
-    context.ranks.barrier()
-    return checkpoint.epoch + 1, history
+        context.tell(kind="resumed", epoch=first, why=f"the checkpoint after {first} epochs")
+    else:
+        context.tell(kind="message", text=f"all {epochs} epochs of the run are done already")
+    return first, history
 
 
 def _evaluated(
@@ -130,8 +171,11 @@ def _evaluated(
     """The figures of the model as it is, told to whoever listens; None where there is nothing to evaluate on."""
     if not can_evaluate(context):
         return None
+    lists = context.settings.evaluate.ranked_lists if when == "after" else 0
     with _timed(history, "evaluate"):
-        figures = evaluate(context, model, epoch)
+        figures = evaluate(context, model, epoch, lists=lists)
+    if lists:
+        history["examples"] = figures.pop("examples")
     context.tell(kind="evaluation", when=when, epoch=epoch, **figures)
     return figures
 
@@ -172,7 +216,7 @@ def _label(context: Context, model: Embedder, epoch: int) -> dict[str, Any]:
         wanted = truth if context.settings.method.labels == "ground_truth" else None
         if wanted is None and context.settings.method.labels == "ground_truth":
             raise ValueError(f"method.labels=ground_truth needs true identities; {context.packed}/train has none")
-        summary = context.labellers.label(epoch, wanted)
+        summary = context.labellers.label(epoch, wanted, context.bank.generation)
         figures = _label_figures(context, model, epoch, summary, truth)
     figures = context.ranks.broadcast(figures)
     assert figures is not None

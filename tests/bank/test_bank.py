@@ -347,3 +347,17 @@ def test_writes_that_wait_are_not_pickled():
     pickle.loads(pickle.dumps(one)).flush()
     with pytest.raises(ValueError, match="did not arrive"):
         one.flush()
+
+
+def test_what_comes_from_a_group_of_workers_that_is_gone_is_dropped() -> None:
+    bank = MemoryBank([InProcess(BankShard()), InProcess(BankShard())], LAYOUTS)
+    gone = pickle.loads(pickle.dumps(bank))
+    gone._members = bank._members  # the same shards, seen by a worker of the group before
+    bank.put("train/features", 5, 0, np.ones((LAYOUTS["train"][0][1], 2), np.float32))
+    new = bank.restore(2, {})
+    assert new == gone.generation + 1
+    gone.put("train/features", 9, 0, np.zeros((LAYOUTS["train"][0][1], 2), np.float32))
+    for block, (_, count) in enumerate(LAYOUTS["train"]):
+        bank.put("train/features", 3, block, np.full((count, 2), block, np.float32))
+    bank.flush()
+    assert set(np.unique(bank.read("train/features", 3))) == set(range(len(LAYOUTS["train"])))

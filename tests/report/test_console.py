@@ -163,6 +163,7 @@ def test_a_resumed_run_forgets_what_it_does_again_and_says_so(tmp_path: Path, ru
 
 def test_a_run_that_starts_again_from_its_beginning_forgets_everything(run: Run):
     for mAP in (50.0, 51.0):
+        run.console.handle({"kind": "started"})
         run.evaluation("before", None, mAP)
         run.epoch(0)
     assert [(line["when"], line["mAP"]) for line in run.folder.evaluations()] == [("before", 51.0)]

@@ -37,6 +37,7 @@ def job(name: str, *words: str) -> str:
         (["train.epoch=3"], "did you mean train.epochs"),
         (["train.epochs=many"], "train.epochs"),
         (["data.dataset=market1501", "data.root=nowhere"], "nowhere"),
+        (["data.dataset=market1501", "data.packed=nowhere"], "has no dataset.json"),
         (["run.device=cuda", "--workers", "0"], "CUDA"),
         (["method.update=weighted", "method.name=cluster_contrast"], "difficulties"),
         (["run.workers=5"], "BN groups"),
@@ -45,7 +46,7 @@ def job(name: str, *words: str) -> str:
 )
 def test_settings_and_places_that_cannot_be(words: list[str], said: str, tmp_path: Path, tiny_root: Path) -> None:
     if "cuda" in words[0] and torch.cuda.is_available():
-        words = ["run.device=cuda", "--workers", "99"]
+        pytest.skip("this machine has the GPU that is asked for")
     if not any(word.startswith("data.") for word in words):
         words = [*words, f"data.root={tiny_root}", "data.dataset=folder"]
         (tiny_root).mkdir(exist_ok=True)
@@ -149,3 +150,42 @@ def test_a_full_disk_while_a_checkpoint_is_written(
     monkeypatch.setattr("reidray.storage.checkpoints.save_arrays", full)
     with pytest.raises(OSError, match="could not write checkpoint"):
         launch(tiny_settings("full"))
+
+
+def test_a_corrected_command_finds_no_folder_of_the_failed_one_in_its_way(tmp_path: Path) -> None:
+    job(
+        "train.py",
+        "--workers",
+        "0",
+        "data.dataset=folder",
+        f"data.root={tmp_path / 'typo'}",
+        f"run.dir={tmp_path / 'r'}",
+    )
+    assert not (tmp_path / "r").exists()
+
+
+def test_shards_that_were_packed_otherwise_are_not_taken(tiny_settings: Callable[..., Any]) -> None:
+    launch(tiny_settings("one", train={"epochs": 1}))
+    with pytest.raises(ValueError, match=r"was packed with data\.images_per_shard=64"):
+        launch(tiny_settings("two", train={"epochs": 1}, data={"images_per_shard": 32}))
+
+
+def test_resuming_with_damaged_checkpoints_only_does_not_start_over(
+    tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    launch(tiny_settings("one", train={"epochs": 1}))
+    for path in (tmp_path / "one" / "checkpoints").glob("epoch_*"):
+        os.truncate(path / "model.safetensors", 100)
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is whole"):
+        launch(tiny_settings("one", train={"epochs": 2}), resume=tmp_path / "one")
+    assert (tmp_path / "one" / "metrics.jsonl").read_text().count("\n") == 1
+
+
+def test_one_run_folder_has_one_driver(tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
+    import fcntl
+
+    launch(tiny_settings("one", train={"epochs": 1}))
+    with (tmp_path / "one" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another process"):
+            launch(tiny_settings("one", train={"epochs": 2}), resume=tmp_path / "one")

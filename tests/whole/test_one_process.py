@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from reidray.launch.launch import launch
-from reidray.report.console import Console
+from reidray.training.batches import Group, Step
+from reidray.training.learner import Learner, Update
 from tests.whole.runs import assert_same_run, losses, result
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
@@ -31,17 +32,18 @@ def test_a_run_that_was_interrupted_in_the_middle_of_an_epoch_ends_like_one_that
     tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch(tiny_settings("whole", train={"epochs": 3}))
-    handle = Console.handle
+    update, steps = Learner.update, []
 
-    def dies(console: Console, event: dict[str, Any]) -> None:
-        handle(console, event)
-        if event["kind"] == "labels" and event["epoch"] == 1:
+    def dies(learner: Learner, step: Step, groups: list[Group]) -> Update:
+        steps.append(step.number)
+        if len(steps) == 4 + 3:  # the third step of the second epoch
             raise KeyboardInterrupt
+        return update(learner, step, groups)
 
-    monkeypatch.setattr(Console, "handle", dies)
+    monkeypatch.setattr(Learner, "update", dies)
     with pytest.raises(KeyboardInterrupt):
         launch(tiny_settings("cut", train={"epochs": 3}))
-    monkeypatch.setattr(Console, "handle", handle)
+    monkeypatch.setattr(Learner, "update", update)
     assert not (tmp_path / "cut" / "result.json").exists()
     launch(tiny_settings("cut", train={"epochs": 3}), resume=tmp_path / "cut")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
