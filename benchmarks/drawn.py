@@ -6,7 +6,8 @@
 
 A variant is NAME=SETTINGS, where SETTINGS are section.name=value words separated by spaces, and @FILE a config. Runs
 are whole `jobs/train.py --workers 0` processes of one thread, `--parallel` of them at a time; a run that is already in
-the output is not repeated.
+the output is not repeated. With `--plot FILE.png` and `--set evaluate.every=N` the mAP by epoch is drawn, a line for the
+mean over the seeds and a band from the lowest to the highest.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ("mAP", "rank1")
 
@@ -34,6 +39,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, one a run; appended to")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--set", nargs="*", default=[], metavar="section.name=value", help="settings of every run")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw mAP by epoch")
     options = parser.parse_args()
     variants = dict(variant.split("=", 1) for variant in options.variant)
     done = _read(options.output)
@@ -44,7 +50,10 @@ def main() -> None:
                 stream.write(json.dumps(run) + "\n")
             print(f"{run['variant']} data.seed={run['data_seed']}: mAP {run['after']['mAP']:.1f}", file=sys.stderr)
     runs = _read(options.output)
-    print(_table({name: [runs[name, seed] for seed in options.data_seeds] for name in variants}))
+    chosen = {name: [runs[name, seed] for seed in options.data_seeds] for name in variants}
+    print(_table(chosen))
+    if options.plot:
+        _plot(options.plot, chosen)
 
 
 def _run(name: str, words: list[str], seed: int, common: list[str]) -> dict[str, Any]:
@@ -62,7 +71,9 @@ def _run(name: str, words: list[str], seed: int, common: list[str]) -> dict[str,
         if finished.returncode:
             raise SystemExit(f"{name} with data.seed={seed} failed: {finished.stderr.strip()}")
         result = json.loads((place / "result.json").read_text())
-    return {"variant": name, "settings": words, **result}
+        evaluations = [json.loads(line) for line in (place / "evaluations.jsonl").read_text().splitlines()]
+    curve = [[0 if line["epoch"] is None else line["epoch"] + 1, line["mAP"]] for line in evaluations]
+    return {"variant": name, "settings": words, "curve": curve, **result}
 
 
 def _read(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
@@ -91,6 +102,20 @@ def _table(variants: dict[str, list[dict[str, Any]]]) -> str:
             f"{mean(after) - mean(before):+.1f} | {masks[0]} | {masks[1]} | {seconds:.0f} |"
         )
     return "\n".join(rows)
+
+
+def _plot(path: Path, variants: dict[str, list[dict[str, Any]]]) -> None:
+    matplotlib.use("Agg")
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for (name, runs), style in zip(variants.items(), ("-", "--", ":", "-."), strict=False):
+        epochs = [epoch for epoch, _ in runs[0]["curve"]]
+        values = np.array([[mAP for _, mAP in run["curve"]] for run in runs])
+        (line,) = axes.plot(epochs, values.mean(0), style, marker="o", markersize=4, label=name)
+        axes.fill_between(epochs, values.min(0), values.max(0), color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.set(xlabel="epochs", ylabel="mAP on the test split (percent)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":
