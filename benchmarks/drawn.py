@@ -6,8 +6,8 @@
 
 A variant is NAME=SETTINGS, where SETTINGS are section.name=value words separated by spaces, and @FILE a config. Runs
 are whole `jobs/train.py --workers 0` processes of one thread, `--parallel` of them at a time; a run that is already in
-the output is not repeated. With `--plot FILE.png` and `--set evaluate.every=N` the mAP by epoch is drawn, a line for the
-mean over the seeds and a band from the lowest to the highest.
+the output is not repeated. With `--plot FILE.png` and `--set evaluate.every=N` the mAP by epoch is drawn: lines for the
+means over the seeds, bands from the lowest to the highest.
 """
 
 from __future__ import annotations
