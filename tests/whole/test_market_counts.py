@@ -19,7 +19,7 @@ def _write(folder: Path, persons: list[int], generator: np.random.Generator) -> 
         data = io.BytesIO()
         Image.fromarray(pixels).resize((32, 64)).save(data, "JPEG")
         who = "-1" if person < 0 else f"{person:04d}"
-        (folder / f"{who}_c{number % 6 + 1}s1_{number:06d}_00.jpg").write_bytes(data.getvalue())
+        (folder / f"{who}_c{(number + number // 750) % 6 + 1}s1_{number:06d}_00.jpg").write_bytes(data.getvalue())
 
 
 @pytest.mark.slow
