@@ -62,7 +62,7 @@ def main() -> None:
                      "unit": "images", "images_per_second": None, "losses": None}
                 )  # fmt: skip
 
-            features_ND, _ = embed(model, settings, images, progress)
+            features_ND = embed(model, settings, images, progress)
             table = pa.table(
                 {
                     "name": images.source.names,

@@ -1,6 +1,6 @@
 """A trained model outside of a run: load a checkpoint, extract a split or a list of image files in order.
 
-N = images, D = feature width, L = parts, H, W = cells.
+N = images, D = feature width.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from reidray.arrays import Array, Floats
+from reidray.arrays import Floats
 from reidray.bank import MemoryBank
 from reidray.config import Settings
 from reidray.features import Embedder
-from reidray.launch.services import chosen_device, worker_context
+from reidray.launch.services import chosen_device, set_threads, worker_context
 from reidray.storage.checkpoints import CheckpointStore, load_checkpoint
 from reidray.training.context import Context
 from reidray.training.extraction import extract_shards, joined_features
@@ -61,12 +61,10 @@ def offline_context(
     return worker_context(settings, packed, run_dir, MemoryBank([], {}), LabelService([]), report)
 
 
-def embed(
-    model: Embedder, settings: Settings, images: SizedImages, progress: Callable[[int], None]
-) -> tuple[Floats, Array | None]:
-    """Evaluated features [N, D] of a whole split in index order, and the predicted masks [N, L, H, W] or None."""
+def embed(model: Embedder, settings: Settings, images: SizedImages, progress: Callable[[int], None]) -> Floats:
+    """Evaluated features [N, D] of a whole split, in index order."""
     device = chosen_device(settings)
-    torch.set_num_threads(settings.run.threads)
+    set_threads(settings.run.threads)
     shards = extract_shards(
         model.to(device),
         images,
@@ -77,9 +75,5 @@ def embed(
         grams=False,
         progress=progress,
     )
-    features, masks = [], []
-    for shard in shards:
-        features.append(joined_features(shard.features_BSD, shard.masks_BLHW, how=settings.scwm.feature))
-        masks.append(shard.masks_BLHW)
-    found = [part for part in masks if part is not None]
-    return np.concatenate(features), np.concatenate(found) if found else None
+    how = settings.scwm.feature
+    return np.concatenate([joined_features(shard.features_BSD, shard.masks_BLHW, how=how) for shard in shards])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numba
@@ -77,7 +76,6 @@ def chosen_device(settings: Settings) -> torch.device:
     return torch.device("cuda" if there and settings.run.device != "cpu" else "cpu")
 
 
-def num_cpus(counts: Sequence[int | None] = ()) -> int:
+def num_cpus() -> int:
     """Processors that this process may use."""
-    known = [count for count in (*counts, len(os.sched_getaffinity(0))) if count]
-    return min(known)
+    return len(os.sched_getaffinity(0))

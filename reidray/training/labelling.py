@@ -71,12 +71,17 @@ class Labeller:
         Raises:
           ValueError: no cluster was found.
         """
-        method = self._settings.method
+        method, scwm = self._settings.method, self._settings.scwm
         self._bank.generation = generation
-        features_NSD = self._features(version)
+        features_NSD = self._bank.read("train/features", version)
+        global_neighbours_NK = None
         if persons_N is None:
-            clustered_ND = clustered_features(features_NSD, how=self._settings.scwm.cluster_feature)
-            indices_NK, similarities_NK = nearest(clustered_ND, method.k1)
+            clustered_ND = clustered_features(features_NSD, how=scwm.cluster_feature)
+            # The lists of the global feature serve twice: the nearest k1 for Jaccard, the nearest k + 1 for eq. 7.
+            shared = scwm.cluster_feature == "global" and self._settings.num_parts > 0
+            neighbours = max(method.k1, scwm.difficulty_neighbours + 1) if shared else method.k1
+            indices_NK, similarities_NK = nearest(clustered_ND, neighbours)
+            global_neighbours_NK = indices_NK if shared else None
             distances_NN = jaccard_from_neighbours(
                 indices_NK, similarities_NK, clustered_ND, k1=method.k1, k2=method.k2, keep=method.eps
             )
@@ -89,23 +94,26 @@ class Labeller:
                 f"epoch {version}: all {len(labels_N)} images are outliers: raise method.eps (now {method.eps}) or "
                 f"lower method.min_samples (now {method.min_samples})"
             )
-        alphas_NL = self._difficulties(features_NSD)
+        alphas_NL = self._difficulties(features_NSD, global_neighbours_NK)
         self._bank.put_centroids(version, cluster_centroids(features_NSD, labels_N, num_clusters))
         self._write_rows(version, labels_N, alphas_NL)
         return LabelSummary(num_clusters, int((labels_N < 0).sum()))
 
-    def _features(self, version: int) -> Floats:
-        spaces = range(1 + self._settings.num_parts)
-        return np.stack([self._bank.read("train/features", version, space) for space in spaces], axis=1)
+    def _difficulties(self, features_NSD: Floats, global_neighbours_NK: Ints | None) -> Floats:
+        """alpha of each part (SCWM eq. 7): the image itself is among the k + 1 nearest and does not count.
 
-    def _difficulties(self, features_NSD: Floats) -> Floats:
-        """alpha of each part (SCWM eq. 7): the image itself is among the k + 1 nearest and does not count."""
+        global_neighbours_NK: at least k + 1 nearest by the global feature, where they are known already.
+        """
         count, spaces, _ = features_NSD.shape
         if spaces == 1:
             return np.empty((count, 0), np.float32)
-        nearest_k = self._settings.scwm.difficulty_neighbours + 1
-        neighbours = [nearest(np.ascontiguousarray(features_NSD[:, space]), nearest_k)[0] for space in range(spaces)]
-        return np.stack([difficulty(neighbours[0], part) for part in neighbours[1:]], axis=1)
+        k = self._settings.scwm.difficulty_neighbours + 1
+
+        def neighbours(space: int) -> Ints:
+            return nearest(np.ascontiguousarray(features_NSD[:, space]), k)[0]
+
+        whole_NK = neighbours(0) if global_neighbours_NK is None else global_neighbours_NK[:, :k]
+        return np.stack([difficulty(whole_NK, neighbours(space)) for space in range(1, spaces)], axis=1)
 
     def _write_rows(self, version: int, labels_N: Ints, alphas_NL: Floats) -> None:
         for block, (first, count) in enumerate(self._bank.layout("train")):
