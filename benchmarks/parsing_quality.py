@@ -23,9 +23,10 @@ from sklearn.metrics import roc_auc_score
 from reidray.command import parse
 from reidray.evaluation import confusion, mean_iou, stripes
 from reidray.launch.prepare import prepared
-from reidray.launch.services import num_cpus, set_threads
+from reidray.launch.services import num_cpus
 from reidray.parsing import parse_grams
 from reidray.storage.shards import read_masks
+from reidray.threads import set_threads
 from reidray.training.context import open_split
 from reidray.training.evaluation import true_cells
 from reidray.training.extraction import gram_matrices

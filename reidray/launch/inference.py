@@ -16,8 +16,9 @@ from reidray.arrays import Floats
 from reidray.bank import MemoryBank
 from reidray.config import Settings
 from reidray.features import Embedder
-from reidray.launch.services import chosen_device, set_threads, worker_context
+from reidray.launch.services import chosen_device, worker_context
 from reidray.storage.checkpoints import CheckpointStore, load_checkpoint
+from reidray.threads import set_threads
 from reidray.training.context import Context
 from reidray.training.extraction import extract_shards, joined_features
 from reidray.training.images import SizedImages

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numba
 import torch
 
 from reidray.bank import BankShard, InProcess, MemoryBank
 from reidray.config import Settings
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.shards import ShardedImages
+from reidray.threads import set_threads
 from reidray.training.context import Context, Report, open_split
 from reidray.training.labelling import Labeller, LabelService
 from reidray.training.ranks import OneProcess, Ranks
-
-_NUMBA_LIMIT = numba.get_num_threads()  # what numba starts with is the most it can be set to
 
 
 def layouts(settings: Settings, packed: str) -> dict[str, list[tuple[int, int]]]:
@@ -54,12 +52,6 @@ def worker_context(
         report=report,
         device=device or chosen_device(settings),
     )
-
-
-def set_threads(count: int) -> None:
-    """One number for all pools of this process: PyTorch's and numba's share OpenMP, and the last to set it wins."""
-    torch.set_num_threads(count)
-    numba.set_num_threads(min(count, _NUMBA_LIMIT))
 
 
 def chosen_device(settings: Settings) -> torch.device:

@@ -1,43 +1,56 @@
 """Exact nearest neighbours by inner product, in blocks: never an N x N matrix.
 
-A float32 matrix product proposes candidates (k and a margin); their similarities are taken again from `similarity`, and
-a row is accepted when nothing outside its candidates can have come closer than its k-th neighbour. Rows that fail this
-certificate (many equal or almost equal neighbours) are searched again in full. The answer is thus that of an exhaustive
-search with exact similarities, whatever proposed the candidates: a coarser and faster product only needs its own error
-bound.
+A matrix product with a known error bound (`product.py`) proposes candidates (`candidates.py`); their similarities are
+taken again from `similarity`, and a row is accepted when nothing outside its candidates can have come closer than its
+k-th neighbour. Rows that fail this certificate (many equal or almost equal neighbours) are searched again in full. The
+answer is thus that of an exhaustive search with exact similarities, whatever proposed the candidates.
+
+Among themselves, each pair of blocks of rows is multiplied once, for both: half the arithmetic of a full product.
 """
 
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numba import njit, prange
 
-from reidray.neighbours.similarity import product_error, similarity, unit_rows
+from reidray.arrays import Floats, Ints
+from reidray.neighbours.candidates import Candidates, no_candidates, offer_columns, offer_rows, shorten
+from reidray.neighbours.product import Product, fastest_product, float32_product, product_error
+from reidray.neighbours.similarity import similarity, unit_rows
+from reidray.threads import parallel_kernel
 
-# N = images, Q = queries, D = feature width, K = neighbours, M = candidates (K and a margin), R, S = rows and columns
-# of one block
+# N = images, Q = queries, D = feature width, K = neighbours, M = room for candidates, U = uncertain queries
 
-_SMALLEST_MARGIN = 16
-_STRIP = 256  # columns that one thread looks through at a time
-_STRETCH = 64  # entries compared with the threshold at once
+_SMALLEST_ROOM = 96
+_PANEL = 8  # blocks of rows that are kept prepared while columns pass by
+_LEAF = 512  # blocks on the diagonal are halved down to this, for their lower half is multiplied in vain
 
 
 def nearest(
-    features_ND: Any, k: int, *, queries_QD: Any | None = None, block: int = 2048
-) -> tuple[np.ndarray, np.ndarray]:
+    features_ND: Any,
+    k: int,
+    *,
+    queries_QD: Any | None = None,
+    block: int = 2048,
+    product: Product | None = None,
+) -> tuple[Ints, Floats]:
     """The k rows most similar to each query (or to each row itself), most similar first.
 
     Similarity is the inner product, computed in float64 in a fixed order and rounded once to float32 (`similarity`);
-    equal float32 similarities are ordered by the lower index. The result is the same, bit for bit, for any `block` and
-    any number of threads.
+    equal float32 similarities are ordered by the lower index. The result is the same, bit for bit, for any `block`,
+    any `product` and any number of threads.
 
     Args:
-      features_ND: unit rows (length within 1e-3 of 1), N >= 1; used as float32.
+      features_ND: unit rows (length within 1e-3 of 1), N >= 1; used as float32. A memory-mapped file is read block by
+        block.
       k: neighbours per query, >= 1; at most N are returned.
       queries_QD: unit rows of the same width. None: the rows of features_ND, each of which then finds itself too (in
         first place, unless duplicates of lower index stand before it; with more than k duplicates it may be missing).
-      block: rows per matrix product; memory is O(Q (k + margin) + block^2).
+      block: rows per matrix product; memory is O(Q k + block D + block^2).
+      product: what proposes candidates; None: the fastest of this machine.
 
     Errors:
       ValueError for k < 1, block < 1, no features, different widths, and for rows that are zero, not finite or not of
@@ -51,77 +64,128 @@ def nearest(
         raise ValueError(f"k must be at least 1; got {k}.")
     if block < 1:
         raise ValueError(f"block must be at least 1; got {block}.")
+    features_ND, queries_QD = _checked(features_ND, queries_QD)
+    k = min(k, len(features_ND))
+    product = product or fastest_product()
+    candidates = propose(queries_QD, features_ND, k, block=block, product=product)
+    return settle(queries_QD, features_ND, candidates, k, proposed=k, slope=product.slope, block=block)
+
+
+def _checked(features_ND: Any, queries_QD: Any | None) -> tuple[Floats, Floats]:
     features_ND = unit_rows(features_ND, name="features")
     if len(features_ND) == 0:
         raise ValueError("features must have at least one row; got none.")
     if queries_QD is None:
-        queries_QD = features_ND
-    else:
-        queries_QD = unit_rows(queries_QD, name="queries")
-        if queries_QD.shape[1] != features_ND.shape[1]:
-            raise ValueError(
-                f"queries and features must have the same width; got {queries_QD.shape} and {features_ND.shape}."
-            )
-    k = min(k, len(features_ND))
-    width = min(k + max(k, _SMALLEST_MARGIN), len(features_ND))
-    scores_QM, candidates_QM = _propose(queries_QD, features_ND, width, block)
-    return _settle(queries_QD, features_ND, scores_QM, candidates_QM, k, block)
+        return features_ND, features_ND
+    queries_QD = unit_rows(queries_QD, name="queries")
+    if queries_QD.shape[1] != features_ND.shape[1]:
+        raise ValueError(
+            f"queries and features must have the same width; got {queries_QD.shape} and {features_ND.shape}."
+        )
+    return features_ND, queries_QD
 
 
-def _propose(queries_QD: np.ndarray, features_ND: np.ndarray, width: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `width` best candidates of each query by float32 matrix products: products and indices, best first.
-
-    A search of the features among themselves takes each pair of blocks once and offers it by row and by column.
-    """
+def propose(queries_QD: Floats, features_ND: Floats, k: int, *, block: int, product: Product) -> Candidates:
+    """Of each query, all images that may be among its k most similar as far as matrix products can tell, or a closed
+    list."""
+    candidates = no_candidates(product.gaps(queries_QD, features_ND), max(3 * k, _SMALLEST_ROOM))
+    room = product.room(min(block, len(queries_QD)) * min(block, len(features_ND)))
     among_themselves = queries_QD is features_ND
-    scores_QM = np.full((len(queries_QD), width), -np.inf, np.float32)
-    candidates_QM = np.full((len(queries_QD), width), -1, np.int32)
-    buffer = np.empty(min(block, len(queries_QD)) * min(block, len(features_ND)), np.float32)
-    for row in range(0, len(queries_QD), block):
-        rows_RD = queries_QD[row : row + block]
-        for column in range(row if among_themselves else 0, len(features_ND), block):
-            columns_SD = features_ND[column : column + block]
-            products_RS = buffer[: len(rows_RD) * len(columns_SD)].reshape(len(rows_RD), len(columns_SD))
-            np.matmul(rows_RD, columns_SD.T, out=products_RS)
-            _offer_by_row(products_RS, row, column, scores_QM, candidates_QM)
-            if among_themselves and column > row:
-                _offer_by_column(products_RS, row, column, scores_QM, candidates_QM)
-    return scores_QM, candidates_QM
+
+    def offer(rows: torch.Tensor, columns: torch.Tensor, first_row: int, first_column: int, *, both: bool) -> None:
+        products_RS = product.multiply(rows, columns, room)
+        offer_columns(products_RS, first_row, first_column, candidates, k, product.slope)
+        if both:
+            offer_rows(products_RS, first_row, first_column, candidates, k, product.slope)
+
+    for first, panel in _prepared(queries_QD, 0, _PANEL * block, product):
+        if among_themselves:
+            for row, height, column, width in _triangle(len(panel), block):
+                offer(
+                    panel[row : row + height],
+                    panel[column : column + width],
+                    first + row,
+                    first + column,
+                    both=row != column,
+                )
+        start = first + len(panel) if among_themselves else 0
+        for column, columns in _prepared(features_ND, start, block, product):
+            for row in range(0, len(panel), block):
+                offer(panel[row : row + block], columns, first + row, column, both=among_themselves)
+    return candidates
 
 
-def _settle(
-    queries_QD: np.ndarray,
-    features_ND: np.ndarray,
-    scores_QM: np.ndarray,
-    candidates_QM: np.ndarray,
+def _prepared(rows_ND: Floats, start: int, size: int, product: Product) -> Iterator[tuple[int, torch.Tensor]]:
+    for first in range(start, len(rows_ND), size):
+        yield first, product.prepare(rows_ND[first : first + size])
+
+
+def _triangle(count: int, block: int) -> Iterator[tuple[int, int, int, int]]:
+    """Rectangles (first row, rows, first column, columns) that hold every pair of `count` rows: those on the diagonal
+    both ways round, the others once."""
+    for row in range(0, count, block):
+        height = min(block, count - row)
+        yield from _halved(row, height)
+        for column in range(row + block, count, block):
+            yield row, height, column, min(block, count - column)
+
+
+def _halved(first: int, size: int) -> Iterator[tuple[int, int, int, int]]:
+    if size <= _LEAF:
+        yield first, size, first, size
+        return
+    half = size // 2
+    yield from _halved(first, half)
+    yield first, half, first + half, size - half
+    yield from _halved(first + half, size - half)
+
+
+def settle(
+    queries_QD: Floats,
+    features_ND: Floats,
+    candidates: Candidates,
     k: int,
+    *,
+    proposed: int,
+    slope: float,
     block: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Orders the candidates by exact similarity and searches again the queries whose candidates may be incomplete."""
-    error = product_error(features_ND.shape[1])
+) -> tuple[Ints, Floats]:
+    """Orders the candidates by exact similarity and searches again the queries whose candidates may be incomplete.
+
+    `proposed` is the k that `propose` was given.
+    """
     indices_QK = np.full((len(queries_QD), k), len(features_ND), np.int64)
     similarities_QK = np.full((len(queries_QD), k), -np.inf, np.float32)
-    _order_candidates(queries_QD, features_ND, candidates_QM, indices_QK, similarities_QK)
-    if candidates_QM.shape[1] < len(features_ND):
-        uncertain = np.flatnonzero(similarities_QK[:, -1] <= scores_QM[:, -1] + error)
-        rows_at_once = max(1, block * block // len(features_ND))
-        for start in range(0, len(uncertain), rows_at_once):
-            rows_U = uncertain[start : start + rows_at_once]
-            products_UN = np.matmul(queries_QD[rows_U], features_ND.T)
-            _search_in_full(products_UN, rows_U, error, queries_QD, features_ND, indices_QK, similarities_QK)
+    certain_Q = np.empty(len(queries_QD), np.bool_)
+    # Queries that share a candidate are settled one after another, while what both are compared with is in the cache.
+    some_Q8 = np.where(np.arange(8) < candidates.sizes_Q[:, None], candidates.indices_QM[:, :8], len(features_ND))
+    order_Q = np.argsort(some_Q8.min(axis=1), kind="stable")
+    _order_candidates(
+        queries_QD, features_ND, candidates, order_Q, proposed, slope, indices_QK, similarities_QK, certain_Q
+    )
+    uncertain = np.flatnonzero(~certain_Q)
+    for start in range(0, len(uncertain), block):
+        _search_again(
+            uncertain[start : start + block], queries_QD, features_ND, indices_QK, similarities_QK, block=block
+        )
     return indices_QK, similarities_QK
 
 
-@njit(cache=True, nogil=True)
-def _insert_score(scores_M: Any, candidates_M: Any, score: Any, index: Any) -> None:
-    """Puts a candidate in its place by score; the last one falls out."""
-    place = scores_M.shape[0] - 1
-    while place > 0 and scores_M[place - 1] < score:
-        scores_M[place] = scores_M[place - 1]
-        candidates_M[place] = candidates_M[place - 1]
-        place -= 1
-    scores_M[place] = score
-    candidates_M[place] = index
+def _search_again(
+    rows_U: Ints, queries_QD: Floats, features_ND: Floats, indices_QK: Ints, similarities_QK: Floats, *, block: int
+) -> None:
+    """Fills these rows from all images that can be as close as the k-th neighbour found so far."""
+    error = product_error(features_ND.shape[1])
+    good_enough_U = similarities_QK[rows_U, -1].astype(np.float64) - error
+    indices_QK[rows_U] = len(features_ND)
+    similarities_QK[rows_U] = -np.inf
+    queries_UD = np.ascontiguousarray(queries_QD[rows_U])
+    room = np.empty(len(rows_U) * min(block, len(features_ND)), np.float32)
+    for first in range(0, len(features_ND), block):
+        columns_SD = features_ND[first : first + block]
+        products_US = room[: len(rows_U) * len(columns_SD)].reshape(len(rows_U), len(columns_SD))
+        float32_product(queries_UD, columns_SD, products_US)
+        _take_all(products_US, good_enough_U, first, rows_U, queries_UD, features_ND, indices_QK, similarities_QK)
 
 
 @njit(cache=True, nogil=True)
@@ -141,75 +205,47 @@ def _insert_neighbour(similarities_K: Any, indices_K: Any, value: Any, index: An
     indices_K[place] = index
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _offer_by_row(products_RS: Any, first_row: int, first_column: int, scores_QM: Any, candidates_QM: Any) -> None:
-    """Offers every column of the block to the query of each row."""
-    rows, columns = products_RS.shape
-    for r in prange(rows):
-        scores_M = scores_QM[first_row + r]
-        candidates_M = candidates_QM[first_row + r]
-        products_S = products_RS[r]
-        for start in range(0, columns, _STRETCH):
-            stop = min(start + _STRETCH, columns)
-            best = products_S[start]
-            for c in range(start + 1, stop):
-                best = max(best, products_S[c])
-            if best > scores_M[-1]:
-                for c in range(start, stop):
-                    if products_S[c] > scores_M[-1]:
-                        _insert_score(scores_M, candidates_M, products_S[c], first_column + c)
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _offer_by_column(products_RS: Any, first_row: int, first_column: int, scores_QM: Any, candidates_QM: Any) -> None:
-    """Offers every row of the block to the query of each column."""
-    rows, columns = products_RS.shape
-    for strip in prange((columns + _STRIP - 1) // _STRIP):
-        start = strip * _STRIP
-        stop = min(start + _STRIP, columns)
-        lowest_kept = scores_QM[first_column + start : first_column + stop, -1].copy()
-        for r in range(rows):
-            products_S = products_RS[r, start:stop]
-            found = False
-            for c in range(stop - start):
-                found |= products_S[c] > lowest_kept[c]
-            if found:
-                for c in range(stop - start):
-                    if products_S[c] > lowest_kept[c]:
-                        query = first_column + start + c
-                        _insert_score(scores_QM[query], candidates_QM[query], products_S[c], first_row + r)
-                        lowest_kept[c] = scores_QM[query, -1]
-
-
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_kernel
 def _order_candidates(
-    queries_QD: Any, features_ND: Any, candidates_QM: Any, indices_QK: Any, similarities_QK: Any
+    queries_QD: Any,
+    features_ND: Any,
+    candidates: Any,
+    order_Q: Any,
+    proposed: int,
+    slope: float,
+    indices_QK: Any,
+    similarities_QK: Any,
+    certain_Q: Any,
 ) -> None:
-    """Keeps the K best candidates of each query by exact similarity, then lower index."""
-    for q in prange(queries_QD.shape[0]):
-        for m in range(candidates_QM.shape[1]):
-            index = np.int64(candidates_QM[q, m])
+    """Keeps the K best candidates of each query by exact similarity, then lower index; and whether they are certain."""
+    for place in prange(order_Q.shape[0]):
+        q = order_Q[place]
+        shorten(candidates, q, proposed, slope)
+        for m in range(candidates.sizes_Q[q]):
+            index = np.int64(candidates.indices_QM[q, m])
             value = similarity(queries_QD[q], features_ND[index])
             _insert_neighbour(similarities_QK[q], indices_QK[q], value, index)
+        # The bits of a bfloat16 below 0 were not looked at: there, what matters has to be above.
+        complete = candidates.sizes_Q[q] >= indices_QK.shape[1] and (slope == 0.0 or candidates.bars_Q[q] > 0.0)
+        certain_Q[q] = complete and not candidates.closed_Q[q]
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _search_in_full(
-    products_UN: Any,
+@parallel_kernel
+def _take_all(
+    products_US: Any,
+    good_enough_U: Any,
+    first: int,
     rows_U: Any,
-    error: float,
-    queries_QD: Any,
+    queries_UD: Any,
     features_ND: Any,
     indices_QK: Any,
     similarities_QK: Any,
 ) -> None:
-    """Fills the rows again from all images that can be as close as the K-th neighbour found so far."""
+    """Offers the rows that are good enough by their product to each of these queries, by exact similarity."""
     for u in prange(rows_U.shape[0]):
         q = rows_U[u]
-        good_enough = similarities_QK[q, -1] - error
-        indices_QK[q] = features_ND.shape[0]
-        similarities_QK[q] = -np.inf
-        for index in range(features_ND.shape[0]):
-            if products_UN[u, index] >= good_enough:
-                value = similarity(queries_QD[q], features_ND[index])
-                _insert_neighbour(similarities_QK[q], indices_QK[q], value, np.int64(index))
+        for s in range(products_US.shape[1]):
+            if products_US[u, s] >= good_enough_U[u]:
+                index = np.int64(first + s)
+                value = similarity(queries_UD[u], features_ND[index])
+                _insert_neighbour(similarities_QK[q], indices_QK[q], value, index)

@@ -1,10 +1,14 @@
-import numba
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reidray.neighbours import nearest, product_error, similarity
+from reidray.neighbours.candidates import no_candidates, offer_columns, offer_rows
+from reidray.neighbours.product import BFloat16Product, Float32Product
+from reidray.neighbours.search import propose
+from reidray.threads import set_threads
 from tests.reference.jaccard import exact_similarities, ranked
 
 ROOT = np.float32(np.sqrt(0.5))
@@ -35,20 +39,25 @@ def test_four_directions_by_hand():
     assert similarities.dtype == np.float32
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(rows_strategy, st.integers(1, 50), st.integers(1, 45))
-def test_equals_sorting_all_similarities_for_any_block(features, k, block):
-    indices, similarities = nearest(features, k, block=block)
+products_strategy = st.sampled_from([Float32Product(), BFloat16Product()])
+
+
+@settings(max_examples=250, deadline=None, derandomize=True)
+@given(rows_strategy, st.integers(1, 50), st.integers(1, 45), products_strategy)
+def test_equals_sorting_all_similarities_for_any_block_and_product(features, k, block, product):
+    indices, similarities = nearest(features, k, block=block, product=product)
     exact = exact_similarities(features, features)
     assert indices.tolist() == ranked(exact, k)
     np.testing.assert_array_equal(similarities, np.take_along_axis(exact, indices, axis=1))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(rows_strategy, st.integers(1, 12), st.integers(1, 20), st.integers(0, 2**16), st.integers(1, 45))
-def test_other_queries_equal_sorting_all_similarities(features, k, count, seed, block):
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    rows_strategy, st.integers(1, 12), st.integers(1, 20), st.integers(0, 2**16), st.integers(1, 45), products_strategy
+)
+def test_other_queries_equal_sorting_all_similarities(features, k, count, seed, block, product):
     queries = drawn_rows(count, features.shape[1], 8, seed)
-    indices, similarities = nearest(features, k, queries_QD=queries, block=block)
+    indices, similarities = nearest(features, k, queries_QD=queries, block=block, product=product)
     exact = exact_similarities(queries, features)
     assert indices.tolist() == ranked(exact, k)
     np.testing.assert_array_equal(similarities, np.take_along_axis(exact, indices, axis=1))
@@ -63,36 +72,111 @@ def test_more_duplicates_than_candidates_are_taken_by_lowest_index():
     assert all(indices[i].tolist() == copies[:5].tolist() for i in copies)
 
 
-def test_matrix_products_as_wrong_as_they_may_be_change_nothing(monkeypatch):
+class WrongProduct(Float32Product):
+    """As wrong as a product may be, the one way or the other."""
+
+    def __init__(self, seed):
+        self.random = np.random.default_rng(seed)
+
+    def multiply(self, rows_RD, columns_SD, room):
+        products = super().multiply(rows_RD, columns_SD, room)
+        products += np.float32(0.95 * product_error(512)) * self.random.choice([-1, 1], products.shape).astype("f4")
+        return products
+
+
+def test_matrix_products_as_wrong_as_they_may_be_change_nothing():
     random = np.random.default_rng(4)
     features = unit(random.standard_normal((1, 512)) + 0.004 * random.standard_normal((300, 512)))
     expected = exact_similarities(features, features)
-    multiply = np.matmul
-
-    def wrong_product(left, right, out=None):
-        product = multiply(left, right, out=out)
-        product += np.float32(0.95 * product_error(512)) * random.choice([-1, 1], product.shape).astype(np.float32)
-        return product
-
-    monkeypatch.setattr(np, "matmul", wrong_product)
-    indices, similarities = nearest(features, 5, block=128)
+    indices, similarities = nearest(features, 5, block=128, product=WrongProduct(1))
     assert indices.tolist() == ranked(expected, 5)
     np.testing.assert_array_equal(similarities, np.take_along_axis(expected, indices, axis=1))
 
 
-def test_blocks_and_threads_change_no_bit():
-    features = unit(np.random.default_rng(1).standard_normal((257, 130)))
-    features[100:140] = features[60:100]
+@pytest.mark.parametrize("product", [Float32Product(), BFloat16Product()])
+def test_blocks_products_and_threads_change_no_bit(product):
+    features = unit(np.random.default_rng(1).standard_normal((2100, 130)))
+    features[100:240] = features[60:200]
     expected = nearest(features, 30)
-    threads = numba.get_num_threads()
-    for block, count in ((16, 1), (100, threads), (257, 1)):
-        numba.set_num_threads(count)
+    for block, count in ((100, 1), (512, 2), (2100, 3)):
+        set_threads(count)
         try:
-            indices, similarities = nearest(features, 30, block=block)
+            indices, similarities = nearest(features, 30, block=block, product=product)
         finally:
-            numba.set_num_threads(threads)
+            set_threads(1)
         np.testing.assert_array_equal(indices, expected[0])
         np.testing.assert_array_equal(similarities, expected[1])
+
+
+@pytest.mark.parametrize(("width", "product"), [(w, p) for w in (1, 8, 130, 2048) for p in (0, 1)])
+def test_no_product_is_further_off_than_its_gap_and_slope_say(width, product):
+    product = (Float32Product(), BFloat16Product())[product]
+    features = unit(np.random.default_rng(width).standard_normal((200, width)) + 0.3)
+    gaps = product.gaps(features, features)
+    rows = product.prepare(features)
+    products = product.multiply(rows, rows, product.room(200 * 200))
+    if products.dtype == np.int16:
+        products = torch.from_numpy(products.copy()).view(torch.bfloat16).float().numpy()
+    off = np.abs(products.astype(np.float64) - exact_similarities(features, features))
+    assert (off <= (gaps[:, None] + product.slope * np.abs(products)) / 2).all()
+
+
+def test_what_bfloat16_takes_from_a_row_is_pytorchs_rounding():
+    features = unit(np.random.default_rng(5).standard_normal((20, 99)))
+    lost = np.linalg.norm(features.astype(np.float64) - torch.from_numpy(features).bfloat16().double().numpy(), axis=1)
+    gaps = BFloat16Product().gaps(features, features)
+    assert (gaps >= 2 * (lost + lost.max())).all()
+    assert (gaps <= 2.1 * (lost + lost.max()) + 1e-4).all()
+
+
+def test_a_list_holds_what_can_be_among_the_k_best_and_little_more():
+    features = unit(np.random.default_rng(6).standard_normal((3000, 64)))
+    candidates = propose(features, features, 30, block=500, product=Float32Product())
+    assert not candidates.closed_Q.any()
+    best = np.sort(features @ features.T, axis=1)[:, ::-1][:, :30]
+    for i in range(0, 3000, 100):
+        held = set(candidates.indices_QM[i, : candidates.sizes_Q[i]].tolist())
+        assert set(np.flatnonzero(features[i] @ features.T >= best[i, -1]).tolist()) <= held
+        assert len(held) <= 96
+
+
+def test_a_list_whose_candidates_all_matter_is_closed():
+    candidates = no_candidates(np.zeros(1), 4)
+    offer_columns(np.full((1, 6), 0.5, np.float32), 0, 0, candidates, 2, 0.0)
+    assert candidates.closed_Q.tolist() == [True]
+
+
+def test_offering_by_row_and_by_column_takes_the_same_candidates():
+    products = np.random.default_rng(7).random((40, 70)).astype(np.float32)
+    by_row, by_column = no_candidates(np.zeros(40), 20), no_candidates(np.zeros(40), 20)
+    offer_columns(products, 0, 0, by_row, 5, 0.0)
+    offer_rows(np.ascontiguousarray(products.T), 0, 0, by_column, 5, 0.0)
+    for query in range(40):
+        best = set(np.argsort(-products[query])[:5].tolist())
+        for lists in (by_row, by_column):
+            assert best <= set(lists.indices_QM[query, : lists.sizes_Q[query]].tolist())
+
+
+def test_a_lowered_precision_of_pytorch_changes_no_bit():
+    features = unit(np.random.default_rng(8).standard_normal((300, 256)))
+    expected = nearest(features, 10)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        found = nearest(features, 10)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_rows_of_a_mapped_file_are_read_from_it(tmp_path):
+    features = unit(np.random.default_rng(9).standard_normal((500, 32)))
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    for product in (Float32Product(), BFloat16Product()):
+        found = nearest(mapped, 7, block=64, product=product)
+        np.testing.assert_array_equal(found[0], nearest(features, 7)[0])
+        np.testing.assert_array_equal(found[1], nearest(features, 7)[1])
 
 
 def test_searching_among_themselves_equals_searching_with_a_copy_as_queries():

@@ -1,0 +1,76 @@
+"""One number of threads for all pools of a process, and the one way to run a kernel on several of them.
+
+Three libraries bring pools of their own: PyTorch, the BLAS under NumPy and SciPy, and numba. Left alone each takes
+every core. `set_threads` sets all three.
+
+numba has several ways to start threads. Its OpenMP shares PyTorch's runtime and kills a process that was forked after
+a parallel kernel ran; its TBB is an extra package; its own work queue survives a fork but allows one kernel at a time.
+`parallel_kernel` sees to the latter, so the work queue is what reidray uses unless NUMBA_THREADING_LAYER says
+otherwise.
+"""
+
+import functools
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import torch
+from numba import njit
+from threadpoolctl import threadpool_limits
+
+_config: Any = numba.config
+
+if not os.environ.get("NUMBA_THREADING_LAYER"):
+    _config.THREADING_LAYER = "workqueue"
+
+_most_numba_threads: int = _config.NUMBA_NUM_THREADS  # what numba starts with is the most it can be set to
+_numba_threads = _most_numba_threads
+_one_at_a_time = threading.Lock()
+
+
+def set_threads(count: int) -> None:
+    """Lets PyTorch, BLAS and numba use `count` threads each.
+
+    Args:
+      count: at least 1; numba takes no more than NUMBA_NUM_THREADS (by default the number of cores). PyTorch and BLAS
+        keep it for the calling thread and those that are started later, kernels for all.
+
+    Raises:
+      ValueError: a count below 1.
+    """
+    if count < 1:
+        raise ValueError(f"expected at least 1 thread, got {count}; correct the setting.")
+    global _numba_threads
+    torch.set_num_threads(count)
+    threadpool_limits(count, user_api="blas")
+    _numba_threads = min(count, _most_numba_threads)
+
+
+def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a function whose `prange` loops run on numba's threads; compiled code is kept on disk.
+
+    The loops must give the same result for any number of threads. Kernels run one at a time in a process, others wait:
+    two at once would be twice as many threads as were asked for.
+    """
+    compiled = njit(cache=True, nogil=True, parallel=True)(function)
+
+    @functools.wraps(function)
+    def launch(*arguments: Any) -> Any:
+        with _one_at_a_time:
+            numba.set_num_threads(_numba_threads)  # numba keeps the number per calling thread
+            return compiled(*arguments)
+
+    return launch
+
+
+def _after_fork() -> None:
+    """A forked child: the lock may have been held by a thread that is not there, and neither are PyTorch's threads,
+    for which it would wait for ever."""
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+    torch.set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_after_fork)
