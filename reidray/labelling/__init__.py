@@ -1,9 +1,22 @@
 """Which images belong together: from distances (or, for upper bounds, from the truth) to one label per image.
 
-A label is the number of a cluster, 0 .. C-1, or -1 for an image that is left out of training.
+A label is the number of a cluster, 0 .. C-1, or -1 for an image that is left out of training. `dbscan` labels all
+images at once; `merge_stage` goes on from the labels of the stage before.
 """
 
+from reidray.labelling.cluster_distances import ClusterDistances, measure_clusters, merge_clusters
 from reidray.labelling.dbscan import dbscan
 from reidray.labelling.ground_truth import labels_from_persons
+from reidray.labelling.merging import Criterion, choose_merges, merge_stage, stage_distances
 
-__all__ = ["dbscan", "labels_from_persons"]
+__all__ = [
+    "ClusterDistances",
+    "Criterion",
+    "choose_merges",
+    "dbscan",
+    "labels_from_persons",
+    "measure_clusters",
+    "merge_clusters",
+    "merge_stage",
+    "stage_distances",
+]

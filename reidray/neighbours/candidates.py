@@ -19,7 +19,7 @@ from reidray.threads import parallel_kernel
 
 _STRIP = 128  # columns that a thread looks through at once
 _STRETCH = 32  # entries compared with the bar at once
-_GROUP = 16  # entries whose largest stands for them in the first bar
+_GROUP = 16  # entries, at most, whose largest stands for them in the first bar
 
 _MARGIN = 1e-6  # covers the rounding of the cut itself
 
@@ -63,7 +63,7 @@ def offer_columns(products_RS: Any, first_row: int, first_column: int, candidate
         query = first_row + r
         products_S = products_RS[r]
         if candidates.bars_Q[query] == -np.inf:
-            _set_first_bar(candidates, query, _largest_of_each(products_S), k, slope)
+            _set_first_bar(candidates, query, _largest_of_each(products_S, k), k, slope)
         bar = _bar(products_S, candidates.bars_Q[query])
         for start in range(0, columns, _STRETCH):
             stop = min(start + _STRETCH, columns)
@@ -109,13 +109,20 @@ def offer_rows(products_RS: Any, first_row: int, first_column: int, candidates: 
 
 
 @njit(cache=True, nogil=True)
-def _largest_of_each(products_S: Any) -> Any:
+def _group_size(count: int, k: int) -> int:
+    """So small that there are several times k groups where that is possible."""
+    return max(1, min(_GROUP, count // (4 * k)))
+
+
+@njit(cache=True, nogil=True)
+def _largest_of_each(products_S: Any, k: int) -> Any:
     """The largest product of each whole group."""
-    largest_G = np.empty(products_S.shape[0] // _GROUP, products_S.dtype)
+    size = _group_size(products_S.shape[0], k)
+    largest_G = np.empty(products_S.shape[0] // size, products_S.dtype)
     for g in range(largest_G.shape[0]):
-        largest = products_S[g * _GROUP]
-        for c in range(1, _GROUP):
-            largest = max(largest, products_S[g * _GROUP + c])
+        largest = products_S[g * size]
+        for c in range(1, size):
+            largest = max(largest, products_S[g * size + c])
         largest_G[g] = largest
     return largest_G
 
@@ -124,10 +131,11 @@ def _largest_of_each(products_S: Any) -> Any:
 def _set_first_bars(products_RS: Any, first_column: int, candidates: Any, k: int, slope: float) -> None:
     """As `_set_first_bar` for the query of each column."""
     rows, columns = products_RS.shape
-    largest_GS = np.empty((rows // _GROUP, columns), products_RS.dtype)
+    size = _group_size(rows, k)
+    largest_GS = np.empty((rows // size, columns), products_RS.dtype)
     for g in range(largest_GS.shape[0]):
-        largest_GS[g] = products_RS[g * _GROUP]
-        for r in range(g * _GROUP + 1, (g + 1) * _GROUP):
+        largest_GS[g] = products_RS[g * size]
+        for r in range(g * size + 1, (g + 1) * size):
             for c in range(columns):
                 largest_GS[g, c] = max(largest_GS[g, c], products_RS[r, c])
     for c in range(columns):
