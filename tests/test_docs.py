@@ -106,10 +106,10 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
 
 # --- imports ----------------------------------------------------------------------------------------------------------
 
-MATHEMATICS = {"data", "features", "neighbours", "labelling", "parsing", "memory", "losses", "evaluation"}
+MATHEMATICS = {"cuda", "data", "features", "neighbours", "labelling", "parsing", "memory", "losses", "evaluation"}
 COMPOSITION = {"methods", "bank", "training"}
 WORLD = {"storage", "report", "actors", "launch"}
-BESIDE = {"arrays", "version", "config", "overlay", "command", "weights"}
+BESIDE = {"arrays", "kernels", "threads", "version", "config", "overlay", "command", "weights"}
 
 
 def _imports(path: Path) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import threading
 import traceback
@@ -60,7 +61,7 @@ def connect(settings: Settings) -> None:
 def chosen_workers(settings: Settings) -> tuple[int, bool]:
     """How many workers, and whether each has a GPU.
 
-    run.workers where it is given; else one for every GPU of the cluster, else two on CPUs (one where there is only
+    run.workers where it is given; else one for every GPU of the cluster that labellers leave, else two on CPUs (one where there is only
     one), and never more than there are BN groups in a batch.
 
     Raises:
@@ -68,12 +69,19 @@ def chosen_workers(settings: Settings) -> tuple[int, bool]:
     """
     there = ray.cluster_resources()
     gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
+    for_labellers = math.ceil(settings.run.labellers * settings.run.labeller_gpus)
+    if for_labellers > gpus:
+        raise ValueError(
+            f"run.labellers={settings.run.labellers} x run.labeller_gpus={settings.run.labeller_gpus:g} needs "
+            f"{for_labellers} GPUs and the cluster has {gpus}: set run.labeller_gpus=0 to label on CPUs"
+        )
+    gpus -= for_labellers
     use_gpu = settings.run.device == "cuda" or (settings.run.device == "auto" and gpus > 0)
     most = gpus if use_gpu else min(2, max(1, cpus // settings.run.threads))
     workers = settings.run.workers or max(1, min(most, settings.num_groups))
     if use_gpu and workers > gpus:
         raise ValueError(
-            f"{workers} workers with run.device={settings.run.device} need as many GPUs; the cluster has {gpus}: "
+            f"{workers} workers with run.device={settings.run.device} need as many GPUs; the cluster has {gpus} for them: "
             "lower run.workers or set run.device=cpu"
         )
     if workers * settings.run.threads > cpus:
@@ -101,10 +109,11 @@ def train_on_ray(
       ValueError: what a user can put right, in a worker too.
     """
     workers, use_gpu = chosen_workers(settings)
-    threads = settings.run.labeller_threads
     shards = [placed(BankShard, threads=1) for _ in range(settings.run.bank_shards)]
     bank = MemoryBank(shards, layouts(settings, packed))
-    labellers = LabelService([placed(Labeller, settings, bank, threads=threads) for _ in range(settings.run.labellers)])
+    threads, gpus = settings.run.labeller_threads, settings.run.labeller_gpus
+    members = [placed(Labeller, settings, bank, threads=threads, gpus=gpus) for _ in range(settings.run.labellers)]
+    labellers = LabelService(members)
     mailbox = placed(Mailbox, threads=1)
     trainer = TorchTrainer(
         _worker,

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from reidray import kernels
 from reidray.arrays import Array, Floats, Ints
 from reidray.bank import Member, MemoryBank, Pending
 from reidray.config import Settings
-from reidray.labelling import dbscan, labels_from_persons
-from reidray.memory import cluster_centroids, difficulty
-from reidray.neighbours import jaccard_from_neighbours, nearest
-from reidray.parsing import parse_grams
+from reidray.labelling import labels_from_persons
+from reidray.memory import cluster_centroids
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,28 @@ class Labeller:
     """Part clustering of a shard's maps, and labelling of all images.
 
     Args:
-      settings: the run's.
+      settings: the run's; with run.labeller_gpus above 0 it works on this process's GPU.
       bank: where features are and labels go.
+
+    Raises:
+      ValueError: a GPU is asked for and there is none.
     """
 
     def __init__(self, settings: Settings, bank: MemoryBank) -> None:
         self._settings = settings
         self._bank = bank
+        self._device = torch.device("cuda" if settings.run.labeller_gpus > 0 else "cpu")
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                f"run.labeller_gpus={settings.run.labeller_gpus:g}, but PyTorch sees no CUDA device here: set it to 0"
+            )
 
     def parse(self, grams_BPP: Floats, map_size: tuple[int, int]) -> Array:
         """Spatial cascaded clustering of a shard's maps of (H, W) cells (SCWM eq. 2): parts int8 [B, H, W]."""
         scwm = self._settings.scwm
         height, width = map_size
-        parsing = parse_grams(
-            grams_BPP,
+        parsing = kernels.parse_grams(
+            kernels.on(grams_BPP, self._device),
             height=height,
             width=width,
             num_parts=scwm.num_parts,
@@ -58,7 +66,7 @@ class Labeller:
             centre_prior=scwm.centre_prior,
             space=scwm.space,
         )
-        return parsing.parts_BHW.astype(np.int8)
+        return kernels.as_numpy(parsing.parts_BHW).astype(np.int8)
 
     def label(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
         """Label all images of an epoch.
@@ -71,21 +79,12 @@ class Labeller:
         Raises:
           ValueError: no cluster was found.
         """
-        method, scwm = self._settings.method, self._settings.scwm
+        method = self._settings.method
         self._bank.generation = generation
         features_NSD = self._bank.read("train/features", version)
         global_neighbours_NK = None
         if persons_N is None:
-            clustered_ND = clustered_features(features_NSD, how=scwm.cluster_feature)
-            # The lists of the global feature serve twice: the nearest k1 for Jaccard, the nearest k + 1 for eq. 7.
-            shared = scwm.cluster_feature == "global" and self._settings.num_parts > 0
-            neighbours = max(method.k1, scwm.difficulty_neighbours + 1) if shared else method.k1
-            indices_NK, similarities_NK = nearest(clustered_ND, neighbours)
-            global_neighbours_NK = indices_NK if shared else None
-            distances_NN = jaccard_from_neighbours(
-                indices_NK, similarities_NK, clustered_ND, k1=method.k1, k2=method.k2, keep=method.eps
-            )
-            labels_N = dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples)
+            labels_N, global_neighbours_NK = self._clustered(features_NSD)
         else:
             labels_N = labels_from_persons(persons_N)
         num_clusters = int(labels_N.max()) + 1
@@ -99,21 +98,52 @@ class Labeller:
         self._write_rows(version, labels_N, alphas_NL)
         return LabelSummary(num_clusters, int((labels_N < 0).sum()))
 
-    def _difficulties(self, features_NSD: Floats, global_neighbours_NK: Ints | None) -> Floats:
+    def _clustered(self, features_NSD: Floats) -> tuple[Ints, Array | None]:
+        """Labels, -1 for outliers; and the nearest images by the global feature, if that is what was clustered."""
+        method, scwm = self._settings.method, self._settings.scwm
+        features_ND = kernels.on(clustered_features(features_NSD, how=scwm.cluster_feature), self._device)
+        # The lists of the global feature serve twice: the nearest k1 for Jaccard, the nearest k + 1 for eq. 7.
+        shared = scwm.cluster_feature == "global" and self._settings.num_parts > 0
+        k1 = method.k1 if method.k1_counts_itself else method.k1 + 1
+        indices_NK, similarities_NK = self._nearest(
+            features_ND, max(k1, scwm.difficulty_neighbours + 1) if shared else k1
+        )
+        distances_NN = kernels.jaccard_from_neighbours(
+            indices_NK,
+            similarities_NK,
+            features_ND,
+            k1=method.k1,
+            k2=method.k2,
+            keep=method.eps,
+            counts_itself=method.k1_counts_itself,
+        )
+        labels_N = kernels.dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples)
+        return kernels.as_numpy(labels_N), indices_NK if shared else None
+
+    def _difficulties(self, features_NSD: Floats, global_neighbours_NK: Array | None) -> Floats:
         """alpha of each part (SCWM eq. 7): the image itself is among the k + 1 nearest and does not count.
 
         global_neighbours_NK: at least k + 1 nearest by the global feature, where they are known already.
         """
-        count, spaces, _ = features_NSD.shape
-        if spaces == 1:
-            return np.empty((count, 0), np.float32)
         k = self._settings.scwm.difficulty_neighbours + 1
 
-        def neighbours(space: int) -> Ints:
-            return nearest(np.ascontiguousarray(features_NSD[:, space]), k)[0]
+        def neighbours(space: int) -> Array:
+            features_ND = kernels.on(np.ascontiguousarray(features_NSD[:, space]), self._device)
+            indices_NK: Array = self._nearest(features_ND, k)[0]
+            return indices_NK
 
+        spaces = features_NSD.shape[1]
+        if spaces == 1:
+            return np.empty((len(features_NSD), 0), np.float32)
         whole_NK = neighbours(0) if global_neighbours_NK is None else global_neighbours_NK[:, :k]
-        return np.stack([difficulty(whole_NK, neighbours(space)) for space in range(1, spaces)], axis=1)
+        return kernels.as_numpy(kernels.difficulty(whole_NK, (neighbours(space) for space in range(1, spaces))))
+
+    def _nearest(self, features_ND: Array, k: int) -> tuple[Array, Array]:
+        method = self._settings.method
+        approximate = method.search == "approximate"
+        return kernels.nearest(
+            features_ND, k, approximate=(method.search_components, method.search_candidates) if approximate else None
+        )
 
     def _write_rows(self, version: int, labels_N: Ints, alphas_NL: Floats) -> None:
         for block, (first, count) in enumerate(self._bank.layout("train")):

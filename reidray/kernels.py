@@ -1,0 +1,114 @@
+"""Which kernel runs where: the one place that knows.
+
+A function runs where its arrays live; callers move arrays with `on` and `as_numpy` and ask nothing else. The results are
+equal: indices, similarities, labels and parts bit for bit.
+
+| function | NumPy arrays, CPU tensors | CUDA tensors |
+|---|---|---|
+| nearest | oneDNN or BLAS products propose, numba decides | tensor cores propose (torch), CUDA C decides |
+| jaccard_from_neighbours | numba | CUDA C, sums and sorts by CuPy |
+| dbscan | numba | CUDA C on the sparse graph; cuML where the dense matrix fits `dense_bytes` |
+| difficulty | numba | CUDA C |
+| parse_grams | numba | CUDA C, one warp an image |
+
+Ranking, merging and everything else run on the CPU. The CPU's bfloat16 products are chosen in
+`reidray.neighbours.product`, by what the processor can do. CUDA C is compiled by CuPy at the first call
+(`reidray/cuda/device.py`).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import reidray.labelling as on_cpu_labelling
+import reidray.memory as on_cpu_memory
+import reidray.neighbours as on_cpu_neighbours
+import reidray.parsing as on_cpu_parsing
+from reidray.arrays import Array
+from reidray.parsing import Parsing
+
+# N = images, K = neighbours, L = parts, D = feature width, B = images of a shard, P = cells
+
+_DENSE_BYTES = 0
+"""Memory for a dense matrix that cuML's DBSCAN may take. The sparse graph needs none and is linear in its edges."""
+
+
+def on(array: Any, device: torch.device) -> Any:
+    """The array where kernels of this device want it: NumPy for the CPU, else a tensor."""
+    return as_numpy(array) if device.type == "cpu" else torch.as_tensor(array, device=device)
+
+
+def as_numpy(array: Any) -> Array:
+    """The array in this process's memory."""
+    return array.cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+
+
+def on_gpu(array: Any) -> bool:
+    """The rule."""
+    return isinstance(array, Tensor) and array.is_cuda
+
+
+def nearest(features_ND: Any, k: int, *, approximate: tuple[int, int] | None = None) -> tuple[Any, Any]:
+    """`reidray.neighbours.nearest`: indices and similarities [N, K].
+
+    approximate: (components, candidates) of `nearest_approximately`; a GPU searches exactly all the same, which takes it
+    less time than finding the components.
+    """
+    if on_gpu(features_ND):
+        from reidray.cuda import device, neighbours
+
+        return neighbours.nearest(features_ND, k, device=device.cuda_device())
+    if approximate is not None:
+        components, candidates = approximate
+        return on_cpu_neighbours.nearest_approximately(
+            features_ND, k, components=components, candidates=max(candidates, k)
+        )
+    return on_cpu_neighbours.nearest(features_ND, k)
+
+
+def jaccard_from_neighbours(
+    indices_NK: Any, similarities_NK: Any, features_ND: Any, *, k1: int, k2: int, keep: float, counts_itself: bool
+) -> Any:
+    """`reidray.neighbours.jaccard_from_neighbours`: sparse distances [N, N], SciPy's or `reidray.cuda.jaccard`'s."""
+    settings: dict[str, Any] = {"k1": k1, "k2": k2, "keep": keep, "counts_itself": counts_itself}
+    if on_gpu(features_ND):
+        from reidray.cuda import device, jaccard
+
+        return jaccard.jaccard_from_neighbours(
+            indices_NK, similarities_NK, features_ND, **settings, device=device.cuda_device()
+        )
+    return on_cpu_neighbours.jaccard_from_neighbours(indices_NK, similarities_NK, features_ND, **settings)
+
+
+def dbscan(distances_NN: Any, *, eps: float, min_samples: int) -> Any:
+    """`reidray.labelling.dbscan` of what `jaccard_from_neighbours` returned: labels [N]."""
+    if not on_gpu(getattr(distances_NN, "ends_N1", None)):
+        return on_cpu_labelling.dbscan(distances_NN, eps=eps, min_samples=min_samples)
+    from reidray.cuda import dbscan as on_gpu_dbscan
+    from reidray.cuda import device
+
+    return on_gpu_dbscan.dbscan(
+        distances_NN, eps=eps, min_samples=min_samples, dense_bytes=_DENSE_BYTES, device=device.cuda_device()
+    )
+
+
+def difficulty(global_neighbours_NK: Any, part_neighbours_LNK: Iterable[Any]) -> Any:
+    """`reidray.memory.difficulty`: alphas [N, L]."""
+    if on_gpu(global_neighbours_NK):
+        from reidray.cuda import device
+        from reidray.cuda.difficulty import difficulty as on_gpu_difficulty
+
+        return on_gpu_difficulty(global_neighbours_NK, part_neighbours_LNK, device=device.cuda_device())
+    return on_cpu_memory.difficulty(global_neighbours_NK, part_neighbours_LNK)
+
+
+def parse_grams(grams_BPP: Any, **settings: Any) -> Parsing:
+    """`reidray.parsing.parse_grams`."""
+    if on_gpu(grams_BPP):
+        from reidray.cuda import device, parsing
+
+        return parsing.parse_grams(grams_BPP, **settings, device=device.cuda_device())
+    return on_cpu_parsing.parse_grams(grams_BPP, **settings)
