@@ -9,10 +9,11 @@ At 2048 dimensions two rows of one identity have a cosine of .43 in the mean (5 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from reidray.arrays import Floats
+from reidray.arrays import Floats, Ints
 
 LATENT = 192
 IDENTITIES = {4_000: 240, 12_936: 751, 32_621: 1_041, 100_000: 4_000, 200_000: 8_000, 1_000_000: 40_000}
@@ -20,8 +21,21 @@ _CAMERA, _MODE, _NOISE, _ISOTROPIC = 0.35, 0.70, 0.70, 0.50
 _CHUNK = 8192
 
 
+class Drawn(NamedTuple):
+    """Rows, and whom and which camera they show: float32 [count, width], int64 [count], int64 [count]."""
+
+    features_ND: Floats
+    person_N: Ints
+    camera_N: Ints
+
+
 def draw_features(count: int, width: int, *, seed: int, file: Path | None = None) -> Floats:
-    """float32 [count, width], rows of length 1 in random order.
+    """The rows of `draw` alone."""
+    return draw(count, width, seed=seed, file=file).features_ND
+
+
+def draw(count: int, width: int, *, seed: int, file: Path | None = None) -> Drawn:
+    """Rows of length 1 in random order.
 
     Args:
       count: rows; the number of identities is that of the data set of this size (`IDENTITIES`), else count / 25.
@@ -34,16 +48,8 @@ def draw_features(count: int, width: int, *, seed: int, file: Path | None = None
     cameras = 6 if count < 20_000 else 15
     spectrum = np.arange(1, LATENT + 1, dtype=np.float32) ** -0.5
     spectrum /= np.linalg.norm(spectrum)
-
     identity_N = _identities(rng, count, identities)
-    seen = [rng.choice(cameras, min(cameras, 2 + rng.poisson(2.0)), replace=False) for _ in range(identities)]
-    places = rng.random(count)
-    sizes = np.array([len(some) for some in seen])
-    padded = np.zeros((identities, cameras), np.int64)
-    for identity, some in enumerate(seen):
-        padded[identity, : len(some)] = some
-    camera_N = padded[identity_N, (places * sizes[identity_N]).astype(np.int64)]
-
+    camera_N = _cameras(rng, identity_N, identities, cameras)
     centres = rng.standard_normal((identities, LATENT), dtype=np.float32) * spectrum
     shifts = rng.standard_normal((cameras, LATENT), dtype=np.float32) * spectrum
     modes = rng.standard_normal((identities * cameras, LATENT), dtype=np.float32) * spectrum
@@ -65,7 +71,17 @@ def draw_features(count: int, width: int, *, seed: int, file: Path | None = None
         isotropic = rng.standard_normal(rows.shape, dtype=np.float32) / np.sqrt(width)
         rows += _ISOTROPIC * np.linalg.norm(rows, axis=1, keepdims=True) * isotropic
         rows_ND[some] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows_ND
+    return Drawn(rows_ND, identity_N, camera_N)
+
+
+def _cameras(rng: np.random.Generator, identity_N: Ints, identities: int, cameras: int) -> Ints:
+    """The camera of each row: each identity passes a few of them."""
+    seen = [rng.choice(cameras, min(cameras, 2 + rng.poisson(2.0)), replace=False) for _ in range(identities)]
+    sizes = np.array([len(some) for some in seen])
+    padded = np.zeros((identities, cameras), np.int64)
+    for identity, some in enumerate(seen):
+        padded[identity, : len(some)] = some
+    return padded[identity_N, (rng.random(len(identity_N)) * sizes[identity_N]).astype(np.int64)]
 
 
 def _identities(rng: np.random.Generator, count: int, identities: int) -> np.ndarray:

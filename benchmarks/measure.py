@@ -7,6 +7,7 @@ process started for one call: its highest resident set, less what was resident b
 
 from __future__ import annotations
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -117,6 +118,7 @@ def peak_mb(prepare: Callable[..., Any], call: Callable[[Any], Any], *arguments:
 def _watched(send: Any, prepare: Any, call: Any, arguments: tuple[Any, ...], threads: int) -> None:
     set_threads(threads)
     given = prepare(*arguments)
+    ctypes.CDLL(None).malloc_trim(0)  # what drawing left on the heap would hide what the call takes
     before = _resident_mb()
     _forget_peak()
     call(given)

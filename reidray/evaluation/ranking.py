@@ -1,22 +1,30 @@
 """Retrieval by Market-1501's protocol: mean average precision, CMC and mINP.
 
 L. Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015; mINP: M. Ye et al., "Deep Learning for
-Person Re-identification: A Survey and Outlook", 2021 (arXiv:2001.04193), eq. 6. Memory holds one block of queries
-against the gallery.
+Person Re-identification: A Survey and Outlook", 2021 (arXiv:2001.04193), eq. 6. Nothing is sorted but the true matches,
+and memory holds one block of queries against a part of the gallery (`counting.py`).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from reidray.neighbours.similarity import product_error, similarity, unit_rows
+from reidray.arrays import Doubles, Floats, Ints
+from reidray.evaluation.counting import Images, Matches, count_before, ordered_matches
+from reidray.neighbours.product import float32_product, product_error
+from reidray.neighbours.similarity import unit_rows
 
-# Q = queries, B = queries of one block, V = valid queries, G = gallery, D = feature width, P = true matches of a query
+# Q = queries, B = queries of one block, V = valid queries, G = gallery, K = gallery images that count, S = those of one
+# block, D = feature width, P = true matches of a query
 
 RANKS = 50
 """Length of the CMC curve."""
+
+_COLUMNS = 1024  # gallery images per matrix product: their features stay in the last cache until they are compared
+_MOST_MATCHES = 2**21  # true matches held at once: bounds the memory where a query has thousands
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +38,7 @@ class Ranking:
 
     mAP: float
     mAP_trapezoid: float
-    cmc: np.ndarray
+    cmc: Doubles
     mINP: float
     num_valid_queries: int
 
@@ -54,7 +62,7 @@ def rank(
     query_cameras: Any,
     gallery_cameras: Any,
     *,
-    block: int = 256,
+    block: int = 4096,
 ) -> Ranking:
     """Ranks the gallery for each query by inner product and scores the ranking.
 
@@ -71,7 +79,7 @@ def rank(
       query_QD, gallery_GD: unit rows of the same width, used as float32.
       query_persons, gallery_persons: integers; > 0 for queries.
       query_cameras, gallery_cameras: integers, negative where unknown.
-      block: queries per matrix product.
+      block: queries per matrix product; 4,096 take 16 MB and waste little, whatever the number of threads.
 
     Errors:
       ValueError for different widths or lengths, rows that are not unit or not finite (naming the first), a query
@@ -96,31 +104,52 @@ def rank(
             f"each query must show a person with a number above 0; query {nobody[0]} has {query_persons[nobody[0]]}."
         )
 
-    by_person_G = np.argsort(gallery_persons, kind="stable")
-    first_Q = np.searchsorted(gallery_persons[by_person_G], query_persons, side="left")
-    last_Q = np.searchsorted(gallery_persons[by_person_G], query_persons, side="right")
-    junk = np.flatnonzero(gallery_persons < 0)
+    counted_K = np.flatnonzero(gallery_persons >= 0)
+    persons_K = gallery_persons[counted_K]
+    by_person_K = np.argsort(persons_K, kind="stable")
+    first_Q = np.searchsorted(persons_K[by_person_K], query_persons, side="left")
+    last_Q = np.searchsorted(persons_K[by_person_K], query_persons, side="right")
     error = product_error(query_QD.shape[1])
     scores_Q4 = np.zeros((len(query_QD), 4))
-    for start in range(0, len(query_QD), block):
-        some = slice(start, start + block)
-        products_BG = np.matmul(query_QD[some], gallery_GD.T)
-        products_BG[:, junk] = -np.inf
-        _score(
-            products_BG, error, query_QD[some], gallery_GD, query_cameras[some], gallery_cameras,
-            by_person_G, first_Q[some], last_Q[some], scores_Q4[some],
-        )  # fmt: skip
+    room = np.empty(min(block, len(query_QD)) * min(_COLUMNS, len(counted_K)), np.float32)
+    for some in _blocks(last_Q - first_Q, block):
+        images = Images(counted_K, by_person_K, first_Q[some], last_Q[some])
+        matches = ordered_matches(query_QD[some], gallery_GD, query_cameras[some], gallery_cameras, images)
+        for first in range(0, len(counted_K), _COLUMNS):
+            columns_SD = _rows(gallery_GD, counted_K[first : first + _COLUMNS])
+            shape = (some.stop - some.start, len(columns_SD))
+            products_BS = room[: shape[0] * shape[1]].reshape(shape)
+            float32_product(query_QD[some], columns_SD, products_BS)
+            count_before(products_BS, error, query_QD[some], columns_SD, first, images, matches)
+        _score(matches, scores_Q4[some])
     return _summary(scores_Q4)
 
 
-def _integers(values: Any, count: int, name: str) -> np.ndarray:
+def _blocks(matches_Q: Ints, block: int) -> Iterator[slice]:
+    """Consecutive queries: at most `block`, and fewer where they have too many images of their person to hold."""
+    ends_Q = np.cumsum(matches_Q)
+    start = 0
+    while start < len(matches_Q):
+        held = ends_Q[start] - matches_Q[start] + _MOST_MATCHES
+        stop = min(start + block, max(start + 1, int(np.searchsorted(ends_Q, held, side="right"))), len(matches_Q))
+        yield slice(start, stop)
+        start = stop
+
+
+def _rows(gallery_GD: Floats, rows_S: Ints) -> Floats:
+    """These rows, copied only where junk lies between them."""
+    start, stop = int(rows_S[0]), int(rows_S[-1]) + 1
+    return gallery_GD[start:stop] if stop - start == len(rows_S) else gallery_GD[rows_S]
+
+
+def _integers(values: Any, count: int, name: str) -> Ints:
     array = np.asarray(values)
     if array.shape != (count,) or not (np.issubdtype(array.dtype, np.integer) or count == 0):
         raise ValueError(f"{name} must be {count} integers, one per row; got {array.dtype} of shape {array.shape}.")
     return array.astype(np.int64)
 
 
-def _summary(scores_Q4: np.ndarray) -> Ranking:
+def _summary(scores_Q4: Doubles) -> Ranking:
     """Means over the valid queries; columns: AP by step, AP by trapezoid, rank of the first hit, INP."""
     scores_V4 = scores_Q4[scores_Q4[:, 2] > 0]
     if len(scores_V4) == 0:
@@ -140,55 +169,13 @@ def _summary(scores_Q4: np.ndarray) -> Ranking:
 
 
 @njit(cache=True, nogil=True)
-def _better(value: Any, index: int, products_G: Any, error: float, query_D: Any, gallery_GD: Any) -> Any:
-    """How many gallery images stand before this one; those too close to call by their products are compared exactly."""
-    above = np.float32(value + error)
-    below = np.float32(value - error)
-    clear = 0
-    close = 0
-    for g in range(products_G.shape[0]):
-        clear += products_G[g] > above
-        close += products_G[g] >= below
-    if close - clear > 1:  # more than the image itself
-        for g in range(products_G.shape[0]):
-            if products_G[g] >= below and products_G[g] <= above and g != index:
-                other = similarity(query_D, gallery_GD[g])
-                clear += other > value or (other == value and g < index)
-    return clear
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _score(
-    products_BG: Any,
-    error: float,
-    query_BD: Any,
-    gallery_GD: Any,
-    query_cameras_B: Any,
-    gallery_cameras_G: Any,
-    by_person_G: Any,
-    first_B: Any,
-    last_B: Any,
-    scores_B4: Any,
-) -> None:
-    """Fills the rows of the queries that have a match. Images that do not count have product -infinity, before or in
-    here."""
-    for b in prange(products_BG.shape[0]):
-        matches_P = np.empty(last_B[b] - first_B[b], np.int64)
-        count = 0
-        for p in range(first_B[b], last_B[b]):
-            g = by_person_G[p]
-            if query_cameras_B[b] >= 0 and query_cameras_B[b] == gallery_cameras_G[g]:
-                products_BG[b, g] = -np.inf
-            else:
-                matches_P[count] = g
-                count += 1
+def _score(matches: Matches, scores_B4: Any) -> None:
+    """Fills the rows of the queries that have a match; columns as in `_summary`."""
+    for b in range(scores_B4.shape[0]):
+        count = matches.counts_B[b]
         if count == 0:
             continue
-        ranks_P = np.empty(count, np.int64)
-        for p in range(count):
-            value = similarity(query_BD[b], gallery_GD[matches_P[p]])
-            ranks_P[p] = 1 + _better(value, matches_P[p], products_BG[b], error, query_BD[b], gallery_GD)
-        ranks_P.sort()
+        ranks_P = matches.before_M[matches.starts_B[b] :][:count] + np.arange(1, count + 1)
         step = trapezoid = 0.0
         for p in range(count):
             precision = (p + 1) / ranks_P[p]
