@@ -1,12 +1,12 @@
 """Which kernel runs where: the one place that knows.
 
-A function runs where its arrays live; callers move arrays with `on` and `as_numpy` and ask nothing else. The results are
-equal: indices, similarities, labels and parts bit for bit.
+A function runs where its arrays live; callers move arrays with `on` and `as_numpy` and ask nothing else. The results
+are equal: indices, similarities, labels and parts bit for bit.
 
 | function | NumPy arrays, CPU tensors | CUDA tensors |
 |---|---|---|
 | nearest | oneDNN or BLAS products propose, numba decides | tensor cores propose (torch), CUDA C decides |
-| jaccard_from_neighbours | numba | CUDA C, sums and sorts by CuPy |
+| jaccard_from_neighbours | numba | CUDA C, sums and sorts by torch |
 | dbscan | numba | CUDA C on the sparse graph; cuML where the dense matrix fits `dense_bytes` |
 | difficulty | numba | CUDA C |
 | parse_grams | numba | CUDA C, one warp an image |
@@ -54,8 +54,8 @@ def on_gpu(array: Any) -> bool:
 def nearest(features_ND: Any, k: int, *, approximate: tuple[int, int] | None = None) -> tuple[Any, Any]:
     """`reidray.neighbours.nearest`: indices and similarities [N, K].
 
-    approximate: (components, candidates) of `nearest_approximately`; a GPU searches exactly all the same, which takes it
-    less time than finding the components.
+    approximate: (components, candidates) of `nearest_approximately`; a GPU searches exactly all the same, since it has
+    multiplied everything before it could find the components.
     """
     if on_gpu(features_ND):
         from reidray.cuda import device, neighbours

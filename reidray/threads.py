@@ -48,6 +48,11 @@ def set_threads(count: int) -> None:
     _numba_threads = min(count, _most_numba_threads)
 
 
+def num_threads() -> int:
+    """How many threads a kernel may use: what `set_threads` was told, as far as numba goes along."""
+    return _numba_threads
+
+
 def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a function whose `prange` loops run on numba's threads; compiled code is kept on disk.
 
@@ -59,7 +64,7 @@ def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def launch(*arguments: Any) -> Any:
         with _one_at_a_time:
-            numba.set_num_threads(_numba_threads)  # numba keeps the number per calling thread
+            numba.set_num_threads(num_threads())  # numba keeps the number per calling thread
             return compiled(*arguments)
 
     return launch

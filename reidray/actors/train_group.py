@@ -61,8 +61,8 @@ def connect(settings: Settings) -> None:
 def chosen_workers(settings: Settings) -> tuple[int, bool]:
     """How many workers, and whether each has a GPU.
 
-    run.workers where it is given; else one for every GPU of the cluster that labellers leave, else two on CPUs (one where there is only
-    one), and never more than there are BN groups in a batch.
+    run.workers where it is given; else one for every GPU of the cluster that labellers leave, else two on CPUs (one
+    where there is only one), and never more than there are BN groups in a batch.
 
     Raises:
       ValueError: the cluster has fewer GPUs or CPUs than asked for.
@@ -81,8 +81,8 @@ def chosen_workers(settings: Settings) -> tuple[int, bool]:
     workers = settings.run.workers or max(1, min(most, settings.num_groups))
     if use_gpu and workers > gpus:
         raise ValueError(
-            f"{workers} workers with run.device={settings.run.device} need as many GPUs; the cluster has {gpus} for them: "
-            "lower run.workers or set run.device=cpu"
+            f"{workers} workers with run.device={settings.run.device} need as many GPUs; the cluster has {gpus} for "
+            "them: lower run.workers or set run.device=cpu"
         )
     if workers * settings.run.threads > cpus:
         raise ValueError(

@@ -13,6 +13,8 @@ from scipy import sparse
 
 # N = images, E = stored entries; ends_N1: row i lies at ends[i] .. ends[i + 1]
 
+_SOUND, _UNSORTED, _NO_DISTANCE = 0, 1, 2
+
 
 def dbscan(distances_NN: Any, *, eps: float, min_samples: int) -> np.ndarray:
     """Clusters of density-connected images.
@@ -47,35 +49,47 @@ def dbscan(distances_NN: Any, *, eps: float, min_samples: int) -> np.ndarray:
     rows_NN = distances_NN.tocsr()
     if rows_NN.ndim != 2 or rows_NN.shape[0] != rows_NN.shape[1] or not np.issubdtype(rows_NN.dtype, np.floating):
         raise ValueError(f"distances must be a square matrix of floats; got {rows_NN.dtype} of shape {rows_NN.shape}.")
-    if not rows_NN.has_canonical_format:
+    limit = rows_NN.dtype.type(eps)
+    core_N, fault, row = _core_points(rows_NN.indptr, rows_NN.indices, rows_NN.data, limit, min_samples)
+    if fault == _UNSORTED:
         rows_NN = rows_NN.sorted_indices()
-        if not rows_NN.has_canonical_format:
-            raise ValueError("distances must store each pair once; got several entries for one pair (sum_duplicates?).")
-    wrong = np.flatnonzero(~((rows_NN.data >= 0) & (rows_NN.data < np.inf)))
-    if len(wrong):
-        row = int(np.searchsorted(rows_NN.indptr, wrong[0], side="right")) - 1
-        raise ValueError(f"distances must be finite and not negative; row {row} holds {rows_NN.data[wrong[0]]}.")
-    return _label(rows_NN.indptr, rows_NN.indices, rows_NN.data, rows_NN.dtype.type(eps), min_samples)
+        core_N, fault, row = _core_points(rows_NN.indptr, rows_NN.indices, rows_NN.data, limit, min_samples)
+    if fault == _UNSORTED:
+        raise ValueError(
+            f"distances must store each pair once; row {row} stores a pair several times (sum_duplicates?)."
+        )
+    if fault == _NO_DISTANCE:
+        of_row = rows_NN.data[rows_NN.indptr[row] : rows_NN.indptr[row + 1]]
+        value = of_row[~((of_row >= 0) & (of_row < np.inf))][0]
+        raise ValueError(f"distances must be finite and not negative; row {row} holds {value}.")
+    return _label(rows_NN.indptr, rows_NN.indices, rows_NN.data, limit, core_N)
 
 
 @njit(cache=True, nogil=True)
 def _core_points(ends_N1: Any, columns_E: Any, distances_E: Any, eps: Any, min_samples: int) -> Any:
+    """Which images are core points; and, in the same pass, the first fault of the matrix and its row."""
     core_N = np.empty(ends_N1.shape[0] - 1, np.bool_)
     for i in range(core_N.shape[0]):
         neighbours = 1  # itself, if its distance to itself is not stored
+        before = np.int64(-1)
         for e in range(ends_N1[i], ends_N1[i + 1]):
-            if columns_E[e] == i:
+            column = np.int64(columns_E[e])
+            if column <= before:
+                return core_N, _UNSORTED, i
+            before = column
+            if not 0 <= distances_E[e] < np.inf:
+                return core_N, _NO_DISTANCE, i
+            if column == i:
                 neighbours -= 1
             if distances_E[e] <= eps:
                 neighbours += 1
         core_N[i] = neighbours >= min_samples
-    return core_N
+    return core_N, _SOUND, -1
 
 
 @njit(cache=True, nogil=True)
-def _label(ends_N1: Any, columns_E: Any, distances_E: Any, eps: Any, min_samples: int) -> Any:
+def _label(ends_N1: Any, columns_E: Any, distances_E: Any, eps: Any, core_N: Any) -> Any:
     """Floods one cluster at a time, from its lowest-index core point."""
-    core_N = _core_points(ends_N1, columns_E, distances_E, eps, min_samples)
     labels_N = np.full(core_N.shape[0], -1, np.int64)
     waiting = np.empty(core_N.shape[0], np.int64)
     clusters = 0
@@ -90,7 +104,7 @@ def _label(ends_N1: Any, columns_E: Any, distances_E: Any, eps: Any, min_samples
             i = waiting[size]
             for e in range(ends_N1[i], ends_N1[i + 1]):
                 j = columns_E[e]
-                if distances_E[e] <= eps and labels_N[j] == -1:
+                if labels_N[j] == -1 and distances_E[e] <= eps:  # most are labelled: their distance is not read
                     labels_N[j] = clusters
                     if core_N[j]:
                         waiting[size] = j

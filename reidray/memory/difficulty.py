@@ -1,15 +1,18 @@
-"""How well a part of an image agrees with the whole about who is near: the difficulty score of SCWM."""
+"""How well the parts of an image agree with the whole about who is near: the difficulty score of SCWM."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-# N = images, K = columns of a neighbour list (the two lists may differ in length)
+from reidray.arrays import Array, Floats
+
+# N = images, L = parts, K = columns of a neighbour list (the lists may differ in length)
 
 
-def difficulty(global_neighbours_NK: Any, part_neighbours_NK: Any) -> np.ndarray:
-    """Share of common neighbours in the global space and in one part's space: |R_g ∩ R_p| / |R_g ∪ R_p|.
+def difficulty(global_neighbours_NK: Any, part_neighbours_LNK: Iterable[Any]) -> Floats:
+    """Share of common neighbours in the global space and in each part's space: |R_g ∩ R_p| / |R_g ∪ R_p|.
 
     Eq. 7 of SCWM. High where the part is discriminative, low where it is hard (occluded, background). The image itself
     is not its own neighbour: row i leaves out index i, wherever it stands in a list (with duplicates it need not stand
@@ -17,67 +20,82 @@ def difficulty(global_neighbours_NK: Any, part_neighbours_NK: Any) -> np.ndarray
     k duplicates of lower index is not in its own list, which then counts with k + 1 entries.
 
     Args:
-      global_neighbours_NK, part_neighbours_NK: indices in [0, N) of the neighbours, all images of the training set in
-        both; -1 where a list is shorter. Order and repetition do not matter.
+      global_neighbours_NK: indices in [0, N) of the neighbours, all images of the training set; -1 where a list is
+        shorter. Order and repetition do not matter.
+      part_neighbours_LNK: the same for each part: one array, a sequence of matrices, or an iterator that searches part
+        after part; only one part's lists are held at a time.
 
     Errors:
       ValueError for lists of different images, no integers, or indices outside [-1, N).
 
     Returns:
-      alpha_N float32 in [0, 1]; 0 where both lists are empty.
+      alpha_NL float32 in [0, 1]; 0 where both lists are empty.
     """
-    global_NK = _checked(global_neighbours_NK, "global")
-    part_NK = _checked(part_neighbours_NK, "part")
-    if len(global_NK) != len(part_NK):
-        raise ValueError(
-            "global and part neighbours must be those of the same images; "
-            f"got {len(global_NK)} and {len(part_NK)} rows."
-        )
-    return _shared(global_NK, part_NK)
+    global_NK = _lists(global_neighbours_NK, "global")
+    if _outside(global_NK):
+        raise ValueError(_wrong_indices(len(global_NK), "global"))
+    alphas_LN = []
+    for part, part_neighbours_NK in enumerate(part_neighbours_LNK):
+        part_NK = _lists(part_neighbours_NK, f"part {part}")
+        if len(global_NK) != len(part_NK):
+            raise ValueError(
+                f"global and part neighbours must be those of the same images; got {len(global_NK)} rows, and "
+                f"{len(part_NK)} in part {part}."
+            )
+        if _outside(part_NK):
+            raise ValueError(_wrong_indices(len(global_NK), f"part {part}"))
+        alphas_LN.append(_shared(global_NK, part_NK))
+    return np.stack(alphas_LN, axis=1) if alphas_LN else np.empty((len(global_NK), 0), np.float32)
 
 
-def _checked(neighbours_NK: Any, name: str) -> np.ndarray:
+def _lists(neighbours_NK: Any, name: str) -> Array:
     neighbours_NK = np.asarray(neighbours_NK)
     if neighbours_NK.ndim != 2 or not np.issubdtype(neighbours_NK.dtype, np.integer):
         raise ValueError(
             f"{name} neighbours must be a matrix of integers; got {neighbours_NK.dtype} of shape {neighbours_NK.shape}."
         )
-    count = len(neighbours_NK)
-    if neighbours_NK.size and (neighbours_NK.min() < -1 or neighbours_NK.max() >= count):
-        raise ValueError(f"{name} neighbours must be indices in [0, {count}), or -1 for none; got others.")
-    return np.ascontiguousarray(neighbours_NK, dtype=np.int64)
+    return neighbours_NK
+
+
+def _wrong_indices(count: int, name: str) -> str:
+    return f"{name} neighbours must be indices in [0, {count}), or -1 for none; got others."
 
 
 @njit(cache=True, nogil=True)
-def _members(neighbours_K: Any, itself: int) -> Any:
-    """The set of a list, ascending, without padding and without the image itself."""
-    ascending_K = np.sort(neighbours_K)
-    size = 0
-    for k in range(ascending_K.shape[0]):
-        index = ascending_K[k]
-        if index >= 0 and index != itself and (size == 0 or ascending_K[size - 1] != index):
-            ascending_K[size] = index
-            size += 1
-    return ascending_K[:size]
+def _outside(neighbours_NK: Any) -> bool:
+    """Whether an index is outside [-1, N)."""
+    count = neighbours_NK.shape[0]
+    outside = False
+    for i in range(count):
+        for k in range(neighbours_NK.shape[1]):
+            outside |= neighbours_NK[i, k] < -1
+            outside |= neighbours_NK[i, k] >= count
+    return outside
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _shared(global_NK: Any, part_NK: Any) -> Any:
-    alpha_N = np.zeros(global_NK.shape[0], np.float32)
-    for i in prange(global_NK.shape[0]):
-        of_global = _members(global_NK[i], i)
-        of_part = _members(part_NK[i], i)
-        common = g = p = 0
-        while g < of_global.shape[0] and p < of_part.shape[0]:
-            if of_global[g] == of_part[p]:
-                common += 1
-                g += 1
-                p += 1
-            elif of_global[g] < of_part[p]:
-                g += 1
-            else:
-                p += 1
-        together = of_global.shape[0] + of_part.shape[0] - common
-        if together > 0:
-            alpha_N[i] = common / together
+    count = global_NK.shape[0]
+    alpha_N = np.zeros(count, np.float32)
+    met_N = np.zeros(count + 1, np.uint8)  # 1: in the global list, 2: in the part's; -1 marks the entry past the end
+    for i in range(count):
+        in_global = in_part_only = common = 0
+        met_N[i] = 4  # the image itself: neither
+        met_N[count] = 4
+        for k in range(global_NK.shape[1]):
+            j = global_NK[i, k]
+            in_global += met_N[j] == 0
+            met_N[j] |= 1
+        for k in range(part_NK.shape[1]):
+            j = part_NK[i, k]
+            in_part_only += met_N[j] == 0
+            common += met_N[j] == 1
+            met_N[j] |= 2
+        for k in range(global_NK.shape[1]):
+            met_N[global_NK[i, k]] = 0
+        for k in range(part_NK.shape[1]):
+            met_N[part_NK[i, k]] = 0
+        met_N[i] = 0
+        if in_global + in_part_only > 0:
+            alpha_N[i] = common / (in_global + in_part_only)
     return alpha_N

@@ -39,7 +39,7 @@ def sklearn_labels(distances, eps, min_samples):
     return DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit(distances.copy()).labels_
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     st.builds(
         drawn_matrix,
@@ -65,7 +65,7 @@ def test_labels_of_jaccard_distances_equal_sklearn(spread):
     features = random.standard_normal((30, 24))[random.integers(0, 30, 400)]
     features = features + spread * random.standard_normal(features.shape)
     features = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
-    distances = jaccard_distances(features, k1=12, k2=4)
+    distances = jaccard_distances(features, k1=12, k2=4, keep=1.0)
     for eps in (0.4, 0.6, 0.8):
         labels = dbscan(distances, eps=eps, min_samples=4)
         np.testing.assert_array_equal(labels, sklearn_labels(distances, eps, 4))
