@@ -1,7 +1,8 @@
 """Labelling from features: neighbours, Jaccard distance and DBSCAN, against the arithmetic that cannot be avoided.
 
     python benchmarks/neighbours.py --output benchmarks/results/neighbours.json
-    python benchmarks/neighbours.py --rows large --output benchmarks/results/large.json    # 200,000 and 1,000,000 rows
+    python benchmarks/neighbours.py --rows memory --output benchmarks/results/neighbours_memory.json      # 10 minutes
+    python benchmarks/neighbours.py --rows million --output benchmarks/results/neighbours_million.json    # 20 minutes
 
 The floor is the *triangle*: N^2 D operations, each pair of rows once, at the rate of large matrix products of the type
 that proposes on this machine (bfloat16 where the processor multiplies it, else float32), measured in turn with what is
@@ -39,7 +40,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rows", choices=["usual", "large"], default="usual")
+    parser.add_argument("--rows", choices=["usual", "memory", "million"], default="usual")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: shows that it runs")
     parser.add_argument("--output", type=Path)
@@ -50,7 +51,7 @@ def main() -> None:
     elif options.rows == "usual":
         rows = usual([(12_936, 2048), (32_621, 2048)], rounds=options.rounds, threads=options.threads)
     else:
-        rows = large(threads=options.threads)
+        rows = memory(threads=options.threads) if options.rows == "memory" else million(threads=options.threads)
     report("neighbours", rows, threads=options.threads, output=options.output)
 
 
@@ -70,16 +71,16 @@ def usual(sizes: list[tuple[int, int]], *, rounds: int, threads: int) -> list[Ro
     rows = []
     for count, width in sizes:
         features_ND = draw_features(count, width, seed=7)
-        rows += exact_rows(features_ND, rounds=rounds, threads=threads)
-        rows.append(approximate_row(features_ND, rounds=rounds))
+        found = nearest(features_ND, K1)
+        rows += exact_rows(features_ND, found, rounds=rounds, threads=threads)
+        rows.append(approximate_row(features_ND, found, rounds=rounds))
     return rows
 
 
-def exact_rows(features_ND: Floats, *, rounds: int, threads: int) -> list[Row]:
+def exact_rows(features_ND: Floats, found: tuple[Ints, Floats], *, rounds: int, threads: int) -> list[Row]:
     count, width = features_ND.shape
     size, eps, product = f"N = {count:,}, D = {width}", EPS.get(count, 0.6), fastest_product()
     name = f"triangle of {product_name(product)}"
-    found = nearest(features_ND, K1)
     library, search = plain_search(features_ND)
     times = in_turn(
         {
@@ -90,7 +91,7 @@ def exact_rows(features_ND: Floats, *, rounds: int, threads: int) -> list[Row]:
         },
         rounds=rounds,
     )
-    plain = in_turn({"library": search}, rounds=1)["library"]
+    plain, theirs = once(search)
     floor = scaled(times["floor"], count * count * width / operations(features_ND))
     ratio = times["ours"].seconds / floor.seconds
     bar = BARS.get(count)
@@ -105,7 +106,7 @@ def exact_rows(features_ND: Floats, *, rounds: int, threads: int) -> list[Row]:
             floor=(name, floor),
             peak_mb=peak,
             reached=(ratio <= bar and peak <= limits.get(count, np.inf)) if bar else None,
-            notes={"eps": eps, **clusters(labels(features_ND, eps))},
+            notes={"eps": eps, **clusters(labels_of(*found, features_ND, eps))},
         ),
         Row(
             what="neighbours",
@@ -113,7 +114,7 @@ def exact_rows(features_ND: Floats, *, rounds: int, threads: int) -> list[Row]:
             ours=times["search"],
             floor=(name, floor),
             library=(library, plain),
-            notes={"library equals ours": agreement(features_ND, found, search)},
+            notes={"library equals ours": agreement(features_ND, found[0], theirs)},
         ),
         Row(
             what="Jaccard, DBSCAN from neighbours",
@@ -125,36 +126,41 @@ def exact_rows(features_ND: Floats, *, rounds: int, threads: int) -> list[Row]:
     ]
 
 
-def approximate_row(features_ND: Floats, *, rounds: int) -> Row:
+def approximate_row(features_ND: Floats, exact: tuple[Ints, Floats], *, rounds: int) -> Row:
     """256 components propose 48 candidates."""
     count, width = features_ND.shape
     eps, how = EPS.get(count, 0.6), {"components": min(256, width // 2), "candidates": 48}
-    exact, found = nearest(features_ND, K1)[0], nearest_approximately(features_ND, K1, **how)[0]
-    recall = np.mean([np.isin(a, b, assume_unique=True).mean() for a, b in zip(exact, found, strict=True)])
+    found = nearest_approximately(features_ND, K1, **how)
+    recall = np.mean([np.isin(a, b, assume_unique=True).mean() for a, b in zip(exact[0], found[0], strict=True)])
+    both = [as_sets(labels_of(*lists, features_ND, eps)) for lists in (exact, found)]
     return Row(
         what=f"the same, approximate: {how['components']} components, 48 candidates",
         size=f"N = {count:,}, D = {width}",
         ours=in_turn({"ours": lambda: labels(features_ND, eps, **how)}, rounds=rounds)["ours"],
         notes={
             "recall of 30 neighbours": round(float(recall), 5),
-            "ARI with the exact labels": round(
-                adjusted_rand_score(as_sets(labels(features_ND, eps)), as_sets(labels(features_ND, eps, **how))), 4
-            ),
+            "ARI with the exact labels": round(adjusted_rand_score(*both), 4),
         },
     )
 
 
-def large(*, threads: int) -> list[Row]:
-    """200,000 rows of 2048 for memory; 200,000 and 1,000,000 of 128, read from a mapped file, for time per pair."""
-    rows = [
+def memory(*, threads: int) -> list[Row]:
+    """200,000 rows: what they need beside themselves."""
+    peak = peak_mb(prepared_features, labels_of_given, 200_000, 2048, threads=threads)
+    return [
         Row(
             what="neighbours, Jaccard, DBSCAN",
             size="N = 200,000, D = 2048",
             bar="<= 2,500 MB",
-            peak_mb=(peak := peak_mb(prepared_features, labels_of_given, 200_000, 2048, threads=threads)),
+            peak_mb=peak,
             reached=peak <= 2500,
         )
     ]
+
+
+def million(*, threads: int) -> list[Row]:
+    """200,000 and 1,000,000 narrow rows in a mapped file: it ends, and pairs cost the same."""
+    rows = []
     per_pair = {}
     for count in (200_000, 1_000_000):
         with tempfile.TemporaryDirectory() as folder:
@@ -176,11 +182,10 @@ def large(*, threads: int) -> list[Row]:
 
 
 def mapped(file: Path, count: int, threads: int) -> tuple[float, float]:
-    """Wall seconds and resident megabytes of labelling rows that lie in a file."""
+    """Wall seconds and resident megabytes of labelling rows that lie in a file (reading them counts as memory)."""
     draw_features(count, 128, seed=7, file=file)
-    started = time.perf_counter()
     resident = peak_mb(mapped_file, labels_of_given, str(file), threads=threads)
-    return time.perf_counter() - started, resident
+    return float(file.with_suffix(".seconds").read_text()), resident
 
 
 # --- what is measured in a process of its own -------------------------------------------------------------------------
@@ -198,7 +203,10 @@ def mapped_file(file: str) -> Floats:
 
 
 def labels_of_given(features_ND: Floats) -> None:
+    started = time.perf_counter()
     print(clusters(labels(features_ND, 0.6)), file=sys.stderr)
+    if isinstance(features_ND, np.memmap) and features_ND.filename is not None:
+        Path(features_ND.filename).with_suffix(".seconds").write_text(str(time.perf_counter() - started))
 
 
 # --- floors and libraries ---------------------------------------------------------------------------------------------
@@ -239,16 +247,22 @@ def plain_search(features_ND: Floats) -> tuple[str, Any]:
     return "faiss IndexFlatIP", lambda: index.search(features_ND, K1)[1]
 
 
-def agreement(features_ND: Floats, found: tuple[Ints, Floats], search: Any) -> str:
-    """Shares of lists that are the same, and the largest gap where they are not."""
-    theirs = search()
-    differ = np.flatnonzero((theirs != found[0]).any(axis=1))
+def once(call: Any) -> tuple[Timing, Any]:
+    """One call of a library that needs no compilation, and what it gave."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = call()
+    seconds = time.perf_counter() - wall
+    return Timing(seconds, time.process_time() - cpu, seconds), result
+
+
+def agreement(features_ND: Floats, ours_NK: Ints, theirs_NK: Ints) -> str:
+    """Share of lists that are the same, and the largest gap where they are not."""
+    differ = np.flatnonzero((theirs_NK != ours_NK).any(axis=1))
     worst = 0.0
     for i in differ:
-        mine = features_ND[found[0][i]].astype(np.float64) @ features_ND[i]
-        other = features_ND[theirs[i]].astype(np.float64) @ features_ND[i]
-        worst = max(worst, float(np.abs(mine - other).max()))
-    return f"{1 - len(differ) / len(theirs):.5f} of the lists; elsewhere similarities within {worst:.1e}"
+        ours, theirs = (features_ND[some[i]].astype(np.float64) @ features_ND[i] for some in (ours_NK, theirs_NK))
+        worst = max(worst, float(np.abs(ours - theirs).max()))
+    return f"{1 - len(differ) / len(ours_NK):.5f} of the lists; elsewhere similarities within {worst:.1e}"
 
 
 def clusters(labels_N: Ints) -> dict[str, Any]:

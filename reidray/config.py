@@ -77,8 +77,10 @@ class DataSettings(_Section):
     max_megapixels: Positive = _setting(20.0, "larger images are skipped and counted", "megapixels")
     max_image_mb: Positive = _setting(32.0, "larger files are skipped and counted", "MB")
     decoded_cache_mb: NotNegative = _setting(
-        2048.0, "decoded images that a worker keeps in memory, of each split that fits", "MB"
+        2048.0, "decoded images that each worker keeps in memory, of each split; the others are decoded again", "MB"
     )
+    loader_threads: Count = _setting(1, "threads of a worker that read and decode the batches to come", "threads")
+    batches_ahead: Count = _setting(4, "batches that are prepared before they are needed", "batches")
     drawn: DrawnSettings = DrawnSettings()
 
 
@@ -118,7 +120,15 @@ class MethodSettings(_Section):
     eps: Annotated[float, Field(gt=0.0, lt=1.0)] = _setting(0.45, "DBSCAN radius", "Jaccard distance")
     min_samples: Count = _setting(4, "neighbours that make a core image, itself counted", "images")
     k1: Count = _setting(20, "neighbours of the k-reciprocal encoding, the image itself counted", "images")
+    k1_counts_itself: bool = _setting(
+        True, "true: k1 as unsupervised trainers take it; false: k1 + 1, as the original re-ranking does"
+    )
     k2: Count = _setting(6, "neighbours of the query expansion, the image itself counted", "images")
+    search: Literal["exact", "approximate"] = _setting(
+        "exact", "approximate: candidates from principal components; some neighbours are missed"
+    )
+    search_components: Count = _setting(256, "principal components of the approximate search", "components")
+    search_candidates: Count = _setting(48, "candidates whose similarity it takes exactly", "images")
     clusters_per_batch: Count = _setting(16, "P: clusters in a global batch", "clusters")
     images_per_cluster: Count = _setting(4, "K: images of each cluster in a global batch", "images")
     prefer_other_cameras: bool = _setting(True, "draw a cluster's images from different cameras where these are known")
@@ -195,7 +205,7 @@ class EvaluateSettings(_Section):
         0, "evaluate after every so many epochs; 0: only before and after", "epochs"
     )
     split: Literal["test", "validation"] = _setting("test", "query and gallery of the test or of the validation split")
-    block: Count = _setting(256, "queries ranked at once: bounds the memory", "images")
+    block: Count = _setting(4096, "queries ranked at once: bounds the memory", "images")
     ranked_lists: Annotated[int, Field(ge=0)] = _setting(8, "queries drawn with their ranked lists", "queries")
 
 
@@ -211,6 +221,7 @@ class RunSettings(_Section):
     bank_shards: Count = _setting(2, "actors that hold the memory bank", "actors")
     labellers: Count = _setting(1, "actors that parse shards and label", "actors")
     labeller_threads: Count = _setting(2, "CPU threads of a labeller", "threads")
+    labeller_gpus: Share = _setting(0.0, "share of a GPU that a labeller gets; 0: labels on CPUs", "GPUs")
     max_failures: Annotated[int, Field(ge=-1)] = _setting(3, "worker crashes survived; -1: any number", "crashes")
     start_timeout: Positive = _setting(60.0, "wait for workers before giving up", "seconds")
     keep_checkpoints: Count = _setting(2, "newest checkpoints kept", "checkpoints")
@@ -295,8 +306,10 @@ class Settings(_Section):
         return self.scwm.num_parts if self.method.name == "scwm" else 0
 
     def hash(self) -> str:
-        """Twelve hex digits over everything that can change a result: all but the section `run` and where data lie."""
-        tree = self.model_dump(mode="json", exclude={"run": True, "data": {"root", "packed", "cache_dir"}})
+        """Twelve hex digits over everything that can change a result: all but the section `run`, where data lie and how
+        they are loaded."""
+        loading = {"root", "packed", "cache_dir", "decoded_cache_mb", "loader_threads", "batches_ahead"}
+        tree = self.model_dump(mode="json", exclude={"run": True, "data": loading})
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
 
     def resolved(self, base: Path) -> Settings:

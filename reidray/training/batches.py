@@ -9,7 +9,6 @@ contiguous share of them. Everything random is keyed by (train.seed, epoch, step
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,7 +22,8 @@ from reidray.data import augment
 from reidray.data.sampling import epoch_batches
 from reidray.features.grid import CellGrid, visible_cells, warp_masks
 from reidray.methods import Method, Targets
-from reidray.training.images import MEAN_PIXEL, SizedImages
+from reidray.training.ahead import ahead
+from reidray.training.images import SizedImages
 
 _UPDATE_STREAM = 3  # 1 and 2 are the streams of sampling and augmentation
 
@@ -101,16 +101,9 @@ class EpochBatches:
         self._groups = groups
 
     def __iter__(self) -> Iterator[tuple[Step, list[Group]]]:
-        """Steps in order; the next step's images are decoded and augmented while this one trains."""
-        # OpenMP counts threads for each calling thread: without the initializer this one would start a second team.
-        threads = torch.get_num_threads()
-        with ThreadPoolExecutor(1, "batches", initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-            ahead: Future[tuple[Step, list[Group]]] = pool.submit(self._prepare, 0)
-            for number in range(len(self._batches)):
-                ready = ahead.result()
-                if number + 1 < len(self._batches):
-                    ahead = pool.submit(self._prepare, number + 1)
-                yield ready
+        """Steps in order; the images of the next ones are read, decoded and augmented while this one trains."""
+        data = self._settings.data
+        return ahead(self._prepare, len(self._batches), depth=data.batches_ahead, threads=data.loader_threads)
 
     def _prepare(self, number: int) -> tuple[Step, list[Group]]:
         step = self._step(number)
@@ -145,10 +138,9 @@ class EpochBatches:
         size = self._settings.model.bn_group_size
         own = slice(group * size, (group + 1) * size)
         drawn = step.augmentation.rows(own)
-        pixels = self._images.rows(step.indices_B[own])
         masks, visible = self._masks(step.indices_B[own], drawn)
         return Group(
-            pixels_BHW3=augment.apply(pixels, drawn, pad=self._settings.augment.pad, fill=MEAN_PIXEL),
+            pixels_BHW3=self._images.crops(step.indices_B[own], drawn, pad=self._settings.augment.pad),
             targets=Targets(step.labels_B[own], step.alphas_BL[own], step.weights_BS[own], masks, visible),
         )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reidray.arrays import Array, Floats
 from reidray.features import Embedder, Features
+from reidray.training.ahead import ahead
 from reidray.training.images import SizedImages, as_input
 
 
@@ -51,14 +52,16 @@ def extract_shards(
 ) -> Iterator[ExtractedShard]:
     """Walk shards in evaluation mode. Batches never cross a shard, so a feature does not depend on who computes it.
 
+    The next shard is decoded while the network is at work on this one.
+
     Args:
       batch: images at once.
       grams: keep the Gram matrices of the feature maps.
       progress: called with the number of images done.
     """
     model.eval()
-    for shard in shards:
-        pixels = images.shard(shard)
+    decoded = ahead(lambda number: images.shard(shards[number]), len(shards), depth=1, threads=1)
+    for shard, pixels in zip(shards, decoded, strict=True):
         features, gram_parts, masks = [], [], []
         for start in range(0, len(pixels), batch):
             piece = pixels[start : start + batch]

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from PIL import Image
 
-from reidray.data.augment import Augmentation, AugmentSettings, apply, draw
+from reidray.data.augment import Augmentation, AugmentSettings, augmented, draw
+from tests.reference import augmentation as reference
 
 SETTINGS = AugmentSettings(flip=0.5, pad=3, erase=0.5, erase_area=(0.02, 0.4), erase_ratio=(0.3, 3.33))
 FILL = np.array([124, 116, 104], dtype=np.uint8)
@@ -11,60 +16,85 @@ def table(settings=SETTINGS, *, seed=0, epoch=0, step=0, batch_size=500, height=
     return draw(settings, seed=seed, epoch=epoch, step=step, batch_size=batch_size, height=height, width=width)
 
 
+def pictures(*sizes, seed=0):
+    generator = np.random.default_rng(seed)
+    return [generator.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in sizes]
+
+
 def images(batch_size, height=32, width=16):
-    return np.random.default_rng(0).integers(0, 256, (batch_size, height, width, 3), dtype=np.uint8)
+    return (
+        np.stack(pictures(*[(height, width)] * batch_size)) if batch_size else np.empty((0, height, width, 3), np.uint8)
+    )
 
 
-def slow_apply(image, flip, dy, dx, box, pad):
-    """Pads, crops, mirrors and paints one image, pixel by pixel."""
-    height, width, _ = image.shape
-    out = np.empty_like(image)
-    for y in range(height):
-        for x in range(width):
-            row, column = y + dy - pad, (width - 1 - x if flip else x) + dx - pad
-            inside = 0 <= row < height and 0 <= column < width
-            erased = box[0] <= y < box[2] and box[1] <= x < box[3]
-            out[y, x] = image[row, column] if inside and not erased else FILL
-    return out
+def apply(batch, drawn, *, pad, height=32, width=16):
+    return augmented(batch, drawn, height=height, width=width, pad=pad, fill=FILL)
 
 
-def test_apply_agrees_with_the_loop_over_pixels():
+def slow_apply(batch, drawn, *, pad, height=32, width=16):
+    """Every image resized by PIL, then padded, cropped, mirrored and erased pixel by pixel."""
+    bicubic = Image.Resampling.BICUBIC
+    sized = [np.asarray(Image.fromarray(image).resize((width, height), bicubic)) for image in batch]
+    rows = zip(sized, drawn.flips_B, drawn.dy_B, drawn.dx_B, drawn.boxes_B4, strict=True)
+    return np.stack([reference.augmented(*row, pad, FILL) for row in rows])
+
+
+def test_images_of_the_right_size_agree_with_the_loop_over_pixels():
     batch, drawn = images(40), table(batch_size=40)
     before = batch.copy()
-    out = apply(batch, drawn, pad=3, fill=FILL)
+    out = apply(batch, drawn, pad=3)
     assert out.dtype == np.uint8
-    for b in range(40):
-        expected = slow_apply(batch[b], drawn.flips_B[b], drawn.dy_B[b], drawn.dx_B[b], drawn.boxes_B4[b], 3)
-        np.testing.assert_array_equal(out[b], expected)
+    np.testing.assert_array_equal(out, slow_apply(batch, drawn, pad=3))
     np.testing.assert_array_equal(batch, before)
+
+
+@examples(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4),
+    st.integers(2, 24),
+    st.integers(2, 24),
+    st.integers(0, 12),
+    st.integers(0, 2**31),
+)
+def test_images_of_any_size_are_resized_by_pil_first(sizes, height, width, pad, seed):
+    batch = pictures(*sizes, seed=seed)
+    settings = AugmentSettings(0.5, pad, 0.7, (0.02, 0.4), (0.3, 3.33))
+    drawn = table(settings, seed=seed, batch_size=len(sizes), height=height, width=width)
+    size = {"pad": pad, "height": height, "width": width}
+    np.testing.assert_array_equal(apply(batch, drawn, **size), slow_apply(batch, drawn, **size))
 
 
 def test_nothing_drawn_changes_nothing():
     batch = images(6)
     still = table(AugmentSettings(0.0, 0, 0.0, (0.02, 0.4), (0.3, 3.33)), batch_size=6)
-    np.testing.assert_array_equal(apply(batch, still, pad=0, fill=FILL), batch)
+    np.testing.assert_array_equal(apply(batch, still, pad=0), batch)
+
+
+def test_a_crop_of_a_padded_picture_by_hand():
+    batch = np.arange(1, 7, dtype=np.uint8).reshape(1, 2, 3, 1).repeat(3, axis=3)
+    one = np.ones(1, dtype=np.int64)
+    mirrored = Augmentation(one == 1, 0 * one, 2 * one, np.array([[1, 0, 2, 1]]))  # a row up, a column to the right
+    found = augmented(batch, mirrored, height=2, width=3, pad=1, fill=np.array([9, 9, 9], np.uint8))
+    np.testing.assert_array_equal(found[0, :, :, 0], [[9, 9, 9], [9, 3, 2]])
 
 
 def test_images_that_are_views_are_taken_too():
-    batch = images(4)
-    drawn = table(batch_size=4)
-    np.testing.assert_array_equal(
-        apply(batch[:, :, ::-1], drawn, pad=3, fill=FILL),
-        apply(np.ascontiguousarray(batch[:, :, ::-1]), drawn, pad=3, fill=FILL),
-    )
+    batch, drawn = images(4), table(batch_size=4)
+    views = batch[:, :, ::-1]
+    np.testing.assert_array_equal(apply(views, drawn, pad=3), apply(np.ascontiguousarray(views), drawn, pad=3))
 
 
 def test_workers_that_take_their_rows_get_the_rows_of_the_whole():
-    batch, drawn = images(12), table(batch_size=12)
-    whole = apply(batch, drawn, pad=3, fill=FILL)
-    parts = [apply(batch[s], drawn.rows(s), pad=3, fill=FILL) for s in (slice(0, 5), slice(5, 12))]
+    batch, drawn = pictures(*[(20 + i, 30 - i) for i in range(12)]), table(batch_size=12)
+    whole = apply(batch, drawn, pad=3)
+    parts = [apply(batch[s], drawn.rows(s), pad=3) for s in (slice(0, 5), slice(5, 12))]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     some = np.array([7, 2, 2])
-    np.testing.assert_array_equal(apply(batch[some], drawn.rows(some), pad=3, fill=FILL), whole[some])
+    np.testing.assert_array_equal(apply([batch[i] for i in some], drawn.rows(some), pad=3), whole[some])
 
 
 def test_no_rows_give_no_images():
-    assert apply(images(0), table(batch_size=0), pad=3, fill=FILL).shape == (0, 32, 16, 3)
+    assert apply([], table(batch_size=0), pad=3).shape == (0, 32, 16, 3)
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 128), (32, 16), (96, 48), (5, 4), (1, 1)])
@@ -124,13 +154,15 @@ def test_one_kind_of_draw_does_not_depend_on_the_settings_of_another():
     np.testing.assert_array_equal(no_flip.dx_B, table().dx_B)
 
 
-def test_wrong_rows_or_padding_are_refused():
+def test_wrong_rows_padding_or_size_are_refused():
+    with pytest.raises(ValueError, match="boxes inside of 20 x 10 pixels, got one outside"):
+        apply(images(500), table(batch_size=500), pad=3, height=20, width=10)
     with pytest.raises(ValueError, match="got 5 rows for 4 images"):
-        apply(images(4), table(batch_size=5), pad=3, fill=FILL)
+        apply(images(4), table(batch_size=5), pad=3)
     zeros = np.zeros(1, dtype=np.int64)
     far = Augmentation(np.zeros(1, dtype=bool), zeros + 7, zeros, np.zeros((1, 4), dtype=np.int64))
-    with pytest.raises(ValueError, match="in 0 to 6 for padding 3, got up to 7"):
-        apply(images(1), far, pad=3, fill=FILL)
+    with pytest.raises(ValueError, match="in 0 to 6 for padding 3, got 0 to 7"):
+        apply(images(1), far, pad=3)
 
 
 @pytest.mark.parametrize(

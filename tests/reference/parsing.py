@@ -95,27 +95,52 @@ def parse(
     depth, height, width = cells_DHW.shape
     cells = cells_DHW.reshape(depth, -1).T
     found = np.flatnonzero(foreground(cells, width, classes, log_magnitude, centre_prior))
-    parts = np.full(height * width, num_parts - 1)
     if len(found) == 0:
-        return parts.reshape(height, width), 0, 0.0
+        return np.full((height, width), num_parts - 1), 0, 0.0
     length = np.sqrt((cells[found] ** 2).sum(axis=1))
     units = cells[found] / length[:, None]
-    place = np.stack([found // width, found % width], axis=1).astype(float)
-    far = np.sqrt(((place[:, None] - place[None]) ** 2).sum(axis=2)) >= max_distance
     if space == "kmeans":
         labels = lloyd(units, min(num_parts - 1, len(found)), int(length.argmax()))
     else:
-        distance = np.sqrt(np.maximum(0, 2 - 2 * units @ units.T))
-        np.fill_diagonal(distance, 0)
-        distance = (distance + distance.T) / 2
-        if space == "forbid":
-            distance = np.where(far, 1000 * distance.max(), distance)
-        labels = cut(distance, num_parts - 1, linkage)
+        cosines = units @ units.T
+        eta = max_distance if space == "forbid" else np.inf
+        labels = cut(corrected_distances((cosines + cosines.T) / 2, found, width, eta), num_parts - 1, linkage)
+    return in_order(labels, found, height, width, num_parts, max_distance)
 
+
+def parse_gram(gram_PP, *, height, width, num_parts, max_distance, linkage):
+    """As `parse` with the paper's settings, from inner products, ties included: cosines as g / |x| / |y|."""
+    magnitude = np.sqrt(np.diag(gram_PP))
+    found = np.flatnonzero(foreground(magnitude[:, None], width, 3, False, 0.0))
+    cosines = np.zeros((len(found), len(found)))
+    for i, j in itertools.product(range(len(found)), repeat=2):
+        if j < i:
+            cosine = gram_PP[found[i], found[j]] / magnitude[found[i]] / magnitude[found[j]]
+            cosines[i, j] = cosines[j, i] = min(1.0, max(-1.0, cosine))
+    labels = cut(corrected_distances(cosines, found, width, max_distance), num_parts - 1, linkage)
+    return in_order(labels, found, height, width, num_parts, max_distance)
+
+
+def far_pairs(found, width, max_distance):
+    place = np.stack([found // width, found % width], axis=1).astype(float)
+    return np.sqrt(((place[:, None] - place[None]) ** 2).sum(axis=2)) >= max_distance
+
+
+def corrected_distances(cosines, found, width, max_distance):
+    distance = np.sqrt(np.maximum(0, 2 - 2 * cosines))
+    np.fill_diagonal(distance, 0)
+    largest = distance.max() if len(distance) else 0
+    return np.where(far_pairs(found, width, max_distance), 1000 * (largest if largest > 0 else 1.0), distance)
+
+
+def in_order(labels, found, height, width, num_parts, max_distance):
+    """Parts [H, W] from top to bottom, foreground count and far share."""
+    parts = np.full(height * width, num_parts - 1)
     clusters = [found[labels == label] for label in np.unique(labels)]
     clusters.sort(key=lambda members: (np.mean(members // width), members.min()))
     for part, members in enumerate(clusters):
         parts[members] = part
+    far = far_pairs(found, width, max_distance)
     pairs = [(i, j) for i, j in itertools.combinations(range(len(found)), 2) if labels[i] == labels[j]]
     share = np.mean([far[i, j] for i, j in pairs]) if pairs else 0.0
     return parts.reshape(height, width), len(found), share

@@ -14,6 +14,7 @@ from reidray.features import CellGrid
 from reidray.methods import make_method
 from reidray.training.batches import EpochBatches, plan_batches, shares
 from reidray.training.images import MEAN_PIXEL
+from tests.reference import augmentation as reference
 
 # N = images, B = global batch, L = parts, S = spaces, H, W = pixels or cells
 
@@ -29,13 +30,14 @@ class Pictures:
     def __init__(self):
         self.images_NHW3 = np.random.default_rng(0).integers(0, 256, (N, HEIGHT, WIDTH, 3), np.uint8)
 
-    def rows(self, indices):
-        return self.images_NHW3[indices]
+    def crops(self, indices, augmentation, *, pad):
+        images = self.images_NHW3[indices]
+        return augment.augmented(images, augmentation, height=HEIGHT, width=WIDTH, pad=pad, fill=MEAN_PIXEL)
 
 
-def settings(augmentation=EVERYTHING, name="scwm", group=2, **method):
+def settings(augmentation=EVERYTHING, name="scwm", group=2, data=None, **method):
     return Settings(
-        data={"height": HEIGHT, "width": WIDTH},
+        data={"height": HEIGHT, "width": WIDTH} | (data or {}),
         augment=augmentation,
         model={"bn_group_size": group},
         method={"name": name, "clusters_per_batch": 6, "images_per_cluster": 2, **method},
@@ -176,8 +178,10 @@ def test_pixels_are_the_tables_draws_for_the_whole_batch():
             height=HEIGHT,
             width=WIDTH,
         )
-        expected = augment.apply(Pictures().images_NHW3[step.indices_B], drawn, pad=3, fill=MEAN_PIXEL)
-        assert same(np.concatenate([g.pixels_BHW3 for g in groups]), expected)
+        rows = zip(drawn.flips_B, drawn.dy_B, drawn.dx_B, drawn.boxes_B4, strict=True)
+        images = Pictures().images_NHW3[step.indices_B]
+        expected = [reference.augmented(image, *row, 3, MEAN_PIXEL) for image, row in zip(images, rows, strict=True)]
+        assert same(np.concatenate([g.pixels_BHW3 for g in groups]), np.stack(expected))
 
 
 def test_moved_masks_sum_to_1_and_erased_cells_are_not_visible():
@@ -251,7 +255,19 @@ def test_unknown_cameras_are_not_preferred():
     np.testing.assert_array_equal(found, plan_batches(settings(prefer_other_cameras=False), labels(), unknown, 0))
 
 
-# ---- the thread that works ahead
+# ---- the threads that work ahead
+
+
+@pytest.mark.parametrize("data", [{"batches_ahead": 1}, {"batches_ahead": 9}, {"loader_threads": 3}])
+def test_how_far_and_by_how_many_batches_are_prepared_changes_nothing(data):
+    for (step, groups), (expected_step, expected) in zip(
+        batches_of(settings(data=data)), batches_of(settings()), strict=True
+    ):
+        assert step.number == expected_step.number
+        assert same(step.indices_B, expected_step.indices_B)
+        for group, other in zip(groups, expected, strict=True):
+            assert same(group.pixels_BHW3, other.pixels_BHW3)
+            assert same(group.targets.masks_BLHW, other.targets.masks_BLHW)
 
 
 def test_steps_come_in_order_and_can_be_left_early():
@@ -265,7 +281,7 @@ def test_steps_come_in_order_and_can_be_left_early():
 
 def test_an_image_that_cannot_be_read_stops_the_epoch_with_its_error():
     class Broken(Pictures):
-        def rows(self, indices):
+        def crops(self, indices, augmentation, *, pad):
             raise ValueError("pictures/7.jpg is damaged")
 
     with pytest.raises(ValueError, match=r"pictures/7\.jpg is damaged"):
