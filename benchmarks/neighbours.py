@@ -13,6 +13,8 @@ scikit-learn's. Everything is exact but the rows that say otherwise.
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -74,7 +76,35 @@ def usual(sizes: list[tuple[int, int]], *, rounds: int, threads: int) -> list[Ro
         found = nearest(features_ND, K1)
         rows += exact_rows(features_ND, found, rounds=rounds, threads=threads)
         rows.append(approximate_row(features_ND, found, rounds=rounds))
-    return rows
+    return [*rows, compilation_row()]
+
+
+def compilation_row() -> Row:
+    """What the first labelling of a machine takes, and the first of a process once compiled code is on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
+        command = [sys.executable, "-c", _FIRST_CALL]
+        cold, warm = (
+            float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+            for _ in range(2)
+        )
+    return Row(
+        what="first call of a process, compiled code on disk",
+        size="N = 500, D = 64",
+        ours=Timing(warm, warm, cold),
+        notes={"first call": "nothing on disk yet", "times are of": "a single call"},
+    )
+
+
+_FIRST_CALL = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from neighbours import draw_features, labels
+features_ND = draw_features(500, 64, seed=1)
+started = time.perf_counter()
+labels(features_ND, 0.6)
+print(time.perf_counter() - started)
+"""
 
 
 def exact_rows(features_ND: Floats, found: tuple[Ints, Floats], *, rounds: int, threads: int) -> list[Row]:

@@ -7,7 +7,7 @@ bottom; the background is the last one. Images are independent of each other and
 Letters: B images, D feature width, H x W cells of a map, P = H * W cells row-major, F foreground cells of one image.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +15,33 @@ from numba import njit, prange
 
 from reidray.arrays import Array, Doubles, Ints
 from reidray.parsing.agglomeration import linkage_code
-from reidray.parsing.cells import cosines_of_cells, cosines_of_gram, magnitudes_of_cells, magnitudes_of_gram
-from reidray.parsing.division import FORBID, SPACES, divide
-from reidray.parsing.foreground import foreground_cells
+from reidray.parsing.cells import (
+    CHANNELS,
+    SEGMENT,
+    TILE,
+    cosines_of_gram,
+    gram_of_map,
+    magnitudes_of_gram,
+    magnitudes_of_map,
+)
+from reidray.parsing.division import FORBID, SPACES, divide, far_pairs, room_for_division
+from reidray.parsing.foreground import foreground_cells, room_for_sums
+from reidray.parsing.numbers import readable, widened
+from reidray.threads import num_threads, parallel_kernel
+
+_PIECES = 4  # of a batch, for each thread: the images of a piece follow one another and share their room
+
+
+class _Rule(NamedTuple):
+    """How images are parsed, for the compiled functions."""
+
+    width: int
+    num_parts: int
+    linkage: int
+    classes: int
+    log_magnitude: bool
+    centre_prior: float
+    space: int
 
 
 class Parsing(NamedTuple):
@@ -46,7 +70,7 @@ def parse_parts(
 
     Args:
         cells_BDHW: feature maps [B, D, H, W], a NumPy array or a CPU tensor; float16 and bfloat16 are computed in
-            float32. Not modified.
+            float32 (NumPy's uint16 is taken for the bits of bfloat16). Not modified, copied only where not contiguous.
         num_parts: parts counting the background, at least 2.
         max_distance: η, above 0: cells that are this far apart, in cells, are forbidden to share a part (they do so
             only where there would otherwise be more than num_parts - 1 parts).
@@ -59,17 +83,18 @@ def parse_parts(
     Raises:
         ValueError: a wrong shape or setting, or a map that is not finite (the message has its position in the batch).
     """
-    cells = _as_floats(cells_BDHW, "feature maps")
+    cells, exponent = readable(cells_BDHW, "feature maps")
     if cells.ndim != 4 or min(cells.shape[1:]) < 1:
         raise ValueError(f"expected feature maps [B, D, H, W], got shape {cells.shape}; add the missing axes.")
     batch, depth, height, width = cells.shape
     far_HW = _far_offsets(height, width, num_parts, max_distance)
     parsing = _empty_parsing(batch, height, width)
-    _parse_all_cells(
+    _parse_maps(
         cells.reshape(batch, depth, height * width),
-        far_HW,
-        num_parts,
-        linkage_code(linkage),
+        exponent,
+        _pieces(batch),
+        far_pairs(far_HW),
+        _Rule(width, num_parts, linkage_code(linkage), 3, False, 0.0, FORBID),
         parsing.parts_BHW.reshape(batch, height * width),
         parsing.foreground_B,
         parsing.far_share_B,
@@ -99,7 +124,9 @@ def parse_grams(
     cos). All in float64.
 
     Args:
-        grams_BPP: inner products [B, P, P], P = height * width row-major, a NumPy array or a CPU tensor. Not modified.
+        grams_BPP: inner products [B, P, P], P = height * width row-major, a NumPy array or a CPU tensor of float64,
+            float32, float16 or bfloat16 (as a NumPy array: its bits, uint16). Not modified, copied only where not
+            contiguous. A factor that is a power of two, one for each image, changes no part.
         height, width: cells of the map.
         num_parts, max_distance, linkage: as in `parse_parts`.
         classes: 3, the two upper classes of magnitude are foreground; or 2, without the foreground correction.
@@ -117,7 +144,7 @@ def parse_grams(
         ValueError: a wrong shape or setting, or a matrix that is not finite or has a negative diagonal (the message has
             its position in the batch).
     """
-    grams = _as_floats(grams_BPP, "inner products")
+    grams, exponent = readable(grams_BPP, "inner products")
     cells = height * width
     if height < 1 or width < 1 or grams.ndim != 3 or grams.shape[1:] != (cells, cells):
         raise ValueError(
@@ -134,13 +161,12 @@ def parse_grams(
     parsing = _empty_parsing(len(grams), height, width)
     _parse_grams(
         grams,
-        far_HW,
-        num_parts,
-        linkage_code(linkage),
-        classes,
-        log_magnitude,
-        float(centre_prior),
-        SPACES[space],
+        exponent,
+        _pieces(len(grams)),
+        far_pairs(far_HW),
+        _Rule(
+            width, num_parts, linkage_code(linkage), classes, bool(log_magnitude), float(centre_prior), SPACES[space]
+        ),
         parsing.parts_BHW.reshape(len(grams), cells),
         parsing.foreground_B,
         parsing.far_share_B,
@@ -149,19 +175,9 @@ def parse_grams(
     return parsing
 
 
-def _as_floats(values: Any, what: str) -> Array:
-    """A contiguous float32 or float64 array; other types become float32. Read-only: one compiled variant serves all."""
-    if isinstance(values, torch.Tensor):
-        if values.device.type != "cpu":
-            raise ValueError(
-                f"expected {what} on the CPU, got {values.device}; move the inner products of the cells, not the maps."
-            )
-        values = values.detach()
-        values = (values if values.dtype in (torch.float32, torch.float64) else values.float()).numpy()
-    array = np.asarray(values)
-    array = np.ascontiguousarray(array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)).view()
-    array.flags.writeable = False
-    return array
+def _pieces(batch: int) -> int:
+    """In how many pieces the batch is parsed: enough to even out the threads' work, few enough to share their room."""
+    return min(batch, _PIECES * num_threads())
 
 
 def _far_offsets(height: int, width: int, num_parts: int, max_distance: float) -> Array:
@@ -187,79 +203,108 @@ def _refuse_broken(broken_B: Array) -> None:
         )
 
 
-@njit(parallel=True, cache=True, nogil=True)
+@parallel_kernel
 def _parse_grams(
     grams_BPP: Array,
-    far_HW: Array,
-    num_parts: int,
-    linkage: int,
-    classes: int,
-    log_magnitude: bool,
-    centre_prior: float,
-    space: int,
+    exponent: int,
+    pieces: int,
+    far_PP: Array,
+    rule: _Rule,
     parts_BP: Array,
     foreground_B: Array,
     far_share_B: Array,
 ) -> None:
-    for image in prange(len(grams_BPP)):
-        foreground_B[image], far_share_B[image] = _parse_gram(
-            grams_BPP[image],
-            far_HW,
-            num_parts,
-            linkage,
-            classes,
-            log_magnitude,
-            centre_prior,
-            space,
-            parts_BP[image],
-        )
+    for piece in prange(pieces):
+        start, stop = piece * len(grams_BPP) // pieces, (piece + 1) * len(grams_BPP) // pieces
+        _parse_some_grams(grams_BPP, exponent, start, stop, far_PP, rule, parts_BP, foreground_B, far_share_B)
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def _parse_all_cells(
+@parallel_kernel
+def _parse_maps(
     cells_BDP: Array,
-    far_HW: Array,
-    num_parts: int,
-    linkage: int,
+    exponent: int,
+    pieces: int,
+    far_PP: Array,
+    rule: _Rule,
     parts_BP: Array,
     foreground_B: Array,
     far_share_B: Array,
 ) -> None:
-    for image in prange(len(cells_BDP)):
-        foreground_B[image], far_share_B[image] = _parse_cells(
-            cells_BDP[image], far_HW, num_parts, linkage, parts_BP[image]
+    for piece in prange(pieces):
+        start, stop = piece * len(cells_BDP) // pieces, (piece + 1) * len(cells_BDP) // pieces
+        _parse_some_maps(cells_BDP, exponent, start, stop, far_PP, rule, parts_BP, foreground_B, far_share_B)
+
+
+@njit(cache=True, nogil=True)
+def _parse_some_grams(
+    grams_BPP: Array,
+    exponent: int,
+    start: int,
+    stop: int,
+    far_PP: Array,
+    rule: _Rule,
+    parts_BP: Array,
+    foreground_B: Array,
+    far_share_B: Array,
+) -> None:
+    """Images start..stop-1, one after the other: fills parts, foreground (-1: not finite) and far shares."""
+    num_cells = len(far_PP)
+    room_1P = np.empty((1, num_cells), np.float32)
+    magnitudes_P, length_P, cells_P = np.empty(num_cells), np.empty(num_cells), np.empty(num_cells, np.int64)
+    sums, division = room_for_sums(num_cells), room_for_division(num_cells, rule.num_parts)
+    for image in range(start, stop):
+        gram_PP = grams_BPP[image]
+        if not magnitudes_of_gram(gram_PP, exponent, room_1P, magnitudes_P):
+            foreground_B[image] = -1
+            continue
+        n = foreground_cells(
+            magnitudes_P, rule.width, rule.classes, rule.log_magnitude, rule.centre_prior, sums, cells_P
         )
+        cells_F, length_F = cells_P[:n], length_P[:n]
+        for i in range(n):
+            length_F[i] = magnitudes_P[cells_F[i]]
+        cosines_of_gram(gram_PP, exponent, room_1P, cells_F, length_F, division.tree.distances_NS)
+        far_share_B[image] = divide(
+            division, cells_F, magnitudes_P, far_PP, rule.width, rule.linkage, rule.space, parts_BP[image]
+        )
+        foreground_B[image] = n
 
 
 @njit(cache=True, nogil=True)
-def _parse_gram(
-    gram_PP: Array,
-    far_HW: Array,
-    num_parts: int,
-    linkage: int,
-    classes: int,
-    log_magnitude: bool,
-    centre_prior: float,
-    space: int,
-    parts_P: Array,
-) -> tuple[int, float]:
-    """One image: fills its parts, returns its foreground (-1: not finite) and far share."""
-    magnitudes_P = magnitudes_of_gram(gram_PP)
-    if magnitudes_P[0] < 0:
-        return -1, 0.0
-    cells_F = foreground_cells(magnitudes_P, far_HW.shape[1], classes, log_magnitude, centre_prior)
-    cosines_FF = cosines_of_gram(gram_PP, cells_F)
-    far_share = divide(cosines_FF, cells_F, magnitudes_P, far_HW, num_parts, linkage, space, parts_P)
-    return len(cells_F), far_share
-
-
-@njit(cache=True, nogil=True)
-def _parse_cells(cells_DP: Array, far_HW: Array, num_parts: int, linkage: int, parts_P: Array) -> tuple[int, float]:
-    """As `_parse_gram`, from the cells and with the paper's settings."""
-    magnitudes_P = magnitudes_of_cells(cells_DP)
-    if magnitudes_P[0] < 0:
-        return -1, 0.0
-    cells_F = foreground_cells(magnitudes_P, far_HW.shape[1], 3, False, 0.0)
-    cosines_FF = cosines_of_cells(cells_DP, cells_F, magnitudes_P)
-    far_share = divide(cosines_FF, cells_F, magnitudes_P, far_HW, num_parts, linkage, FORBID, parts_P)
-    return len(cells_F), far_share
+def _parse_some_maps(
+    cells_BDP: Array,
+    exponent: int,
+    start: int,
+    stop: int,
+    far_PP: Array,
+    rule: _Rule,
+    parts_BP: Array,
+    foreground_B: Array,
+    far_share_B: Array,
+) -> None:
+    """As `_parse_some_grams`, from the cells."""
+    num_cells = len(far_PP)
+    room_RP = np.empty((CHANNELS, num_cells), np.float32)
+    magnitudes_P, length_P, cells_P = np.empty(num_cells), np.empty(num_cells), np.empty(num_cells, np.int64)
+    sums, division = room_for_sums(num_cells), room_for_division(num_cells, rule.num_parts)
+    precision = widened(cells_BDP[0, :1], exponent, room_RP).dtype
+    scale_P = np.empty(num_cells, precision)
+    panel_PD = np.empty((num_cells + TILE - 1, SEGMENT + CHANNELS), precision)
+    gram_PP, all_P = np.empty((num_cells + TILE - 1, num_cells + TILE - 1)), np.arange(num_cells)
+    for image in range(start, stop):
+        cells_DP = cells_BDP[image]
+        if not magnitudes_of_map(cells_DP, exponent, room_RP, magnitudes_P):
+            foreground_B[image] = -1
+            continue
+        n = foreground_cells(
+            magnitudes_P, rule.width, rule.classes, rule.log_magnitude, rule.centre_prior, sums, cells_P
+        )
+        cells_F, length_F = cells_P[:n], length_P[:n]
+        gram_of_map(cells_DP, exponent, room_RP, cells_F, magnitudes_P, scale_P, panel_PD, gram_PP)
+        for i in range(n):
+            length_F[i] = np.sqrt(gram_PP[i, i])
+        cosines_of_gram(gram_PP, 0, room_RP, all_P[:n], length_F, division.tree.distances_NS)
+        far_share_B[image] = divide(
+            division, cells_F, magnitudes_P, far_PP, rule.width, rule.linkage, rule.space, parts_BP[image]
+        )
+        foreground_B[image] = n

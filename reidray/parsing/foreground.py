@@ -7,14 +7,43 @@ seeds, no iterations.
 Letters: N values, M distinct values among them, P cells of a map (row-major), F foreground cells.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
 
-from reidray.arrays import Array, Ints
+from reidray.arrays import Array, Doubles, Ints
 
 # Two sums of squares closer than this share of the total are one sum of squares: float64 prefix sums are no better.
 TIE_SHARE = 1e-13
+# A division is left untried where a bound of its sum of squares is so much of the total above the best one: ten times
+# what the tie and the rounding of the bound take.
+_BOUND_SHARE = 1e-12
+_BUCKETS = 4  # per value
+_FULL_BUCKET = 16  # values; beyond them insertion begins with wide gaps (Shell, 1959)
+_GAP_SHARE = 5, 11  # of the gap before
+# Rows of `Sums.prefix_RM`. Index m of the first three: over the m smallest distinct values, how many values there are,
+# their sum and the sum of their squares; of the next two: squared distances to their mean of the m smallest and of all
+# other distinct values; of the last two: what divisions cost.
+_COUNT, _SUM, _SQUARE, _LOWER, _UPPER, _COST, _TRIAL = range(7)
+
+
+class Sums(NamedTuple):
+    """Room for the classes of at most N values, used again and again.
+
+    scores_N, scored_N: values and what they belong to. sorted_N: the values, ascending; after `_add_up` the distinct
+    ones. start: of the buckets. prefix_RM: figures of the m smallest distinct values. ranges: of divisions to search.
+    """
+
+    scores_N: Doubles
+    scored_N: Ints
+    sorted_N: Doubles
+    scaled_N: Doubles
+    bucket_N: Ints
+    start: Ints
+    prefix_RM: Doubles
+    ranges: Ints
 
 
 def classes_1d(values_N: ArrayLike, *, num_classes: int) -> Ints:
@@ -40,133 +69,228 @@ def classes_1d(values_N: ArrayLike, *, num_classes: int) -> Ints:
         raise ValueError(
             f"expected one row of finite values, got shape {values_N.shape}; remove NaN and infinity first."
         )
-    classes_N = np.zeros(len(values_N), dtype=np.int64)
-    exact_classes(values_N, num_classes, classes_N)
-    return classes_N
+    if len(values_N) == 0:
+        return np.zeros(0, np.int64)
+    sums = room_for_sums(len(values_N))
+    first, second, _ = exact_classes(np.ascontiguousarray(values_N), num_classes, sums)
+    return (values_N >= first).astype(np.int64) + (values_N >= second)
 
 
 @njit(cache=True, nogil=True)
-def exact_classes(values_N: Array, num_classes: int, classes_N: Array) -> int:
-    """Compiled core of `classes_1d`: fills classes_N and returns how many distinct values there are."""
+def room_for_sums(n: int) -> Sums:
+    """Room for n values."""
+    return Sums(
+        np.empty(n),
+        np.empty(n, np.int64),
+        np.empty(n),
+        np.empty(n),
+        np.empty(n, np.int64),
+        np.empty(_BUCKETS * n + 1, np.int64),
+        np.empty((7, n + 1)),
+        np.empty((128, 4), np.int64),  # one more range for every halving: never more than 64
+    )
+
+
+@njit(cache=True, nogil=True)
+def exact_classes(values_N: Array, num_classes: int, sums: Sums) -> tuple[float, float, int]:
+    """Compiled core of `classes_1d`: the smallest values of the classes 1 and 2 and how many values are distinct.
+
+    A class that no value is in begins at infinity. At least one value.
+    """
     n = len(values_N)
-    if n == 0:
-        return 0
-    order_N = np.argsort(values_N, kind="mergesort")
-    lowest = values_N[order_N[0]]
-    spread = values_N[order_N[n - 1]] - lowest
-
-    # Row m of the sums: over the m smallest distinct values, how many there are, their sum and the sum of their
-    # squares, scaled to 0..1 and centred, so that squares neither overflow nor cancel.
-    rank_N = np.empty(n, np.int64)
-    sums_M3 = np.zeros((n + 1, 3))
-    mean = 0.0
-    for i in range(n):
-        if spread > 0:
-            mean += (values_N[i] - lowest) / spread / n
-    m = 0
-    for i in range(n):
-        value = values_N[order_N[i]]
-        if i == 0 or value != values_N[order_N[i - 1]]:
-            m += 1
-            sums_M3[m] = sums_M3[m - 1]
-        rank_N[order_N[i]] = m - 1
-        centred = (value - lowest) / spread - mean if spread > 0 else 0.0
-        sums_M3[m, 0] += 1.0
-        sums_M3[m, 1] += centred
-        sums_M3[m, 2] += centred * centred
-
+    _sort(values_N, sums)
+    m = _add_up(n, sums)
     if m <= num_classes:
-        for i in range(n):
-            classes_N[i] = rank_N[i]
-        return m
-    if num_classes == 2:
-        first, second = _best_split(sums_M3, m), m
+        first, second = 1, 2
+    elif num_classes == 2:
+        first, second = _best_split(m, sums.prefix_RM), m
     else:
-        first, second = _best_two_splits(sums_M3, m)
+        first, second = _best_two_splits(m, sums.prefix_RM, sums.ranges)
+    sorted_N = sums.sorted_N
+    return sorted_N[first] if first < m else np.inf, sorted_N[second] if second < m else np.inf, m
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sort(values_N: Array, sums: Sums) -> None:
+    """The values, ascending, into sorted_N: by buckets of equal width, then by insertion."""
+    n = len(values_N)
+    sorted_N, bucket_N, start = sums.sorted_N[:n], sums.bucket_N[:n], sums.start[: _BUCKETS * n + 1]
+    lowest = highest = values_N[0]
     for i in range(n):
-        classes_N[i] = 0 if rank_N[i] < first else (1 if rank_N[i] < second else 2)
+        lowest = values_N[i] if values_N[i] < lowest else lowest
+        highest = values_N[i] if values_N[i] > highest else highest
+    per_unit = (len(start) - 2) / (highest - lowest)
+    fullest = n
+    if 0 < per_unit < np.inf:
+        for i in range(n):
+            bucket_N[i] = int((values_N[i] - lowest) * per_unit)
+        start[:] = 0
+        for i in range(n):
+            start[bucket_N[i] + 1] += 1
+        fullest = 0
+        for k in range(len(start) - 1):
+            fullest = max(fullest, start[k + 1])
+            start[k + 1] += start[k]
+        for i in range(n):
+            sorted_N[start[bucket_N[i]]] = values_N[i]
+            start[bucket_N[i]] += 1
+    else:  # all equal, or a spread that float64 cannot divide by
+        for i in range(n):
+            sorted_N[i] = values_N[i]
+    gap = 1 if fullest <= _FULL_BUCKET else (n + 1) // 2
+    while gap > 0:
+        for i in range(gap, n):
+            value, place = sorted_N[i], i
+            while place >= gap and sorted_N[place - gap] > value:
+                sorted_N[place] = sorted_N[place - gap]
+                place -= gap
+            sorted_N[place] = value
+        gap = max(1, gap * _GAP_SHARE[0] // _GAP_SHARE[1]) if gap > 1 else 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_up(n: int, sums: Sums) -> int:
+    """Figures of the distinct values, of which there are m: the returned number, and those in sorted_N.
+
+    The values are scaled to 0..1 and centred, so that squares neither overflow nor cancel.
+    """
+    sorted_N, scaled_N, prefix_RM = sums.sorted_N, sums.scaled_N[:n], sums.prefix_RM
+    lowest, spread = sorted_N[0], sorted_N[n - 1] - sorted_N[0]
+    spread = spread if spread > 0 else 1.0
+    for i in range(n):
+        scaled_N[i] = (sorted_N[i] - lowest) / spread
+    mean = scaled_N.sum() / n
+    m = 0
+    count, total, square = 0.0, 0.0, 0.0
+    for i in range(n):
+        if i == 0 or sorted_N[i] != sorted_N[m - 1]:
+            prefix_RM[_COUNT, m], prefix_RM[_SUM, m], prefix_RM[_SQUARE, m] = count, total, square
+            sorted_N[m] = sorted_N[i]
+            m += 1
+        centred = scaled_N[i] - mean
+        count += 1.0
+        total += centred
+        square += centred * centred
+    prefix_RM[_COUNT, m], prefix_RM[_SUM, m], prefix_RM[_SQUARE, m] = count, total, square
+
+    count_M, sum_M, square_M = prefix_RM[_COUNT, :m], prefix_RM[_SUM, :m], prefix_RM[_SQUARE, :m]
+    lower_M, upper_M = prefix_RM[_LOWER, :m], prefix_RM[_UPPER, :m]
+    for k in range(m):  # the first is 0 / 0, and never read
+        rest = total - sum_M[k]
+        lower_M[k] = square_M[k] - sum_M[k] * sum_M[k] / count_M[k]
+        upper_M[k] = square - square_M[k] - rest * rest / (count - count_M[k])
     return m
 
 
-@njit(cache=True, nogil=True)
-def _squares(sums_M3: Array, start: int, stop: int) -> float:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _squares(prefix_RM: Array, start: int, stop: int) -> float:
     """Sum of squared distances to their mean of the distinct values start..stop-1, repeated values counted."""
-    count = sums_M3[stop, 0] - sums_M3[start, 0]
-    total = sums_M3[stop, 1] - sums_M3[start, 1]
-    return sums_M3[stop, 2] - sums_M3[start, 2] - total * total / count
+    count = prefix_RM[_COUNT, stop] - prefix_RM[_COUNT, start]
+    total = prefix_RM[_SUM, stop] - prefix_RM[_SUM, start]
+    return prefix_RM[_SQUARE, stop] - prefix_RM[_SQUARE, start] - total * total / count
 
 
 @njit(cache=True, nogil=True)
-def _best_split(sums_M3: Array, m: int) -> int:
+def _best_split(m: int, prefix_RM: Array) -> int:
     """The smallest optimal size of the lower of two classes, in distinct values."""
-    cost_M = np.full(m, np.inf)
+    best = np.inf
     for a in range(1, m):
-        cost_M[a] = _squares(sums_M3, 0, a) + _squares(sums_M3, a, m)
-    limit = cost_M.min() + TIE_SHARE * sums_M3[m, 2]
-    for a in range(1, m):
-        if cost_M[a] <= limit:
-            return a
-    return m - 1
+        best = min(best, prefix_RM[_LOWER, a] + prefix_RM[_UPPER, a])
+    limit = best + TIE_SHARE * prefix_RM[_SQUARE, m]
+    a = 1
+    while prefix_RM[_LOWER, a] + prefix_RM[_UPPER, a] > limit:
+        a += 1
+    return a
 
 
 @njit(cache=True, nogil=True)
-def _best_two_splits(sums_M3: Array, m: int) -> tuple[int, int]:
+def _best_two_splits(m: int, prefix_RM: Array, ranges: Array) -> tuple[int, int]:
     """The smallest optimal pair of split positions (a, b) for three classes 0..a-1, a..b-1, b..m-1.
 
-    The best b does not decrease with a, so halving the range of a searches all pairs in O(m log m).
+    The best b does not decrease with a, so halving the range of a searches all pairs in O(m log m). Most halves need no
+    search: the lower class is no better than in the lowest division of a range, the upper one than in the highest, the
+    middle one than what every division has in the middle.
     """
-    cost_M = np.full(m, np.inf)  # of the best b for every a
-    waiting = np.empty((128, 4), np.int64)  # ranges of a and of b; the stack grows by one per halving of a's range
-    waiting[0, 0], waiting[0, 1], waiting[0, 2], waiting[0, 3] = 1, m - 2, 2, m - 1
-    depth = 1
-    while depth > 0:
-        depth -= 1
-        a_low, a_high, b_low, b_high = waiting[depth, 0], waiting[depth, 1], waiting[depth, 2], waiting[depth, 3]
-        if a_low > a_high:
+    lower_M, upper_M = prefix_RM[_LOWER], prefix_RM[_UPPER]
+    cost_M = prefix_RM[_COST, :m]  # of the best b for every a
+    cost_M[:] = np.inf
+    best, total = np.inf, prefix_RM[_SQUARE, m]
+    ranges[0, 0], ranges[0, 1], ranges[0, 2], ranges[0, 3] = 1, m - 2, 2, m - 1
+    waiting = 1
+    while waiting > 0:
+        waiting -= 1
+        a_low, a_high = ranges[waiting, 0], ranges[waiting, 1]
+        b_low, b_high = ranges[waiting, 2], ranges[waiting, 3]
+        bound = lower_M[a_low] + upper_M[b_high]
+        if b_low > a_high:
+            bound += _squares(prefix_RM, a_high, b_low)
+        if bound > best + _BOUND_SHARE * total:
             continue
         a = (a_low + a_high) // 2
-        lower = _squares(sums_M3, 0, a)
-        best_b = max(b_low, a + 1)
-        for b in range(max(b_low, a + 1), b_high + 1):
-            cost = lower + _squares(sums_M3, a, b) + _squares(sums_M3, b, m)
-            if cost < cost_M[a]:
-                cost_M[a] = cost
-                best_b = b
-        waiting[depth, 0], waiting[depth, 1], waiting[depth, 2], waiting[depth, 3] = a_low, a - 1, b_low, best_b
-        depth += 1
-        waiting[depth, 0], waiting[depth, 1], waiting[depth, 2], waiting[depth, 3] = a + 1, a_high, best_b, b_high
-        depth += 1
+        b, cost_M[a] = _best_second(prefix_RM, a, max(b_low, a + 1), b_high)
+        best = min(best, cost_M[a])
+        if a > a_low:
+            ranges[waiting, 0], ranges[waiting, 1], ranges[waiting, 2], ranges[waiting, 3] = a_low, a - 1, b_low, b
+            waiting += 1
+        if a < a_high:
+            ranges[waiting, 0], ranges[waiting, 1], ranges[waiting, 2], ranges[waiting, 3] = a + 1, a_high, b, b_high
+            waiting += 1
 
-    limit = cost_M.min() + TIE_SHARE * sums_M3[m, 2]
-    for a in range(1, m - 1):
-        if cost_M[a] <= limit:
-            lower = _squares(sums_M3, 0, a)
-            for b in range(a + 1, m):
-                if lower + _squares(sums_M3, a, b) + _squares(sums_M3, b, m) <= limit:
-                    return a, b
-    return m - 2, m - 1
+    limit = best + TIE_SHARE * total
+    a = 1
+    while cost_M[a] > limit:
+        a += 1
+    b = a + 1
+    while lower_M[a] + _squares(prefix_RM, a, b) + upper_M[b] > limit:
+        b += 1
+    return a, b
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _best_second(prefix_RM: Array, a: int, b_low: int, b_high: int) -> tuple[int, float]:
+    """The lowest best position b_low..b_high of the second split where the first is at a, and its sum of squares."""
+    count, total, square = prefix_RM[_COUNT, a], prefix_RM[_SUM, a], prefix_RM[_SQUARE, a]
+    lower, stop = prefix_RM[_LOWER, a], b_high + 1
+    count_B, sum_B = prefix_RM[_COUNT, b_low:stop], prefix_RM[_SUM, b_low:stop]
+    square_B, upper_B = prefix_RM[_SQUARE, b_low:stop], prefix_RM[_UPPER, b_low:stop]
+    cost_B = prefix_RM[_TRIAL, b_low:stop]
+    for k in range(len(cost_B)):
+        middle = sum_B[k] - total
+        cost_B[k] = lower + (square_B[k] - square - middle * middle / (count_B[k] - count)) + upper_B[k]
+    best, cost = 0, cost_B[0]
+    for k in range(len(cost_B)):
+        if cost_B[k] < cost:
+            best, cost = k, cost_B[k]
+    return b_low + best, cost
 
 
 @njit(cache=True, nogil=True)
 def foreground_cells(
-    magnitudes_P: Array, width: int, num_classes: int, log_magnitude: bool, centre_prior: float
-) -> Array:
+    magnitudes_P: Array,
+    width: int,
+    num_classes: int,
+    log_magnitude: bool,
+    centre_prior: float,
+    sums: Sums,
+    cells_P: Array,
+) -> int:
     """Row-major positions of the foreground cells of one map: all classes of the score but the lowest.
 
     The score is the magnitude (the paper). With `log_magnitude` its logarithm, and cells of zero magnitude are
     background before the k-means. With `centre_prior` c > 0 the magnitude is divided by the map's largest and c times
     the distance from the centre column, in cells, is subtracted from the score. A cell of zero magnitude is never
     foreground, an all-zero map has none, and where all scores are one value every cell that is not zero is foreground.
+
+    Returns:
+        How many there are; cells_P begins with them.
     """
-    num_cells = len(magnitudes_P)
     largest = magnitudes_P.max()
     if largest == 0:
-        return np.empty(0, np.int64)
+        return 0
     scale = largest if centre_prior > 0 else 1.0
-    scored_P = np.empty(num_cells, np.int64)
-    scores_P = np.empty(num_cells)
+    scores_N, scored_N = sums.scores_N, sums.scored_N
     n = 0
-    for p in range(num_cells):
+    for p in range(len(magnitudes_P)):
         if log_magnitude and magnitudes_P[p] == 0:
             continue
         score = magnitudes_P[p] / scale
@@ -174,16 +298,14 @@ def foreground_cells(
             score = np.log(score)
         if centre_prior > 0:
             score -= centre_prior * abs(p % width - (width - 1) / 2)
-        scored_P[n] = p
-        scores_P[n] = score
+        scored_N[n] = p
+        scores_N[n] = score
         n += 1
 
-    classes_P = np.empty(n, np.int64)
-    distinct = exact_classes(scores_P[:n], num_classes, classes_P)
-    cells_F = np.empty(n, np.int64)
+    first, _, distinct = exact_classes(scores_N[:n], num_classes, sums)
     found = 0
     for i in range(n):
-        if (distinct == 1 or classes_P[i] > 0) and magnitudes_P[scored_P[i]] > 0:
-            cells_F[found] = scored_P[i]
+        if (distinct == 1 or scores_N[i] >= first) and magnitudes_P[scored_N[i]] > 0:
+            cells_P[found] = scored_N[i]
             found += 1
-    return cells_F[:found]
+    return found

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
@@ -59,6 +61,19 @@ def test_equal_to_scipys_tree_with_ties_and_forbidden_pairs(method):
             )
 
 
+@settings(derandomize=True, deadline=None, max_examples=250)
+@given(
+    st.integers(1, 24),
+    st.sampled_from(["average", "complete"]),
+    st.integers(1, 9),
+    st.integers(1, 6),
+    st.integers(0, 2**32 - 1),
+)
+def test_equal_to_scipys_tree_whatever_the_ties(n, method, count, values, seed):
+    distances = squareform(np.random.default_rng(seed).integers(0, values, n * (n - 1) // 2).astype(float))
+    np.testing.assert_array_equal(agglomerate(distances, count, linkage=method), cut(distances, count, method))
+
+
 @pytest.mark.parametrize("method", LINKAGES)
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_equal_distances_still_give_exactly_the_clusters_asked_for(method, value):
@@ -76,6 +91,13 @@ def test_no_more_points_than_clusters_stay_apart(n):
     assert agglomerate(np.ones((n, n)), 3, linkage="average").tolist() == list(range(n))
 
 
+def test_minus_zero_is_the_lowest_distance_as_zero_is():
+    distances = points_on_a_line(0, 5, 5, 9)
+    labels = agglomerate(distances, 3, linkage="average")
+    assert labels.tolist() == [0, 1, 1, 2]
+    np.testing.assert_array_equal(agglomerate(np.where(distances == 0, -0.0, distances), 3, linkage="average"), labels)
+
+
 def test_the_matrix_is_not_modified():
     distances = points_on_a_line(0, 1, 5, 9)
     before = distances.copy()
@@ -91,6 +113,8 @@ def test_unusable_matrices_and_settings_are_refused():
         agglomerate(np.where(good > 4, np.inf, good), 2, linkage="average")
     with pytest.raises(ValueError, match="symmetric"):
         agglomerate(np.triu(good), 2, linkage="average")
+    with pytest.raises(ValueError, match=r">= 0, got -1\.0"):
+        agglomerate(np.where(good == 1, -1.0, good), 2, linkage="average")
     with pytest.raises(ValueError, match="num_clusters"):
         agglomerate(good, 0, linkage="average")
     with pytest.raises(ValueError, match="'ward'"):
