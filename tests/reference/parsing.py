@@ -108,10 +108,12 @@ def parse(
     return in_order(labels, found, height, width, num_parts, max_distance)
 
 
-def parse_gram(gram_PP, *, height, width, num_parts, max_distance, linkage):
-    """As `parse` with the paper's settings, from inner products, ties included: cosines as g / |x| / |y|."""
+def parse_gram(
+    gram_PP, *, height, width, num_parts, max_distance, linkage, classes=3, log_magnitude=False, centre_prior=0.0
+):
+    """As `parse`, from inner products, ties included: cosines as g / |x| / |y|."""
     magnitude = np.sqrt(np.diag(gram_PP))
-    found = np.flatnonzero(foreground(magnitude[:, None], width, 3, False, 0.0))
+    found = np.flatnonzero(foreground(magnitude[:, None], width, classes, log_magnitude, centre_prior))
     cosines = np.zeros((len(found), len(found)))
     for i, j in itertools.product(range(len(found)), repeat=2):
         if j < i:
