@@ -17,7 +17,7 @@ from reidray.neighbours.overlap import both_ways, close_pairs
 from reidray.neighbours.places import by_place, near_places
 from reidray.neighbours.reciprocal import reciprocal_sets
 from reidray.neighbours.search import nearest
-from reidray.neighbours.similarity import UNIT_TOLERANCE
+from reidray.neighbours.similarity import UNIT_TOLERANCE, read_only
 
 # N = images, D = feature width, K = neighbours (the image itself is one of them)
 
@@ -88,7 +88,7 @@ def jaccard_from_neighbours(
     """
     _check(k1, k2, keep)
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite and is refused
-        features_ND = np.ascontiguousarray(features_ND, dtype=np.float32)
+        features_ND = read_only(np.ascontiguousarray(features_ND, dtype=np.float32))
     columns = min(_columns(k1, counts_itself), len(features_ND))
     _check_lists(indices_NK, similarities_NK, features_ND, columns)
     indices_NK, similarities_NK = indices_NK[:, :columns], similarities_NK[:, :columns]

@@ -81,17 +81,17 @@ _eight_sums: Any = intrinsic(_generated_sums)
 
 
 def unit_rows(features_ND: Any, *, name: str) -> Floats:
-    """The rows as a C-contiguous float32 array, after checking that each has length 1 (within 1e-3).
+    """The rows as a C-contiguous float32 array that cannot be written, once each has length 1 (within 1e-3).
 
     Args:
-      features_ND: real numbers, any array; float32 C-contiguous arrays (memory-mapped ones too) are not copied.
+      features_ND: real numbers, any array; of float32 C-contiguous arrays (memory-mapped ones too) a view is returned.
       name: what to call the array in an error.
 
     Errors:
       ValueError naming the first row that is not finite, is all zero, or has another length than 1; or the wrong shape.
     """
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite and is refused below
-        rows_ND: Array = np.ascontiguousarray(features_ND, dtype=np.float32)
+        rows_ND: Array = read_only(np.ascontiguousarray(features_ND, dtype=np.float32))
     if np.ndim(features_ND) != 2 or rows_ND.shape[1] == 0:
         raise ValueError(f"{name} must be a matrix with one row per image; got shape {np.shape(features_ND)}.")
     lengths_N = np.sqrt(squared_lengths(rows_ND))
@@ -107,6 +107,13 @@ def unit_rows(features_ND: Any, *, name: str) -> Floats:
         f"{name} must be unit rows; row {index} has length {lengths_N[index]:.6g}. "
         "Divide each row by its length beforehand."
     )
+
+
+def read_only(array: Array) -> Array:
+    """A view that cannot be written: numba compiles once more for arrays that can, and files are mapped without."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 @parallel_kernel
