@@ -27,6 +27,7 @@ if not os.environ.get("NUMBA_THREADING_LAYER"):
 
 _most_numba_threads: int = _config.NUMBA_NUM_THREADS  # what numba starts with is the most it can be set to
 _numba_threads = _most_numba_threads
+_forked = False
 _one_at_a_time = threading.Lock()
 
 
@@ -35,7 +36,8 @@ def set_threads(count: int) -> None:
 
     Args:
       count: at least 1; numba takes no more than NUMBA_NUM_THREADS (by default the number of cores). PyTorch and BLAS
-        keep it for the calling thread and those that are started later, kernels for all.
+        keep it for the calling thread and those that are started later, kernels for all. In a forked child PyTorch
+        stays at 1.
 
     Raises:
       ValueError: a count below 1.
@@ -43,7 +45,7 @@ def set_threads(count: int) -> None:
     if count < 1:
         raise ValueError(f"expected at least 1 thread, got {count}; correct the setting.")
     global _numba_threads
-    torch.set_num_threads(count)
+    torch.set_num_threads(1 if _forked else count)
     threadpool_limits(count, user_api="blas")
     _numba_threads = min(count, _most_numba_threads)
 
@@ -73,8 +75,8 @@ def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 def _after_fork() -> None:
     """A forked child: the lock may have been held by a thread that is not there, and neither are PyTorch's threads,
     for which it would wait for ever."""
-    global _one_at_a_time
-    _one_at_a_time = threading.Lock()
+    global _one_at_a_time, _forked
+    _one_at_a_time, _forked = threading.Lock(), True
     torch.set_num_threads(1)
 
 

@@ -17,7 +17,7 @@ from reidray.neighbours.similarity import unit_rows
 
 # N = images, D = feature width, C = components, K = neighbours
 
-_SAMPLE = 16_384  # rows whose components are taken
+_SAMPLE = 16_384  # rows, at most, whose components are taken
 
 
 def nearest_approximately(
@@ -53,9 +53,8 @@ def nearest_approximately(
 
 
 def _projected(features_ND: Floats, components: int, block: int) -> Floats:
-    """Rows in the space of the first components (of the second moments: inner products are to be kept, not variances),
-    scaled so that none is longer than 1."""
-    sample = features_ND[:: max(1, len(features_ND) // _SAMPLE)].astype(np.float64)
+    """Rows in the space of the first components, of second moments: inner products are kept, not variances."""
+    sample = features_ND[:: -(-len(features_ND) // _SAMPLE)].astype(np.float64)
     width = features_ND.shape[1]
     _, directions_DC = linalg.eigh(sample.T @ sample, subset_by_index=[width - components, width - 1])
     directions_CD = np.ascontiguousarray(directions_DC.T, dtype=np.float32)

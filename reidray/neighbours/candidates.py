@@ -144,7 +144,8 @@ def _set_first_bars(products_RS: Any, first_column: int, candidates: Any, k: int
 
 @njit(cache=True, nogil=True)
 def _set_first_bar(candidates: Any, query: int, largest_G: Any, k: int, slope: float) -> None:
-    if largest_G.shape[0] >= k:
+    """Raises the bar of a list that has none yet; in a strip of columns some lists have, and may be closed."""
+    if candidates.bars_Q[query] == -np.inf and largest_G.shape[0] >= k:
         kth = _value(_kth_largest(largest_G, k))
         if kth > 0:
             candidates.bars_Q[query] = _below(kth, candidates.gap_Q[query], slope)
@@ -153,6 +154,7 @@ def _set_first_bar(candidates: Any, query: int, largest_G: Any, k: int, slope: f
 @njit(cache=True, nogil=True)
 def _add(candidates: Any, query: int, score: Any, index: int, k: int, slope: float) -> None:
     size = candidates.sizes_Q[query]
+    assert size < candidates.scores_QM.shape[1]
     candidates.scores_QM[query, size] = score
     candidates.indices_QM[query, size] = index
     candidates.sizes_Q[query] = size + 1

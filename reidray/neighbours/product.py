@@ -138,6 +138,11 @@ def _summation(width: int, rounding: float) -> float:
 
 
 def _pytorch_may_lower() -> bool:
+    """Whether somebody allowed less than float32, by the old switch, the new ones or the environment."""
+    backends: Any = torch.backends
+    settings = (backends, backends.mkldnn, backends.mkldnn.matmul)
+    if any(getattr(setting, "fp32_precision", "none") not in ("none", "ieee") for setting in settings):
+        return True  # the old switch cannot be read then
     lowered = torch.get_float32_matmul_precision() != "highest"
     return lowered or any(os.environ.get(f"{name}_DEFAULT_FPMATH_MODE") for name in ("ONEDNN", "DNNL"))
 

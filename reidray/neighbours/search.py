@@ -26,6 +26,7 @@ from reidray.threads import parallel_kernel
 
 _SMALLEST_ROOM = 96
 _PANEL = 8  # blocks of rows that are kept prepared while columns pass by
+_SOME = 8  # candidates by which queries are told to be near each other
 _LEAF = 512  # blocks on the diagonal are halved down to this, for their lower half is multiplied in vain
 
 
@@ -158,8 +159,9 @@ def settle(
     similarities_QK = np.full((len(queries_QD), k), -np.inf, np.float32)
     certain_Q = np.empty(len(queries_QD), np.bool_)
     # Queries that share a candidate are settled one after another, while what both are compared with is in the cache.
-    some_Q8 = np.where(np.arange(8) < candidates.sizes_Q[:, None], candidates.indices_QM[:, :8], len(features_ND))
-    order_Q = np.argsort(some_Q8.min(axis=1), kind="stable")
+    first_QM = candidates.indices_QM[:, :_SOME]
+    held_QM = np.arange(first_QM.shape[1]) < candidates.sizes_Q[:, None]
+    order_Q = np.argsort(np.where(held_QM, first_QM, len(features_ND)).min(axis=1), kind="stable")
     _order_candidates(
         queries_QD, features_ND, candidates, order_Q, proposed, slope, indices_QK, similarities_QK, certain_Q
     )
@@ -185,7 +187,9 @@ def _search_again(
         columns_SD = features_ND[first : first + block]
         products_US = room[: len(rows_U) * len(columns_SD)].reshape(len(rows_U), len(columns_SD))
         float32_product(queries_UD, columns_SD, products_US)
-        _take_all(products_US, good_enough_U, first, rows_U, queries_UD, features_ND, indices_QK, similarities_QK)
+        _take_all(
+            products_US, error, good_enough_U, first, rows_U, queries_UD, features_ND, indices_QK, similarities_QK
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -225,7 +229,7 @@ def _order_candidates(
             index = np.int64(candidates.indices_QM[q, m])
             value = similarity(queries_QD[q], features_ND[index])
             _insert_neighbour(similarities_QK[q], indices_QK[q], value, index)
-        # The bits of a bfloat16 below 0 were not looked at: there, what matters has to be above.
+        # A bfloat16 below 0 is never offered. With a bar above 0 that is no loss: what is not above it does not matter.
         complete = candidates.sizes_Q[q] >= indices_QK.shape[1] and (slope == 0.0 or candidates.bars_Q[q] > 0.0)
         certain_Q[q] = complete and not candidates.closed_Q[q]
 
@@ -233,6 +237,7 @@ def _order_candidates(
 @parallel_kernel
 def _take_all(
     products_US: Any,
+    error: float,
     good_enough_U: Any,
     first: int,
     rows_U: Any,
@@ -245,7 +250,7 @@ def _take_all(
     for u in prange(rows_U.shape[0]):
         q = rows_U[u]
         for s in range(products_US.shape[1]):
-            if products_US[u, s] >= good_enough_U[u]:
+            if products_US[u, s] >= max(good_enough_U[u], np.float64(similarities_QK[q, -1]) - error):
                 index = np.int64(first + s)
                 value = similarity(queries_UD[u], features_ND[index])
                 _insert_neighbour(similarities_QK[q], indices_QK[q], value, index)

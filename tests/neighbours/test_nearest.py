@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.neighbours import nearest, product_error, similarity
+from reidray.neighbours import nearest, product_error, search, similarity
 from reidray.neighbours.candidates import no_candidates, offer_columns, offer_rows
 from reidray.neighbours.product import BFloat16Product, Float32Product
 from reidray.neighbours.search import propose
@@ -49,6 +49,72 @@ def test_equals_sorting_all_similarities_for_any_block_and_product(features, k, 
     exact = exact_similarities(features, features)
     assert indices.tolist() == ranked(exact, k)
     np.testing.assert_array_equal(similarities, np.take_along_axis(exact, indices, axis=1))
+
+
+def drawn_directions(count, width, groups, seed):
+    """Rows in tight groups, some of them opposite to others: full lists, closed lists, and queries near to nobody."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((groups, width))
+    centres[: groups // 3] = -centres[groups // 3 : 2 * (groups // 3)]
+    spread = 10.0 ** random.uniform(-6, 0, (count, 1))
+    return unit(centres[random.integers(0, groups, count)] + spread * random.standard_normal((count, width)))
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(
+    st.builds(drawn_directions, st.integers(100, 400), st.integers(2, 24), st.integers(1, 30), st.integers(0, 2**16)),
+    st.integers(1, 12),
+    st.sampled_from([64, 100, 256]),
+    products_strategy,
+    st.sampled_from([2, 20, 96]),
+)
+def test_lists_that_fill_up_and_close_find_the_same(features, k, block, product, room):
+    before, search._SMALLEST_ROOM = search._SMALLEST_ROOM, room
+    try:
+        indices, similarities = nearest(features, k, block=block, product=product)
+    finally:
+        search._SMALLEST_ROOM = before
+    exact = in_documented_order(features)
+    expected = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_array_equal(similarities, np.take_along_axis(exact, expected, axis=1))
+
+
+def in_documented_order(features):
+    """All similarities: float64 products, column c added to sum c % 8, the sums in pairs, the rest at last."""
+    wide = features.astype(np.float64)
+    whole = wide.shape[1] - wide.shape[1] % 8
+    sums = np.zeros((8, len(wide), len(wide)))
+    for c in range(whole):
+        sums[c % 8] += np.multiply.outer(wide[:, c], wide[:, c])
+    rest = np.zeros((len(wide), len(wide)))
+    for c in range(whole, wide.shape[1]):
+        rest += np.multiply.outer(wide[:, c], wide[:, c])
+    pairs = ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]))
+    return (pairs + rest).astype(np.float32)
+
+
+def test_a_query_near_to_nobody_leaves_closed_lists_of_its_strip_alone():
+    random = np.random.default_rng(0)
+    width, first = 64, np.eye(64)[0]
+
+    def orthogonal(count):
+        rows = random.standard_normal((count, width))
+        rows[:, 0] = 0
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def half_first(count):
+        return 0.9 * first + np.sqrt(1 - 0.81) * orthogonal(count)
+
+    centres = orthogonal(7)
+    mates = np.repeat(centres, 8, axis=0) + 0.03 * orthogonal(56)
+    features = unit(
+        np.concatenate([np.tile(first, (200, 1)), mates, half_first(512), [-first, first], centres, half_first(247)])
+    )
+    expected = nearest(features, 5, block=256, product=Float32Product())
+    found = nearest(features, 5, block=256, product=BFloat16Product())
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -165,6 +231,19 @@ def test_a_lowered_precision_of_pytorch_changes_no_bit():
         found = nearest(features, 10)
     finally:
         torch.set_float32_matmul_precision("highest")
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_the_newer_switch_of_pytorchs_precision_changes_no_bit():
+    features = unit(np.random.default_rng(8).standard_normal((300, 256)))
+    expected = nearest(features, 10)
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        found = nearest(features, 10)
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
 
