@@ -1,13 +1,13 @@
 """Which kernel runs where: the one place that knows.
 
 A function runs where its arrays live; callers move arrays with `on` and `as_numpy` and ask nothing else. The results
-are equal: indices, similarities, labels and parts bit for bit.
+are equal: indices, similarities and parts bit for bit, Jaccard distances up to the last bit of the processors' exp.
 
 | function | NumPy arrays, CPU tensors | CUDA tensors |
 |---|---|---|
 | nearest | oneDNN or BLAS products propose, numba decides | tensor cores propose (torch), CUDA C decides |
 | jaccard_from_neighbours | numba | CUDA C, sums and sorts by torch |
-| dbscan | numba | CUDA C on the sparse graph; cuML where the dense matrix fits `dense_bytes` |
+| dbscan | numba | CUDA C on the sparse graph; cuML where the dense matrix fits `_DENSE_BYTES`, 0 until measured |
 | difficulty | numba | CUDA C |
 | parse_grams | numba | CUDA C, one warp an image |
 

@@ -2,8 +2,9 @@
 
 import os
 
-for _pool in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+for _pool in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_pool, "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "2")  # the most that a test can ask for
 
 import json
 from collections.abc import Callable
@@ -32,6 +33,13 @@ TINY = {
     "run": {"workers": 0},
     "evaluate": {"ranked_lists": 2},
 }
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    from reidray.threads import set_threads
+
+    set_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -114,13 +114,19 @@ def multiplies_bfloat16() -> bool:
 def float32_product(rows_RD: Floats, columns_SD: Floats, out_RS: Floats) -> None:
     """out = rows columns^T, each entry within `product_error` of the similarity of its unit rows.
 
-    PyTorch's product uses several threads better than NumPy's; but where somebody allowed PyTorch to lower the
-    precision of float32 products, it is NumPy's.
+    By PyTorch's library where the processor has AVX-512, else by NumPy's, which took two thirds of its time on an AVX2
+    processor (`benchmarks/ranking.py`, two threads). Where somebody allowed PyTorch to lower the precision of float32
+    products, it is NumPy's anyway.
     """
-    if _pytorch_may_lower():
-        np.matmul(rows_RD, columns_SD.T, out=out_RS)
-    else:
+    if _has_avx512() and not _pytorch_may_lower():
         torch.mm(_as_tensor(rows_RD), _as_tensor(columns_SD).t(), out=torch.from_numpy(out_RS))
+    else:
+        np.matmul(rows_RD, columns_SD.T, out=out_RS)
+
+
+@cache
+def _has_avx512() -> bool:
+    return bool(binding.get_host_cpu_features().get("avx512f", False))
 
 
 def product_error(width: int) -> float:

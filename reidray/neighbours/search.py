@@ -45,8 +45,8 @@ def nearest(
     any `product` and any number of threads.
 
     Args:
-      features_ND: unit rows (length within 1e-3 of 1), N >= 1; used as float32. A memory-mapped file is read block by
-        block.
+      features_ND: unit rows (length within 1e-3 of 1), N >= 1; used as float32. A memory-mapped file of float32 in C
+        order is read block by block.
       k: neighbours per query, >= 1; at most N are returned.
       queries_QD: unit rows of the same width. None: the rows of features_ND, each of which then finds itself too (in
         first place, unless duplicates of lower index stand before it; with more than k duplicates it may be missing).

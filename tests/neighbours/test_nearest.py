@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reidray.neighbours import nearest, product_error, search, similarity
+from reidray.neighbours import product as products
 from reidray.neighbours.candidates import no_candidates, offer_columns, offer_rows
 from reidray.neighbours.product import BFloat16Product, Float32Product
 from reidray.neighbours.search import propose
@@ -223,7 +224,8 @@ def test_offering_by_row_and_by_column_takes_the_same_candidates():
             assert best <= set(lists.indices_QM[query, : lists.sizes_Q[query]].tolist())
 
 
-def test_a_lowered_precision_of_pytorch_changes_no_bit():
+def test_a_lowered_precision_of_pytorch_changes_no_bit(monkeypatch):
+    monkeypatch.setattr(products, "_has_avx512", lambda: True)
     features = unit(np.random.default_rng(8).standard_normal((300, 256)))
     expected = nearest(features, 10)
     torch.set_float32_matmul_precision("medium")
@@ -235,7 +237,18 @@ def test_a_lowered_precision_of_pytorch_changes_no_bit():
     np.testing.assert_array_equal(found[1], expected[1])
 
 
-def test_the_newer_switch_of_pytorchs_precision_changes_no_bit():
+@pytest.mark.parametrize("avx512", [False, True])
+def test_either_library_may_multiply(avx512, monkeypatch):
+    features = unit(np.random.default_rng(10).standard_normal((500, 96)))
+    expected = nearest(features, 10)
+    monkeypatch.setattr(products, "_has_avx512", lambda: avx512)
+    found = nearest(features, 10)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_the_newer_switch_of_pytorchs_precision_changes_no_bit(monkeypatch):
+    monkeypatch.setattr(products, "_has_avx512", lambda: True)
     features = unit(np.random.default_rng(8).standard_normal((300, 256)))
     expected = nearest(features, 10)
     before = torch.backends.mkldnn.matmul.fp32_precision
