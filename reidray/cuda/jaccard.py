@@ -15,7 +15,7 @@ from scipy import sparse
 
 from reidray.cuda.device import Device
 from reidray.cuda.neighbours import checked_rows, nearest, similarities_of_pairs
-from reidray.neighbours.similarity import UNIT_TOLERANCE
+from reidray.neighbours.jaccard import LARGEST_SIMILARITY, check_lengths, columns_needed
 
 # N = images, D = feature width, K = neighbours (the image itself counts), E = stored entries of sparse rows
 # ends_N1: row i lies at ends[i] .. ends[i + 1]
@@ -60,8 +60,8 @@ def jaccard_distances(
       rows that are symmetric bit for bit: every pair with d < 1 and d <= keep, and the diagonal as a stored 0. Besides
       the result, O(N k1) memory and 512 MiB for the sums of the blocks that work at a time (8 N to 12 N bytes a block).
     """
-    _check(k1, k2, keep)
-    indices_NK, similarities_NK = nearest(features_ND, _columns(k1, counts_itself), device=device)
+    check_lengths(k1, k2, keep)
+    indices_NK, similarities_NK = nearest(features_ND, columns_needed(k1, counts_itself), device=device)
     return jaccard_from_neighbours(
         indices_NK,
         similarities_NK,
@@ -96,9 +96,9 @@ def jaccard_from_neighbours(
     Errors:
       as `jaccard_distances`; ValueError when the lists do not belong to the features.
     """
-    _check(k1, k2, keep)
+    check_lengths(k1, k2, keep)
     features_ND = checked_rows(features_ND, name="features")
-    columns = min(_columns(k1, counts_itself), len(features_ND))
+    columns = min(columns_needed(k1, counts_itself), len(features_ND))
     _check_lists(indices_NK, similarities_NK, len(features_ND), columns)
     neighbours_NK = indices_NK[:, :columns].to(torch.int32).contiguous()
     known_NK = similarities_NK[:, :columns].to(torch.float32).contiguous()
@@ -106,17 +106,6 @@ def jaccard_from_neighbours(
     if k2 > 1:
         described = _averaged(described, neighbours_NK, min(k2, columns), device)
     return _compared(described, keep, device)
-
-
-def _columns(k1: int, counts_itself: bool) -> int:
-    return k1 if counts_itself else k1 + 1
-
-
-def _check(k1: int, k2: int, keep: float) -> None:
-    if k1 < 1 or k2 < 1:
-        raise ValueError(f"k1 and k2 must be at least 1; got k1={k1} and k2={k2}.")
-    if not 0.0 < keep <= 1.0:
-        raise ValueError(f"keep must be in (0, 1]; got {keep}.")
 
 
 def _check_lists(indices_NK: torch.Tensor, similarities_NK: torch.Tensor, count: int, columns: int) -> None:
@@ -128,7 +117,7 @@ def _check_lists(indices_NK: torch.Tensor, similarities_NK: torch.Tensor, count:
         )
     if bool((indices_NK.min() < 0) | (indices_NK.max() >= count)):
         raise ValueError(f"neighbour lists must hold indices in [0, {count}); were they made from other features?")
-    wrong = (~(similarities_NK.abs() <= (1.0 + 1.1 * UNIT_TOLERANCE) ** 2)).any(dim=1).nonzero()
+    wrong = (~(similarities_NK.abs() <= LARGEST_SIMILARITY)).any(dim=1).nonzero()
     if len(wrong):
         raise ValueError(
             f"neighbour lists must hold similarities of unit rows; row {int(wrong[0])} holds others, or NaN or "

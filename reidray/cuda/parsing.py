@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reidray.cuda.device import Device
 from reidray.parsing.agglomeration import linkage_code
-from reidray.parsing.cascade import Parsing
+from reidray.parsing.cascade import Parsing, far_offsets, refuse_broken, refuse_wrong_settings
 from reidray.parsing.division import SPACES
 
 MOST_CELLS = 1024  # whose scores fit _SHARED_BYTES
@@ -60,7 +60,8 @@ def parse_grams(
         ValueError: as on the CPU; more than 1024 cells, or inner products of another type.
     """
     _refuse_wrong_products(grams_BPP, height, width)
-    _refuse_wrong_settings(num_parts, max_distance, classes, centre_prior, space)
+    refuse_wrong_settings(classes, centre_prior, space)
+    far_HW = far_offsets(height, width, num_parts, max_distance)
     batch, cells = len(grams_BPP), height * width
     grams, element = grams_BPP.detach().contiguous().view(torch.uint8), np.int32(_ELEMENTS[grams_BPP.dtype])
     sizes = (np.int32(cells), np.int32(width))
@@ -78,9 +79,9 @@ def parse_grams(
         arguments=(grams, element, *sizes, *scoring, cells_BP, foreground_B),
     )
     points_B = foreground_B.cpu()
-    _refuse_broken(points_B < 0)
+    refuse_broken((points_B < 0).numpy())
 
-    far_P = _far_offsets(height, width, max_distance).to(grams.device)
+    far_P = torch.from_numpy(far_HW.astype(np.uint8).ravel()).to(grams.device)
     parts_BP = grams.new_empty((batch, cells), dtype=torch.int64)
     far_share_B = grams.new_empty(batch, dtype=torch.float64)
     clusters = num_parts - 1 if space == "kmeans" else 0
@@ -119,13 +120,6 @@ def _bytes(points: int, clusters: int, cells: int) -> int:
     return 8 * _doubles(points, clusters) + _BYTES_A_POINT * points + cells
 
 
-def _far_offsets(height: int, width: int, max_distance: float) -> Tensor:
-    """Whether cells so many rows and columns apart are max_distance or more apart: uint8 [P]."""
-    rows_H, columns_W = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
-    far_HW = np.sqrt(rows_H[:, None] ** 2 + columns_W**2) >= max_distance
-    return torch.from_numpy(far_HW.astype(np.uint8).ravel())
-
-
 def _refuse_wrong_products(grams_BPP: Tensor, height: int, width: int) -> None:
     cells = height * width
     if height < 1 or width < 1 or grams_BPP.ndim != 3 or grams_BPP.shape[1:] != (cells, cells):
@@ -142,26 +136,4 @@ def _refuse_wrong_products(grams_BPP: Tensor, height: int, width: int) -> None:
         raise ValueError(
             f"expected float32, bfloat16 or float16 inner products on a GPU, got {grams_BPP.dtype}; convert them or "
             "use reidray.parsing.parse_grams, on the CPU."
-        )
-
-
-def _refuse_wrong_settings(num_parts: int, max_distance: float, classes: int, centre_prior: float, space: str) -> None:
-    if classes not in (2, 3):
-        raise ValueError(f"expected classes 2 or 3, got {classes}; correct the setting.")
-    if not (centre_prior >= 0 and np.isfinite(centre_prior)):
-        raise ValueError(f"expected a finite centre_prior >= 0, got {centre_prior}; 0 switches it off.")
-    if space not in SPACES:
-        raise ValueError(f"expected space one of {', '.join(SPACES)}, got {space!r}; correct the setting.")
-    if num_parts < 2:
-        raise ValueError(f"expected num_parts >= 2 (the background is one), got {num_parts}; correct the setting.")
-    if not max_distance > 0:
-        raise ValueError(f"expected max_distance > 0 in cells, got {max_distance}; correct the setting.")
-
-
-def _refuse_broken(broken_B: Tensor) -> None:
-    if broken_B.any():
-        position = int(broken_B.nonzero()[0, 0])
-        raise ValueError(
-            f"expected finite feature maps, got NaN or infinity in image {position} of the batch "
-            f"({int(broken_B.sum())} of {len(broken_B)} are broken); look for a diverged network or a bad checkpoint."
         )

@@ -165,6 +165,6 @@ def augmented(
             f"augmentation was drawn for."
         )
     out_BHW3 = np.empty((len(images), height, width, 3), np.uint8)
-    for image, out, flip, dy, dx, box in zip(images, out_BHW3, flips, dys, dxs, augmentation.boxes_B4, strict=True):
+    for image, out, flip, dy, dx, box in zip(images, out_BHW3, flips, dys, dxs, boxes_B4, strict=True):
         cut(image, out, flip=flip, top=dy - pad, left=dx - pad, box_4=box, fill_3=fill)
     return out_BHW3

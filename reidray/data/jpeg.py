@@ -17,7 +17,7 @@ from PIL import features
 from reidray.arrays import Bytes
 
 try:
-    from simplejpeg import decode_jpeg  # type: ignore[import-not-found,unused-ignore]
+    from simplejpeg import decode_jpeg
 except ImportError:
     decode_jpeg = None
 

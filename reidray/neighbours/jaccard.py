@@ -21,7 +21,7 @@ from reidray.neighbours.similarity import UNIT_TOLERANCE, read_only
 
 # N = images, D = feature width, K = neighbours (the image itself is one of them)
 
-_LARGEST_SIMILARITY = (1.0 + 1.1 * UNIT_TOLERANCE) ** 2
+LARGEST_SIMILARITY = (1.0 + 1.1 * UNIT_TOLERANCE) ** 2
 
 
 def jaccard_distances(
@@ -52,8 +52,8 @@ def jaccard_distances(
       diagonal as a stored 0. A pair that is not stored is at distance 1 (or above `keep`). O(N k1) memory besides the
       result.
     """
-    _check(k1, k2, keep)
-    indices_NK, similarities_NK = nearest(features_ND, _columns(k1, counts_itself))
+    check_lengths(k1, k2, keep)
+    indices_NK, similarities_NK = nearest(features_ND, columns_needed(k1, counts_itself))
     return jaccard_from_neighbours(
         indices_NK, similarities_NK, features_ND, k1=k1, k2=k2, keep=keep, counts_itself=counts_itself
     )
@@ -86,10 +86,10 @@ def jaccard_from_neighbours(
       as `jaccard_distances`, but of the features only the rows that are read and those whose list says that they have
       not length 1 are known to be wrong; ValueError when the lists do not belong to the features.
     """
-    _check(k1, k2, keep)
+    check_lengths(k1, k2, keep)
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite and is refused
         features_ND = read_only(np.ascontiguousarray(features_ND, dtype=np.float32))
-    columns = min(_columns(k1, counts_itself), len(features_ND))
+    columns = min(columns_needed(k1, counts_itself), len(features_ND))
     _check_lists(indices_NK, similarities_NK, features_ND, columns)
     indices_NK, similarities_NK = indices_NK[:, :columns], similarities_NK[:, :columns]
     places = near_places(indices_NK)
@@ -108,11 +108,13 @@ def jaccard_from_neighbours(
     return distances
 
 
-def _columns(k1: int, counts_itself: bool) -> int:
+def columns_needed(k1: int, counts_itself: bool) -> int:
+    """Length of the neighbour lists, the image itself included."""
     return k1 if counts_itself else k1 + 1
 
 
-def _check(k1: int, k2: int, keep: float) -> None:
+def check_lengths(k1: int, k2: int, keep: float) -> None:
+    """ValueError for numbers outside of their range."""
     if k1 < 1 or k2 < 1:
         raise ValueError(f"k1 and k2 must be at least 1; got k1={k1} and k2={k2}.")
     if not 0.0 < keep <= 1.0:
@@ -131,7 +133,7 @@ def _check_lists(indices_NK: Array, similarities_NK: Array, features_ND: Floats,
         )
     if indices_NK.min() < 0 or indices_NK.max() >= count:
         raise ValueError(f"neighbour lists must hold indices in [0, {count}); were they made from other features?")
-    wrong = np.flatnonzero(~(np.abs(similarities_NK) <= _LARGEST_SIMILARITY).all(axis=1))
+    wrong = np.flatnonzero(~(np.abs(similarities_NK) <= LARGEST_SIMILARITY).all(axis=1))
     if len(wrong):
         raise ValueError(
             f"neighbour lists must hold similarities of unit rows; row {wrong[0]} holds others, or NaN or infinity."

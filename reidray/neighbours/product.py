@@ -114,8 +114,8 @@ def multiplies_bfloat16() -> bool:
 def float32_product(rows_RD: Floats, columns_SD: Floats, out_RS: Floats) -> None:
     """out = rows columns^T, each entry within `product_error` of the similarity of its unit rows.
 
-    By PyTorch's library where the processor has AVX-512, else by NumPy's, which took two thirds of its time on an AVX2
-    processor (`benchmarks/ranking.py`, two threads). Where somebody allowed PyTorch to lower the precision of float32
+    By PyTorch's library where the processor has AVX-512, else by NumPy's: `benchmarks/ranking.py` times both and names
+    the faster one. Where somebody allowed PyTorch to lower the precision of float32
     products, it is NumPy's anyway.
     """
     if _has_avx512() and not _pytorch_may_lower():

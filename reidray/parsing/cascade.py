@@ -87,7 +87,7 @@ def parse_parts(
     if cells.ndim != 4 or min(cells.shape[1:]) < 1:
         raise ValueError(f"expected feature maps [B, D, H, W], got shape {cells.shape}; add the missing axes.")
     batch, depth, height, width = cells.shape
-    far_HW = _far_offsets(height, width, num_parts, max_distance)
+    far_HW = far_offsets(height, width, num_parts, max_distance)
     parsing = _empty_parsing(batch, height, width)
     _parse_maps(
         cells.reshape(batch, depth, height * width),
@@ -99,7 +99,7 @@ def parse_parts(
         parsing.foreground_B,
         parsing.far_share_B,
     )
-    _refuse_broken(parsing.foreground_B < 0)
+    refuse_broken(parsing.foreground_B < 0)
     return parsing.parts_BHW
 
 
@@ -151,13 +151,8 @@ def parse_grams(
             f"expected inner products [B, {cells}, {cells}] of {height} x {width} cells, got shape {grams.shape}; "
             "pass the height and width of the maps they were computed from."
         )
-    if classes not in (2, 3):
-        raise ValueError(f"expected classes 2 or 3, got {classes}; correct the setting.")
-    if not (centre_prior >= 0 and np.isfinite(centre_prior)):
-        raise ValueError(f"expected a finite centre_prior >= 0, got {centre_prior}; 0 switches it off.")
-    if space not in SPACES:
-        raise ValueError(f"expected space one of {', '.join(SPACES)}, got {space!r}; correct the setting.")
-    far_HW = _far_offsets(height, width, num_parts, max_distance)
+    refuse_wrong_settings(classes, centre_prior, space)
+    far_HW = far_offsets(height, width, num_parts, max_distance)
     parsing = _empty_parsing(len(grams), height, width)
     _parse_grams(
         grams,
@@ -171,7 +166,7 @@ def parse_grams(
         parsing.foreground_B,
         parsing.far_share_B,
     )
-    _refuse_broken(parsing.foreground_B < 0)
+    refuse_broken(parsing.foreground_B < 0)
     return parsing
 
 
@@ -180,7 +175,17 @@ def _pieces(batch: int) -> int:
     return min(batch, _PIECES * num_threads())
 
 
-def _far_offsets(height: int, width: int, num_parts: int, max_distance: float) -> Array:
+def refuse_wrong_settings(classes: int, centre_prior: float, space: str) -> None:
+    """ValueError for a switch that is not there."""
+    if classes not in (2, 3):
+        raise ValueError(f"expected classes 2 or 3, got {classes}; correct the setting.")
+    if not (centre_prior >= 0 and np.isfinite(centre_prior)):
+        raise ValueError(f"expected a finite centre_prior >= 0, got {centre_prior}; 0 switches it off.")
+    if space not in SPACES:
+        raise ValueError(f"expected space one of {', '.join(SPACES)}, got {space!r}; correct the setting.")
+
+
+def far_offsets(height: int, width: int, num_parts: int, max_distance: float) -> Array:
     """Whether cells `row` rows and `column` columns apart are max_distance or more apart."""
     if num_parts < 2:
         raise ValueError(f"expected num_parts >= 2 (the background is one), got {num_parts}; correct the setting.")
@@ -194,7 +199,8 @@ def _empty_parsing(batch: int, height: int, width: int) -> Parsing:
     return Parsing(np.empty((batch, height, width), np.int64), np.zeros(batch, np.int64), np.zeros(batch))
 
 
-def _refuse_broken(broken_B: Array) -> None:
+def refuse_broken(broken_B: Array) -> None:
+    """ValueError that names the first of the maps that are not finite."""
     if broken_B.any():
         position = int(broken_B.argmax())
         raise ValueError(
