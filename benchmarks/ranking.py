@@ -27,7 +27,7 @@ from reidray.evaluation import rank
 
 # Q = queries, G = gallery, D = feature width
 
-_BLOCK, _COLUMNS = 4096, 1024  # queries and gallery images of one product, as in `rank`
+_BLOCK, _COLUMNS = 4096, 1024  # queries and gallery images of one product: 2 threads of `rank`, its default block
 _MOST_MB = 256.0
 
 
@@ -86,7 +86,7 @@ def _row(size: Size, threads: int, *, judged: bool) -> Row:
     )
     timings = in_turn(
         {
-            "ours": partial(rank, *case, block=_BLOCK),
+            "ours": partial(rank, *case),
             "torch.mm": partial(_products, case, _torch_product),
             "numpy.matmul": partial(_products, case, _numpy_product),
         },
@@ -94,8 +94,8 @@ def _row(size: Size, threads: int, *, judged: bool) -> Row:
     )
     library = in_turn({"library": partial(library_mean_average_precision, sampled)}, rounds=1)["library"]
     floor = min(("torch.mm", "numpy.matmul"), key=lambda name: timings[name].seconds)
-    difference = abs(rank(*sampled, block=_BLOCK).mAP - library_mean_average_precision(sampled))
-    result = rank(*case, block=_BLOCK)
+    difference = abs(rank(*sampled).mAP - library_mean_average_precision(sampled))
+    result = rank(*case)
     del case, sampled
     peak = peak_mb(draw_case, rank_case, size, threads=threads)
     ratio = timings["ours"].seconds / timings[floor].seconds
@@ -138,7 +138,7 @@ def draw_case(size: Size) -> Case:
             rows_ND /= np.linalg.norm(rows_ND, axis=1, keepdims=True)
     split = [part[some] for part in (features_ND, persons_N + 1, cameras_N) for some in _halves(size.queries)]
     case = Case(*split)
-    rank(*(part[:200] for part in case), block=_BLOCK)
+    rank(*(part[:200] for part in case))
     return case
 
 
@@ -147,7 +147,7 @@ def _halves(queries: int) -> tuple[slice, slice]:
 
 
 def rank_case(case: Case) -> None:
-    rank(*case, block=_BLOCK)
+    rank(*case)
 
 
 def _products(case: Case, product: Any) -> None:

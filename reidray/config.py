@@ -205,7 +205,7 @@ class EvaluateSettings(_Section):
         0, "evaluate after every so many epochs; 0: only before and after", "epochs"
     )
     split: Literal["test", "validation"] = _setting("test", "query and gallery of the test or of the validation split")
-    block: Count = _setting(4096, "queries ranked at once: bounds the memory", "images")
+    block: Count = _setting(2048, "queries that a thread ranks at once: bounds the memory", "images")
     ranked_lists: Annotated[int, Field(ge=0)] = _setting(8, "queries drawn with their ranked lists", "queries")
 
 

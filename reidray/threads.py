@@ -1,4 +1,4 @@
-"""One number of threads for all pools of a process, and the one way to run a kernel on several of them.
+"""One number of threads for all pools of a process, and the two ways to run kernels on several of them.
 
 Three libraries bring pools of their own: PyTorch, the BLAS under NumPy and SciPy, and numba. Left alone each takes
 every core. `set_threads` sets all three.
@@ -7,12 +7,18 @@ numba has several ways to start threads. Its OpenMP shares PyTorch's runtime and
 a parallel kernel ran; its TBB is an extra package; its own work queue survives a fork but allows one kernel at a time.
 `parallel_kernel` sees to the latter, so the work queue is what reidray uses unless NUMBA_THREADING_LAYER says
 otherwise.
+
+Threads of a pool that has just finished keep turning for a while, in case more comes, and take the cores from the pool
+that works next. Where matrix products and kernels alternate, threads of Python work `side_by_side` instead, each on its
+own share, with `libraries_at_one_thread`.
 """
 
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numba
@@ -70,6 +76,31 @@ def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
             return compiled(*arguments)
 
     return launch
+
+
+def side_by_side(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """work(item) of all items, by `num_threads` threads of Python; what it returned, in order of items.
+
+    The work releases the GIL and writes nothing that the work on another item reads. An error stops all and is raised.
+    """
+    listed = list(items)
+    workers = min(num_threads(), len(listed))
+    if workers <= 1:
+        return [work(item) for item in listed]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, listed))
+
+
+@contextmanager
+def libraries_at_one_thread() -> Iterator[None]:
+    """Keeps PyTorch and BLAS at one thread, here and in threads that are started inside; afterwards as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _after_fork() -> None:

@@ -14,7 +14,7 @@ import torch
 from numba import prange
 from threadpoolctl import threadpool_info
 
-from reidray.threads import parallel_kernel, set_threads
+from reidray.threads import libraries_at_one_thread, parallel_kernel, set_threads, side_by_side
 
 
 @parallel_kernel
@@ -66,6 +66,33 @@ def test_many_threads_may_call_kernels_at_once() -> None:
         thread.join()
     assert len(results) == 200
     assert all((result == values**2).all() for result in results)
+
+
+def threads_of_libraries(_: int = 0) -> set[int]:
+    return {torch.get_num_threads()} | {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_libraries_have_one_thread_side_by_side_and_their_own_again_after_an_error() -> None:
+    def fail(_: int) -> None:
+        raise RuntimeError("over")
+
+    set_threads(2)
+    with libraries_at_one_thread():
+        assert side_by_side(threads_of_libraries, range(4)) == [{1}] * 4
+    assert threads_of_libraries() == {2}
+    with pytest.raises(RuntimeError, match="over"), libraries_at_one_thread():
+        side_by_side(fail, range(4))
+    assert threads_of_libraries() == {2}
+
+
+def test_work_goes_side_by_side_only_where_threads_allow() -> None:
+    meeting = threading.Barrier(2)
+    set_threads(2)
+    if numba.config.NUMBA_NUM_THREADS > 1:
+        assert len(set(side_by_side(lambda _: meeting.wait(timeout=60), range(2)))) == 2
+    set_threads(1)
+    assert set(side_by_side(lambda _: threading.get_ident(), range(4))) == {threading.get_ident()}
+    assert side_by_side(abs, []) == []
 
 
 _FORK = """

@@ -8,11 +8,10 @@ the exact similarity. So the counts are those of exact similarities, whatever th
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from reidray.arrays import Floats, Ints
 from reidray.neighbours.similarity import similarity
-from reidray.threads import parallel_kernel
 
 # B = queries of one block, G = gallery, K = gallery images that count, S = those of one block, D = feature width,
 # M = places for the matches of all queries of a block, P = matches of one query, T = products of one stretch
@@ -71,51 +70,24 @@ def ordered_matches(
         images_M=np.empty(room, np.int64),
         before_M=np.zeros(room, np.int64),
     )
-    _order(queries_BD, gallery_GD, cameras_B, cameras_G, *images, *matches[:4])
+    _order(queries_BD, gallery_GD, cameras_B, cameras_G, images, matches)
     return matches
 
 
-def count_before(
-    products_BS: Floats,
-    error: float,
-    queries_BD: Floats,
-    columns_SD: Floats,
-    first: int,
-    images: Images,
-    matches: Matches,
-) -> None:
-    """Adds to `matches.before_M` the images first .. first + S - 1 that stand before each match.
-
-    Args:
-      products_BS: inner products of queries and images, each within `error` of the similarity; overwritten in part.
-      queries_BD, columns_SD: their features.
-    """
-    _count(products_BS, error, queries_BD, columns_SD, first, *images[1:], *matches)
-
-
-# The compiled loops get each array by itself: what a parallel loop of Numba writes through a tuple is lost.
-
-
-@parallel_kernel
-def _order(
-    queries_BD: Any,
-    gallery_GD: Any,
-    cameras_B: Any,
-    cameras_G: Any,
-    rows_K: Any,
-    by_person_K: Any,
-    first_B: Any,
-    last_B: Any,
-    starts_B: Any,
-    counts_B: Any,
-    similarities_M: Any,
-    images_M: Any,
-) -> None:
-    for b in prange(queries_BD.shape[0]):
-        own_P = by_person_K[first_B[b] : last_B[b]]
-        room = slice(starts_B[b], starts_B[b] + own_P.shape[0])
-        counts_B[b] = _order_one(
-            queries_BD[b], gallery_GD, cameras_B[b], cameras_G, rows_K, own_P, similarities_M[room], images_M[room]
+@njit(cache=True, nogil=True)
+def _order(queries_BD: Any, gallery_GD: Any, cameras_B: Any, cameras_G: Any, images: Images, matches: Matches) -> None:
+    for b in range(queries_BD.shape[0]):
+        own_P = images.by_person_K[images.first_B[b] : images.last_B[b]]
+        room = slice(matches.starts_B[b], matches.starts_B[b] + own_P.shape[0])
+        matches.counts_B[b] = _order_one(
+            queries_BD[b],
+            gallery_GD,
+            cameras_B[b],
+            cameras_G,
+            images.rows_K,
+            own_P,
+            matches.similarities_M[room],
+            matches.images_M[room],
         )
 
 
@@ -144,38 +116,28 @@ def _order_one(
     return count
 
 
-@parallel_kernel
-def _count(
-    products_BS: Any,
-    error: float,
-    queries_BD: Any,
-    columns_SD: Any,
-    first: int,
-    by_person_K: Any,
-    first_B: Any,
-    last_B: Any,
-    starts_B: Any,
-    counts_B: Any,
-    similarities_M: Any,
-    images_M: Any,
-    before_M: Any,
+@njit(cache=True, nogil=True)
+def count_before(
+    products_BS: Any, error: float, queries_BD: Any, columns_SD: Any, first: int, images: Images, matches: Matches
 ) -> None:
-    for b in prange(products_BS.shape[0]):
+    """Adds to `matches.before_M` the images first .. first + S - 1 that stand before each match.
+
+    Args:
+      products_BS: inner products of queries and images, each within `error` of the similarity; overwritten in part.
+      queries_BD, columns_SD: their features.
+    """
+    for b in range(products_BS.shape[0]):
         products_S = products_BS[b]
-        for image in by_person_K[first_B[b] : last_B[b]]:  # the order of the matches is known already
+        for image in images.by_person_K[images.first_B[b] : images.last_B[b]]:  # their order is known already
             if first <= image < first + products_S.shape[0]:
                 products_S[image - first] = -np.inf
-        matches = slice(starts_B[b], starts_B[b] + counts_B[b])
-        if counts_B[b] <= _FEW:
-            _compare(
-                products_S, error, queries_BD[b], columns_SD, first,
-                similarities_M[matches], images_M[matches], before_M[matches],
-            )  # fmt: skip
+        count = matches.counts_B[b]
+        own = slice(matches.starts_B[b], matches.starts_B[b] + count)
+        similarities_P, images_P, before_P = matches.similarities_M[own], matches.images_M[own], matches.before_M[own]
+        if count <= _FEW:
+            _compare(products_S, error, queries_BD[b], columns_SD, first, similarities_P, images_P, before_P)
         else:
-            _search(
-                products_S, error, queries_BD[b], columns_SD, first,
-                similarities_M[matches], images_M[matches], before_M[matches],
-            )  # fmt: skip
+            _search(products_S, error, queries_BD[b], columns_SD, first, similarities_P, images_P, before_P)
 
 
 @njit(cache=True, nogil=True)

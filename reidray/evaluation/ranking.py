@@ -2,9 +2,10 @@
 
 L. Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015; mINP: M. Ye et al., "Deep Learning for
 Person Re-identification: A Survey and Outlook", 2021 (arXiv:2001.04193), eq. 6. Nothing is sorted but the true matches,
-and memory holds one block of queries against a part of the gallery (`counting.py`).
+and memory holds one block of queries a thread against a part of the gallery (`counting.py`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from reidray.arrays import Doubles, Floats, Ints
 from reidray.evaluation.counting import Images, Matches, count_before, ordered_matches
 from reidray.neighbours.product import float32_product, product_error
 from reidray.neighbours.similarity import unit_rows
+from reidray.threads import libraries_at_one_thread, num_threads, side_by_side
 
 # Q = queries, B = queries of one block, V = valid queries, G = gallery, K = gallery images that count, S = those of one
 # block, D = feature width, P = true matches of a query
@@ -62,7 +64,7 @@ def rank(
     query_cameras: Any,
     gallery_cameras: Any,
     *,
-    block: int = 4096,
+    block: int = 2048,
 ) -> Ranking:
     """Ranks the gallery for each query by inner product and scores the ranking.
 
@@ -79,7 +81,7 @@ def rank(
       query_QD, gallery_GD: unit rows of the same width, used as float32.
       query_persons, gallery_persons: integers; > 0 for queries.
       query_cameras, gallery_cameras: integers, negative where unknown.
-      block: queries per matrix product; 4,096 take 16 MB and waste little, whatever the number of threads.
+      block: queries that a thread ranks at once, at most; 2,048 take 8 MB a thread.
 
     Errors:
       ValueError for different widths or lengths, rows that are not unit or not finite (naming the first), a query
@@ -111,27 +113,39 @@ def rank(
     last_Q = np.searchsorted(persons_K[by_person_K], query_persons, side="right")
     error = product_error(query_QD.shape[1])
     scores_Q4 = np.zeros((len(query_QD), 4))
-    room = np.empty(min(block, len(query_QD)) * min(_COLUMNS, len(counted_K)), np.float32)
-    for some in _blocks(last_Q - first_Q, block):
+
+    def rank_some(some: slice) -> None:
         images = Images(counted_K, by_person_K, first_Q[some], last_Q[some])
         matches = ordered_matches(query_QD[some], gallery_GD, query_cameras[some], gallery_cameras, images)
-        for first in range(0, len(counted_K), _COLUMNS):
-            columns_SD = _rows(gallery_GD, counted_K[first : first + _COLUMNS])
-            shape = (some.stop - some.start, len(columns_SD))
-            products_BS = room[: shape[0] * shape[1]].reshape(shape)
-            float32_product(query_QD[some], columns_SD, products_BS)
-            count_before(products_BS, error, query_QD[some], columns_SD, first, images, matches)
+        _count_all(query_QD[some], gallery_GD, error, images, matches)
         _score(matches, scores_Q4[some])
+
+    with libraries_at_one_thread():
+        side_by_side(rank_some, _blocks(last_Q - first_Q, block))
     return _summary(scores_Q4)
 
 
+def _count_all(queries_BD: Floats, gallery_GD: Floats, error: float, images: Images, matches: Matches) -> None:
+    """Counts, for each match of the queries, the images of the whole gallery that stand before it."""
+    count = len(images.rows_K)
+    room = np.empty(len(queries_BD) * min(_COLUMNS, count), np.float32)
+    for first in range(0, count, _COLUMNS):
+        columns_SD = _rows(gallery_GD, images.rows_K[first : first + _COLUMNS])
+        products_BS = room[: len(queries_BD) * len(columns_SD)].reshape(len(queries_BD), len(columns_SD))
+        float32_product(queries_BD, columns_SD, products_BS)
+        count_before(products_BS, error, queries_BD, columns_SD, first, images, matches)
+
+
 def _blocks(matches_Q: Ints, block: int) -> Iterator[slice]:
-    """Consecutive queries: at most `block`, and fewer where they have too many images of their person to hold."""
+    """Consecutive queries: the same number for each thread, at most `block`, and fewer where they have too many images
+    of their person to hold."""
+    rounds = max(1, math.ceil(len(matches_Q) / (block * num_threads())))
+    size = max(1, math.ceil(len(matches_Q) / (rounds * num_threads())))
     ends_Q = np.cumsum(matches_Q)
     start = 0
     while start < len(matches_Q):
         held = ends_Q[start] - matches_Q[start] + _MOST_MATCHES
-        stop = min(start + block, max(start + 1, int(np.searchsorted(ends_Q, held, side="right"))), len(matches_Q))
+        stop = min(start + size, max(start + 1, int(np.searchsorted(ends_Q, held, side="right"))), len(matches_Q))
         yield slice(start, stop)
         start = stop
 

@@ -7,14 +7,13 @@ memory besides the result is the scratch of the pieces at work.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from reidray.arrays import Array
-from reidray.threads import num_threads
+from reidray.threads import side_by_side
 
 # E = stored entries; W = words of 64 bits, G = groups of 64 words
 # ends_N1: row i lies at ends[i] .. ends[i + 1]
@@ -42,12 +41,7 @@ def in_pieces(kernel: Callable[..., Any], count: int, *arguments: Any) -> list[A
     def one(first: int) -> Any:
         return kernel(first, min(first + _PIECE, count), *arguments)
 
-    firsts = range(0, count, _PIECE)
-    workers = min(num_threads(), len(firsts))
-    if workers <= 1:
-        return [one(first) for first in firsts]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, firsts))
+    return side_by_side(one, range(0, count, _PIECE))
 
 
 def joined(pieces: list[tuple[Array, ...]]) -> tuple[Array, ...]:

@@ -197,7 +197,7 @@ def test_blocks_and_threads_change_no_bit_and_inputs_stay_as_they_are():
     copies = [array.copy() for array in case]
     expected = figures(rank(*case))
     try:
-        for block, columns, threads in ((1, 1024, 1), (7, 64, 2), (70, 333, 1)):
+        for block, columns, threads in ((1, 1024, 1), (7, 64, 2), (70, 333, 1), (2048, 1024, 2)):
             set_threads(threads)
             with columns_at_once(columns):
                 assert figures(rank(*case, block=block)) == expected

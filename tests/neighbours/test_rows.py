@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reidray import threads
 from reidray.neighbours import rows
 
 
@@ -31,7 +32,7 @@ def test_a_set_of_everything(count):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_pieces_come_back_in_order_of_rows(monkeypatch, count):
-    monkeypatch.setattr(rows, "num_threads", lambda: count)
+    monkeypatch.setattr(threads, "num_threads", lambda: count)
     monkeypatch.setattr(rows, "_PIECE", 3)
 
     def kernel(first, last, factor):
@@ -44,7 +45,7 @@ def test_pieces_come_back_in_order_of_rows(monkeypatch, count):
 
 
 def test_an_error_in_a_piece_is_an_error_of_the_whole(monkeypatch):
-    monkeypatch.setattr(rows, "num_threads", lambda: 2)
+    monkeypatch.setattr(threads, "num_threads", lambda: 2)
     monkeypatch.setattr(rows, "_PIECE", 1)
 
     def kernel(first, last):
