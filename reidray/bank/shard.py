@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from reidray.arrays import Array, Floats, Ints
-from reidray.parsing import smoothed_masks
+from reidray.bank.smoothing import smoothed_masks
 
 
 @dataclass

@@ -4,7 +4,7 @@ B = images, C = clusters, L = parts (the background last), S = 1 + L spaces (0 =
 
     eq. 1       features of parts          reidray.features.embedder
     eq. 2       spatial cascaded clustering   reidray.parsing
-    eq. 3       momentum of masks          reidray.parsing.smoothing
+    eq. 3       momentum of masks          reidray.bank.smoothing
     eq. 4-6     L_SCC                      here, reidray.losses.parsing
     eq. 7       difficulty                 reidray.memory.difficulty
     eq. 8, 9    weighted memory            here, reidray.memory.centroids

@@ -2,7 +2,7 @@
 
 `parse_parts` starts from feature maps, `parse_grams` from the inner products of their cells, which is how an extraction
 worker sends them. The steps stand alone: `classes_1d` (exact one-dimensional k-means) and `agglomerate`
-(nearest-neighbour chains). `smoothed_masks` carries masks from epoch to epoch.
+(nearest-neighbour chains).
 """
 
 from reidray.parsing.agglomeration import LINKAGES, agglomerate
@@ -10,7 +10,6 @@ from reidray.parsing.cascade import Parsing, parse_grams, parse_parts
 from reidray.parsing.division import SPACES
 from reidray.parsing.foreground import classes_1d
 from reidray.parsing.health import far_pair_share
-from reidray.parsing.smoothing import mask_momentum, smoothed_masks
 
 __all__ = [
     "LINKAGES",
@@ -19,8 +18,6 @@ __all__ = [
     "agglomerate",
     "classes_1d",
     "far_pair_share",
-    "mask_momentum",
     "parse_grams",
     "parse_parts",
-    "smoothed_masks",
 ]

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from reidray.arrays import Ints
+from reidray.bank import mask_momentum
 from reidray.config import Settings
 from reidray.evaluation import cluster_quality
 from reidray.features import Embedder, build_embedder
 from reidray.methods import Method, make_method
-from reidray.parsing import far_pair_share, mask_momentum
+from reidray.parsing import far_pair_share
 from reidray.storage.checkpoints import Checkpoint, optimiser_tensors, restore_optimiser
 from reidray.storage.shards import read_masks, read_truth
 from reidray.storage.weights import load_weights

@@ -1,12 +1,13 @@
 """The memory bank: one shard or many, blocks of any size, written again and restored."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from reidray.bank import BankShard, Done, InProcess, MemoryBank
-from reidray.parsing import smoothed_masks
+from reidray.bank import BankShard, Done, InProcess, MemoryBank, smoothed_masks
 
 # N = images, C = clusters, S = spaces, D = feature width
 
@@ -361,3 +362,8 @@ def test_what_comes_from_a_group_of_workers_that_is_gone_is_dropped() -> None:
         bank.put("train/features", 3, block, np.full((count, 2), block, np.float32))
     bank.flush()
     assert set(np.unique(bank.read("train/features", 3))) == set(range(len(LAYOUTS["train"])))
+
+
+def test_a_shard_needs_no_pytorch():
+    code = "import sys, reidray.bank; print([name for name in ('torch', 'numba') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reidray.parsing import mask_momentum, smoothed_masks
+from reidray.bank import mask_momentum, smoothed_masks
 
 # B = images, L = parts, H, W = cells
 
