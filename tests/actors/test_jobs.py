@@ -189,7 +189,7 @@ def test_without_a_token_the_dashboard_and_its_job_api_answer_nobody(head: Head)
             assert refused.value.code in (status, 403), path
 
 
-def test_a_driver_with_a_wrong_token_ends_with_a_sentence(head: Head, tmp_path: Path) -> None:
+def test_a_driver_with_a_wrong_token_does_not_get_in(head: Head, tmp_path: Path) -> None:
     words = [sys.executable, "jobs/train.py", f"run.dir={tmp_path / 'run'}", f"data.root={tmp_path / 'data'}"]
     environment = {**head.environment, "RAY_ADDRESS": head.gcs, "RAY_AUTH_TOKEN": "f" * 64, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
