@@ -226,6 +226,9 @@ class RunSettings(_Section):
     start_timeout: Positive = _setting(60.0, "wait for workers before giving up", "seconds")
     keep_checkpoints: Count = _setting(2, "newest checkpoints kept", "checkpoints")
     checkpoint_every: Count = _setting(1, "epochs between checkpoints", "epochs")
+    checkpoint_steps: Annotated[int, Field(ge=0)] = _setting(
+        0, "also a checkpoint before an epoch's updates and after every so many of them; 0: none", "steps"
+    )
 
 
 class Settings(_Section):

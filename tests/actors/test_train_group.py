@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reidray.bank import read_snapshot
 from reidray.launch.inference import load_model, offline_context
 from reidray.launch.launch import launch
 from reidray.launch.prepare import packed_place
@@ -43,7 +44,8 @@ def test_two_workers_have_the_labels_and_within_1e_4_the_losses_of_one(
 ) -> None:
     launch(tiny_settings("one", train={"epochs": 1, "steps": 50}))
     launch(tiny_settings("two", train={"epochs": 1, "steps": 50}, run={"workers": 2}))
-    one, two = (load_checkpoint(tmp_path / name / "checkpoints" / "epoch_0000").bank for name in ("one", "two"))
+    places = [tmp_path / name / "checkpoints" / "epoch_0000" for name in ("one", "two")]
+    one, two = (read_snapshot(load_checkpoint(place).bank) for place in places)
     labels = [key for key in one if key.startswith("train/labels/")]
     assert labels
     assert all(one[key].tobytes() == two[key].tobytes() for key in labels)
