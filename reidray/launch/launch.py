@@ -108,11 +108,11 @@ def _check_machines(settings: Settings, console: Console) -> None:
     if settings.run.workers == 0:
         chosen_device(settings)
         return
-    from reidray.actors.train_group import chosen_workers, connect  # a run without Ray never imports it
+    from reidray.actors.cluster import awaited_workers, connect  # a run without Ray never imports it
 
     console.handle({"kind": "message", "text": "starting Ray"})
     connect(settings)
-    workers, use_gpu = chosen_workers(settings)
+    workers, use_gpu = awaited_workers(settings, lambda text: console.handle({"kind": "message", "text": text}))
     console.handle({"kind": "message", "text": f"{workers} training workers on {'GPUs' if use_gpu else 'CPUs'}"})
 
 

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
 def _ray() -> Iterator[None]:
     import ray
 
-    from reidray.actors.train_group import connect
+    from reidray.actors.cluster import connect
     from reidray.config import Settings
 
     connect(Settings())
