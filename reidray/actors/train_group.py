@@ -30,8 +30,9 @@ from reidray.bank import BankShard, MemoryBank
 from reidray.config import Settings
 from reidray.launch.services import layouts, worker_context
 from reidray.training.labelling import Labeller, LabelService
-from reidray.training.loop import History, train
+from reidray.training.loop import train
 from reidray.training.ranks import ProcessGroup
+from reidray.training.resume import History
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 

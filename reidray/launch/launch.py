@@ -18,7 +18,8 @@ from reidray.launch.services import chosen_device, in_process_services, num_cpus
 from reidray.report.console import Console
 from reidray.storage.runfolder import RunFolder, default_run_dir
 from reidray.storage.weights import load_weights
-from reidray.training.loop import History, new_model, train
+from reidray.training.loop import new_model, train
+from reidray.training.resume import History
 from reidray.version import __version__
 
 _FIGURES = ("mAP", "rank1", "rank5", "rank10", "mINP")

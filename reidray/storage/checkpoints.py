@@ -209,8 +209,8 @@ def load_checkpoint(path: Path, *, bank: bool = True) -> Checkpoint:
         raise ValueError(f"{path} is not a whole checkpoint: state.json does not say its format")
     if state["format"] != FORMAT:
         raise ValueError(f"{path} has checkpoint format {state['format']}; this version reads format {FORMAT}")
-    files = state.get("files")
-    if not {"epoch", "step", "history", "settings"} <= state.keys() or not _files_of_a_checkpoint(files):
+    files: dict[str, str] = _whole_list(state.get("files"))
+    if not {"epoch", "step", "history", "settings"} <= state.keys() or not files:
         raise ValueError(f"{path} is damaged: state.json lacks entries")
     for name, expected in files.items():
         file = path / name
@@ -231,12 +231,10 @@ def load_checkpoint(path: Path, *, bank: bool = True) -> Checkpoint:
     )
 
 
-def _files_of_a_checkpoint(files: object) -> bool:
-    return (
-        isinstance(files, dict)
-        and files.keys() >= _FILES
-        and all(_BANK.fullmatch(str(name)) for name in files.keys() - _FILES)
-    )
+def _whole_list(files: Any) -> dict[str, str]:
+    """The files of a checkpoint with their hashes; empty where it names others or lacks some."""
+    known = isinstance(files, dict) and files.keys() >= _FILES
+    return files if known and all(_BANK.fullmatch(str(name)) for name in files.keys() - _FILES) else {}
 
 
 def _time(epoch: int, step: int | None) -> tuple[int, float]:
