@@ -224,7 +224,9 @@ class RunSettings(_Section):
     threads: Count = _setting(1, "CPU threads of a worker", "threads")
     bank_shards: Count = _setting(2, "actors that hold the memory bank", "actors")
     bank_cpus: NotNegative = _setting(0.0, "CPUs reserved for each of them; 0: they work beside the workers", "CPUs")
-    service_labels: dict[str, str] = _setting({}, "labels of machines that may hold bank and labellers (Ray's)")
+    service_label: Annotated[str, Field(pattern=r"^[^=\s]+=[^=\s]+$")] | None = _setting(
+        None, "label of the machines that may hold bank and labellers, name=value as in ray start --labels"
+    )
     labellers: Count = _setting(1, "actors that parse shards and label", "actors")
     labeller_threads: Count = _setting(2, "CPU threads of a labeller", "threads")
     labeller_gpus: Share = _setting(0.0, "share of a GPU that a labeller gets; 0: labels on CPUs", "GPUs")

@@ -172,7 +172,7 @@ def _kill(kind: str, run: Run, nodes: Any, dice: random.Random) -> None:
         found: list[int] = []
         while not found:  # it may be on its way up from the fault before
             assert run.step(), f"the run was over before its {kind} could be struck"
-            found = _processes(_NAMES[kind])
+            found = processes(_NAMES[kind])
         os.kill(dice.choice(found), signal.SIGKILL)
 
 
@@ -194,7 +194,7 @@ def _when(name: str) -> tuple[int, float]:
     return int(match[1]), float(match[2] or "inf")
 
 
-def _processes(word: str) -> list[int]:
+def processes(word: str) -> list[int]:
     """Process ids whose title names an actor of this kind."""
     found = []
     for entry in Path("/proc").iterdir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, final
 
 import ray
@@ -61,7 +60,7 @@ def placed(
     cpus: float = 0.0,
     gpus: float = 0.0,
     spread: bool = True,
-    labels: Mapping[str, str] | None = None,
+    label: str | None = None,
     beside: tuple[str, ...] = (),
 ) -> OnRay:
     """An actor of a plain class, owned by the caller: it lives as long as the driver and outlives worker restarts.
@@ -77,7 +76,7 @@ def placed(
       cpus, gpus: taken from the placement of training workers. Without CPUs it works beside them: on a laptop there
         are none to spare, and it works mostly while they wait.
       spread: over the machines; else it lives on the driver's, without which the job is lost anyway.
-      labels: that a machine must have (Ray's label selector).
+      label: name=value that its machine must have (Ray's label selector).
       beside: methods that run in a thread of their own.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -90,7 +89,7 @@ def placed(
         runtime_env={"env_vars": environment},
         scheduling_strategy="SPREAD" if spread else here,
         concurrency_groups={_BESIDE: 1},
-        **({"label_selector": dict(labels)} if labels else {}),
+        **({"label_selector": dict([label.split("=")])} if label else {}),
     )
     return OnRay(remote(kind).remote(*arguments), frozenset(beside))
 

@@ -86,7 +86,7 @@ def train_on_ray(
 def _services(settings: Settings, packed: str) -> tuple[MemoryBank, LabelService]:
     """Memory bank and labellers as actors."""
     run = settings.run
-    everywhere: dict[str, Any] = {"restarts": run.max_failures, "labels": run.service_labels}
+    everywhere: dict[str, Any] = {"restarts": run.max_failures, "label": run.service_label}
     shards = [
         placed(BankShard, threads=1, cpus=run.bank_cpus, beside=("write",), **everywhere)
         for _ in range(run.bank_shards)
