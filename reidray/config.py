@@ -216,16 +216,29 @@ class RunSettings(_Section):
     workers: Annotated[int, Field(ge=0)] | None = _setting(
         None, "DDP workers; 0: no Ray; default: every GPU, else 2 CPU workers", "workers"
     )
+    min_workers: Count | None = _setting(
+        None, "go on with as few where machines are lost, with more when they are back; default: never fewer", "workers"
+    )
+    resize_seconds: Positive = _setting(60.0, "how often a group that is too small looks for machines", "seconds")
     device: Literal["auto", "cpu", "cuda"] = _setting("auto", "auto: CUDA where there is a GPU")
     threads: Count = _setting(1, "CPU threads of a worker", "threads")
     bank_shards: Count = _setting(2, "actors that hold the memory bank", "actors")
+    bank_cpus: NotNegative = _setting(0.0, "CPUs reserved for each of them; 0: they work beside the workers", "CPUs")
+    service_label: Annotated[str, Field(pattern=r"^[^=\s]+=[^=\s]+$")] | None = _setting(
+        None, "label of the machines that may hold bank and labellers, name=value as in ray start --labels"
+    )
     labellers: Count = _setting(1, "actors that parse shards and label", "actors")
     labeller_threads: Count = _setting(2, "CPU threads of a labeller", "threads")
     labeller_gpus: Share = _setting(0.0, "share of a GPU that a labeller gets; 0: labels on CPUs", "GPUs")
-    max_failures: Annotated[int, Field(ge=-1)] = _setting(3, "worker crashes survived; -1: any number", "crashes")
+    max_failures: Annotated[int, Field(ge=-1)] = _setting(
+        3, "crashes survived, of workers and of each actor; -1: any number", "crashes"
+    )
     start_timeout: Positive = _setting(60.0, "wait for workers before giving up", "seconds")
     keep_checkpoints: Count = _setting(2, "newest checkpoints kept", "checkpoints")
     checkpoint_every: Count = _setting(1, "epochs between checkpoints", "epochs")
+    checkpoint_steps: Annotated[int, Field(ge=0)] = _setting(
+        0, "also a checkpoint before an epoch's updates and after every so many of them; 0: none", "steps"
+    )
 
 
 class Settings(_Section):
@@ -247,6 +260,10 @@ class Settings(_Section):
             raise ValueError(
                 f"model.bn_group_size={group} must divide the batch of {batch} images (method.clusters_per_batch x "
                 f"method.images_per_cluster) and hold whole clusters of {self.method.images_per_cluster}"
+            )
+        if self.run.min_workers and self.run.workers is not None and self.run.min_workers > self.run.workers:
+            raise ValueError(
+                f"run.min_workers={self.run.min_workers} must not be more than run.workers={self.run.workers}"
             )
         if self.run.workers and self.run.workers > self.num_groups:
             raise ValueError(

@@ -9,7 +9,8 @@ member c mod M. The facade knows who keeps what and is all that workers and labe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 
@@ -17,6 +18,25 @@ from reidray.arrays import Array, Floats, Ints
 from reidray.bank.members import Member, Pending
 
 _PENDING_WRITES = 64
+
+
+@final
+class Snapshot:
+    """What the bank held when it was marked; each shard writes its own part, while the bank goes on."""
+
+    def __init__(self, members: Sequence[Member], ticket: str, marked: Sequence[Pending]) -> None:
+        self._members, self._ticket, self._marked = members, ticket, marked
+
+    def write(self, folder: Path) -> dict[str, str]:
+        """Have the shards write their files into a folder that all of them see; waits; name -> SHA-256."""
+        for pending in self._marked:
+            pending.result()
+        names = [f"bank-{place}.safetensors" for place in range(len(self._members))]
+        asked = [
+            member.submit("write", self._ticket, str(folder / name))
+            for member, name in zip(self._members, names, strict=True)
+        ]
+        return {name: pending.result() for name, pending in zip(names, asked, strict=True)}
 
 
 class MemoryBank:
@@ -34,6 +54,7 @@ class MemoryBank:
         self._members = list(members)
         self._layouts = {split: list(blocks) for split, blocks in layouts.items()}
         self._pending: list[Pending] = []
+        self._marks = 0
         self.generation = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -65,7 +86,7 @@ class MemoryBank:
         for place, member in enumerate(self._members):
             own = list(blocks)[place :: len(self._members)]
             if own:
-                asked.append((own, member.submit("get", table, version, own, column)))
+                asked.append((own, member.submit("get", table, version, own, column, self.generation)))
         for own, pending in asked:
             found.update(zip(own, pending.result(), strict=True))
         return np.concatenate([found[block] for block in blocks])
@@ -81,7 +102,7 @@ class MemoryBank:
             if own:
                 places = {block: np.flatnonzero(blocks == block) for block in own}
                 wanted = {block: indices[places[block]] - firsts[block] for block in own}
-                asked.append((places, member.submit("take", table, version, wanted)))
+                asked.append((places, member.submit("take", table, version, wanted, self.generation)))
         rows: Array | None = None
         for places, pending in asked:
             for block, values in pending.result().items():
@@ -112,7 +133,8 @@ class MemoryBank:
 
     def centroids(self, version: int) -> Floats:
         """All centroids of an epoch, float32 [C, S, D]."""
-        found = [pending.result() for pending in [m.submit("get_centroids", version) for m in self._members]]
+        asked = [member.submit("get_centroids", version, self.generation) for member in self._members]
+        found = [pending.result() for pending in asked]
         rows = [rows for clusters, rows in found if len(clusters)]
         centroids_CSD = np.empty((sum(len(part) for part in rows), *rows[0].shape[1:]), np.float32)
         for clusters, part in found:
@@ -127,31 +149,28 @@ class MemoryBank:
         for write in pending:
             write.result()
 
-    def snapshot(self, tables: list[str], version: int) -> dict[str, Array]:
-        """Tables as a checkpoint keeps them: "table/block" -> rows."""
-        asked = [member.submit("snapshot", tables, version) for member in self._members]
-        return {
-            f"{table}/{block}": rows
-            for pending in asked
-            for table, blocks in pending.result().items()
-            for block, rows in blocks.items()
-        }
+    def mark(self, tables: Sequence[str], version: int, *, centroids: bool) -> Snapshot:
+        """What `tables` hold at a version, and the centroids if wanted, as of the writes of this caller so far.
 
-    def restore(self, version: int, snapshot: Mapping[str, Array]) -> int:
-        """Make the bank what it was when `snapshot` was taken; an empty snapshot empties it.
+        Does not wait; the snapshot is written by whoever has the time, in any thread.
+        """
+        self._marks += 1
+        ticket = f"{self.generation}/{self._marks}"
+        arguments = (ticket, list(tables), version, centroids, self.generation)
+        return Snapshot(self._members, ticket, [member.submit("mark", *arguments) for member in self._members])
+
+    def restore(self, version: int, files: Sequence[Path]) -> int:
+        """Make the bank what it was when the shards wrote `files`; without files it is empty.
 
         Begins a new generation, which it returns: facades of other processes must be given it, and what comes for
         older ones is dropped from now on.
         """
-        self.flush()
+        self._pending = []  # of the generation that ends here
         asked = [member.submit("generation") for member in self._members]
-        self.generation = 1 + max((pending.result() for pending in asked), default=0)
-        parts: list[dict[str, dict[int, Array]]] = [{} for _ in self._members]
-        for key, rows in snapshot.items():
-            table, block = key.rsplit("/", 1)
-            parts[int(block) % len(parts)].setdefault(table, {})[int(block)] = rows
-        for member, part in zip(self._members, parts, strict=True):
-            self._write(member.submit("restore", version, part, self.generation))
+        self.generation = 1 + max([self.generation, *(pending.result() for pending in asked)])
+        count, names = len(self._members), [str(file) for file in files]
+        for place, member in enumerate(self._members):
+            self._write(member.submit("restore", version, names, place, count, self.generation))
         self.flush()
         return self.generation
 

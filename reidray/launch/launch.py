@@ -18,7 +18,8 @@ from reidray.launch.services import chosen_device, in_process_services, num_cpus
 from reidray.report.console import Console
 from reidray.storage.runfolder import RunFolder, default_run_dir
 from reidray.storage.weights import load_weights
-from reidray.training.loop import History, new_model, train
+from reidray.training.loop import new_model, train
+from reidray.training.resume import History
 from reidray.version import __version__
 
 _FIGURES = ("mAP", "rank1", "rank5", "rank10", "mINP")
@@ -108,11 +109,11 @@ def _check_machines(settings: Settings, console: Console) -> None:
     if settings.run.workers == 0:
         chosen_device(settings)
         return
-    from reidray.actors.train_group import chosen_workers, connect  # a run without Ray never imports it
+    from reidray.actors.cluster import awaited_workers, connect  # a run without Ray never imports it
 
     console.handle({"kind": "message", "text": "starting Ray"})
     connect(settings)
-    workers, use_gpu = chosen_workers(settings)
+    workers, use_gpu = awaited_workers(settings, lambda text: console.handle({"kind": "message", "text": text}))
     console.handle({"kind": "message", "text": f"{workers} training workers on {'GPUs' if use_gpu else 'CPUs'}"})
 
 

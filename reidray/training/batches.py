@@ -71,6 +71,7 @@ class EpochBatches:
       grid: of the network's map.
       epoch: the epoch.
       groups: this worker's groups.
+      first: step to begin with.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class EpochBatches:
         grid: CellGrid,
         epoch: int,
         groups: range,
+        first: int = 0,
     ) -> None:
         self._settings = settings
         self._method = method
@@ -99,11 +101,18 @@ class EpochBatches:
         self._grid = grid
         self._epoch = epoch
         self._groups = groups
+        self._first = first
 
     def __iter__(self) -> Iterator[tuple[Step, list[Group]]]:
         """Steps in order; the images of the next ones are read, decoded and augmented while this one trains."""
         data = self._settings.data
-        return ahead(self._prepare, len(self._batches), depth=data.batches_ahead, threads=data.loader_threads)
+        left = len(self._batches) - self._first
+        return ahead(
+            lambda number: self._prepare(self._first + number),
+            left,
+            depth=data.batches_ahead,
+            threads=data.loader_threads,
+        )
 
     def _prepare(self, number: int) -> tuple[Step, list[Group]]:
         step = self._step(number)

@@ -88,14 +88,17 @@ class Meter:
       total: images or steps of the stage, all workers together.
       unit: "images" or "steps".
       epoch: None outside of the epochs.
+      done: before this began.
     """
 
-    def __init__(self, context: Context, stage: str, total: int, unit: str, epoch: int | None) -> None:
+    def __init__(
+        self, context: Context, stage: str, total: int, unit: str, epoch: int | None, *, done: int = 0
+    ) -> None:
         self._context = context
         self._what = {"kind": "stage", "stage": stage, "total": total, "unit": unit, "epoch": epoch}
         self._total = total
         self._unit = unit
-        self._done = 0
+        self._done = done
         self._images = 0
         self._started = time.perf_counter()
         self._tell(None)

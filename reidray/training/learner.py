@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from reidray.config import Settings
 from reidray.features import Embedder, Features, apply_statistics, take_statistics
 from reidray.methods import Method, Targets
+from reidray.storage.checkpoints import Moments, optimiser_tensors, restore_optimiser
 from reidray.training.batches import Group, Step, shares
 from reidray.training.extraction import autocast
 from reidray.training.images import as_input
@@ -73,7 +74,7 @@ class Learner:
         self._ranks = ranks
         self._device = device
         self.centroids_CSD = centroids_CSD
-        heads = method.heads(centroids_CSD)
+        self._heads = heads = method.heads(centroids_CSD)
         self._heads_optimiser = self._adam(heads, optimiser) if heads is not None else None
         self._objective: nn.Module = Objective(model, heads, method, epoch)
         if ranks.size > 1 or torch.distributed.is_initialized():
@@ -87,6 +88,18 @@ class Learner:
     def _adam(self, heads: nn.Module, optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
         rate = optimiser.param_groups[0]["lr"]
         return torch.optim.Adam(heads.parameters(), lr=rate, weight_decay=self._settings.train.weight_decay)
+
+    def heads_state(self) -> tuple[dict[str, Tensor], Moments]:
+        """Layers that live for this epoch and their moments, for a checkpoint in its middle; empty without heads."""
+        if self._heads is None or self._heads_optimiser is None:
+            return {}, {}
+        return self._heads.state_dict(), optimiser_tensors(self._heads_optimiser)
+
+    def load_heads(self, heads: dict[str, Tensor], moments: Moments) -> None:
+        """Put back what `heads_state` gave."""
+        if self._heads is not None and self._heads_optimiser is not None:
+            self._heads.load_state_dict(heads)
+            restore_optimiser(self._heads_optimiser, moments)
 
     def update(self, step: Step, groups: list[Group]) -> Update:
         """One step on the global batch, of which `groups` are this worker's."""

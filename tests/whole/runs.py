@@ -32,8 +32,12 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert losses(one) == losses(other)
     assert epochs(one) == epochs(other)
     last = sorted(path.name for path in (one / "checkpoints").glob("epoch_*"))[-1]
-    for file in ("model", "optimiser", "bank"):
-        first = load_file(one / "checkpoints" / last / f"{file}.safetensors")
-        second = load_file(other / "checkpoints" / last / f"{file}.safetensors")
+    for pattern in ("model", "optimiser", "bank-*"):
+        first, second = (_tensors(run / "checkpoints" / last, pattern) for run in (one, other))
         assert first.keys() == second.keys()
-        assert all(first[name].tobytes() == second[name].tobytes() for name in first), file
+        assert all(first[name].tobytes() == second[name].tobytes() for name in first), pattern
+
+
+def _tensors(folder: Path, pattern: str) -> dict[str, Any]:
+    """Everything in the safetensors files whose names fit, together."""
+    return {key: rows for file in folder.glob(f"{pattern}.safetensors") for key, rows in load_file(file).items()}
