@@ -112,6 +112,19 @@ class BankShard:
         entry = self._entry(version)
         return entry.clusters, entry.rows_CSD.copy()
 
+    def centroids_shape(self, version: int) -> tuple[int, ...]:
+        """How many clusters this shard owns, and the shape of a row."""
+        return self._entry(version).rows_CSD.shape
+
+    def take_centroids(self, version: int, clusters: Ints) -> Floats:
+        """The rows of some clusters, all of which this shard must own."""
+        entry = self._entry(version)
+        if not np.isin(clusters, entry.clusters).all():
+            raise ValueError(
+                f"a shard of the memory bank was asked for clusters of epoch {version} that it does not own"
+            )
+        return entry.rows_CSD[np.searchsorted(entry.clusters, clusters)]
+
     def _entry(self, version: int) -> _ClusterRows:
         if version not in self._centroids:
             raise ValueError(f"the memory bank has no centroids of epoch {version}; it has {sorted(self._centroids)}")

@@ -29,6 +29,7 @@ from reidray.training.evaluation import can_evaluate, evaluate, parsing_quality
 from reidray.training.extraction import extract_shards
 from reidray.training.labelling import LabelSummary
 from reidray.training.learner import Learner
+from reidray.training.placement import compare_with_bank, load_replica
 
 History = dict[str, Any]
 
@@ -251,13 +252,12 @@ def _train_epoch(
     settings = context.settings
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(settings, epoch)
-    centroids_CSD = torch.from_numpy(context.bank.centroids(epoch)).to(context.device)
     learner = Learner(
         settings,
         method,
         model,
         optimiser,
-        centroids_CSD,
+        load_replica(context, epoch),
         epoch=epoch,
         ranks=context.ranks,
         device=context.device,
@@ -275,9 +275,7 @@ def _train_epoch(
         rows.append(torch.stack(list(update.losses.values())).cpu())
         _stop_if_not_finite(rows[-1], names, epoch, step.number)
         meter.add(1, settings.batch_size, dict(zip(names, rows[-1].tolist(), strict=True)))
-    if context.ranks.rank == 0:
-        _compare_with_bank(context, learner.centroids_CSD, epoch)
-    context.ranks.barrier()
+    compare_with_bank(context, learner.replica, epoch)
     losses_TS = torch.stack(rows).T.tolist()
     losses = dict(zip(names, losses_TS, strict=True))
     losses["total"] = [float(sum(step)) for step in zip(*losses_TS, strict=True)]
@@ -313,13 +311,6 @@ def _stop_if_not_finite(losses_T: Tensor, names: list[str], epoch: int, step: in
     if not bool(torch.isfinite(losses_T).all()):
         bad = [name for name, value in zip(names, losses_T.tolist(), strict=True) if not np.isfinite(value)]
         raise ValueError(f"{', '.join(bad)} is not finite at step {step} of epoch {epoch}: lower train.learning_rate")
-
-
-def _compare_with_bank(context: Context, centroids_CSD: Tensor, epoch: int) -> None:
-    """The bank must hold what the replicas hold."""
-    context.bank.flush()
-    if not np.array_equal(context.bank.centroids(epoch), centroids_CSD.cpu().numpy()):
-        raise RuntimeError(f"epoch {epoch}: the memory bank and the replica of the centroids differ")
 
 
 def _keep(context: Context, model: Embedder, optimiser: torch.optim.Optimizer, epoch: int, history: History) -> None:
