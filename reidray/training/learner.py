@@ -20,7 +20,7 @@ from reidray.training.batches import Group, Step, shares
 from reidray.training.extraction import autocast
 from reidray.training.images import as_input
 from reidray.training.ranks import Ranks
-from reidray.training.replica import Replica, Round
+from reidray.training.replica import Replica, rounds
 
 
 class Objective(nn.Module):
@@ -81,7 +81,7 @@ class Learner:
         self._device = device
         self._epoch = epoch
         self.replica = replica
-        heads = method.heads(replica)
+        heads = self._heads = method.heads(replica)
         self._heads_optimiser = self._adam(heads, optimiser) if heads is not None else None
         self._objective: nn.Module = Objective(model, heads, method, epoch)
         if ranks.size > 1 or torch.distributed.is_initialized():
@@ -150,7 +150,7 @@ class Learner:
     @torch.no_grad()
     def _attend(self, view: Centroids, features: Features, targets: Targets) -> None:
         """Take part in the exchanges of a round with a group of no images, which is the beginning of another group."""
-        self._method.losses(*_without_images(features, targets), view, None, self._epoch)
+        self._method.losses(*_without_images(features, targets), view, self._heads, self._epoch)
 
     def _without_sync(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients of all groups but a worker's last one wait; DDP exchanges them once a step."""
@@ -197,15 +197,6 @@ def _without_images(features: Features, targets: Targets) -> tuple[Features, Tar
             none(targets.visible_BHW),
         ),
     )
-
-
-def rounds(groups: Sequence[range], size: int) -> list[Round]:
-    """For each round the images of each rank's group, where it has one: `groups` are those of each rank, in order."""
-
-    def images(share: range, number: int) -> range:
-        return range(share[number] * size, (share[number] + 1) * size) if number < len(share) else range(0)
-
-    return [[images(share, number) for share in groups] for number in range(max(map(len, groups)))]
 
 
 def _leaves_parameters_out(settings: Settings) -> bool:

@@ -21,9 +21,17 @@ from reidray.memory import clusters_in_batch
 from reidray.methods import AllCentroids, Centroids
 from reidray.training.ranks import Ranks
 
-Round = Sequence[
-    range
-]  # of each rank, the places of its images in the global batch; an empty range where it has no group
+# Of each rank, the places of its images in the global batch; an empty range where it has no group.
+Round = Sequence[range]
+
+
+def rounds(groups: Sequence[range], size: int) -> list[Round]:
+    """For each round the images of each rank's group, where it has one: `groups` are those of each rank, in order."""
+
+    def images(share: range, number: int) -> range:
+        return range(share[number] * size, (share[number] + 1) * size) if number < len(share) else range(0)
+
+    return [[images(share, number) for share in groups] for number in range(max(map(len, groups)))]
 
 
 class Replica(AllCentroids, Protocol):

@@ -12,9 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from reidray.losses import partial
 from reidray.training.batches import shares
-from reidray.training.learner import rounds
 from reidray.training.ranks import OneProcess, ProcessGroup
-from reidray.training.replica import Replicated, Sharded
+from reidray.training.replica import Replicated, Sharded, rounds
 from tests.training.test_learner import CLUSTERING_ALONE, memory, settings, trained
 
 # B = global batch, C = clusters, S = spaces, D = feature width, W = ranks
