@@ -235,6 +235,10 @@ class RunSettings(_Section):
     )
     start_timeout: Positive = _setting(60.0, "wait for workers before giving up", "seconds")
     keep_checkpoints: Count = _setting(2, "newest checkpoints kept", "checkpoints")
+    replica: Literal["auto", "replicated", "sharded"] = _setting(
+        "auto", "centroids that training contrasts with: all on every worker, or a share on each"
+    )
+    replica_mb: Positive = _setting(2048.0, "auto shares the centroids out where all of them need more", "MB")
     checkpoint_every: Count = _setting(1, "epochs between checkpoints", "epochs")
     checkpoint_steps: Annotated[int, Field(ge=0)] = _setting(
         0, "also a checkpoint before an epoch's updates and after every so many of them; 0: none", "steps"
@@ -278,6 +282,11 @@ class Settings(_Section):
             value for name, value in self.scwm if name.endswith("_weight") and name != "weight_place"
         ):
             raise ValueError("all loss weights of the section scwm are 0: give at least one of them a value")
+        if self.run.replica == "sharded" and self.cluster_classifiers:
+            raise ValueError(
+                "run.replica=sharded has no place for classifiers with a row a cluster: set "
+                "scwm.global_identity_weight=0 and scwm.part_identity_weight=0, or run.replica=replicated"
+            )
         if self.method.update == "weighted" and self.method.name != "scwm":
             raise ValueError("method.update=weighted needs the difficulties of method.name=scwm")
         if self.model.backbone != "small" and self.model.weights == "shipped":
@@ -321,6 +330,11 @@ class Settings(_Section):
     def num_parts(self) -> int:
         """Parts that the network predicts, the background counted; 0 for methods without parts."""
         return self.scwm.num_parts if self.method.name == "scwm" else 0
+
+    @property
+    def cluster_classifiers(self) -> bool:
+        """Whether classifiers with a row a cluster are trained beside the network."""
+        return self.method.name == "scwm" and self.scwm.global_identity_weight + self.scwm.part_identity_weight > 0
 
     def hash(self) -> str:
         """Twelve hex digits over everything that can change a result: all but the section `run`, where data lie and how

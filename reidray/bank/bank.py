@@ -141,6 +141,25 @@ class MemoryBank:
             centroids_CSD[clusters] = part
         return centroids_CSD
 
+    def centroids_shape(self, version: int) -> tuple[int, int, int]:
+        """C, S and D of the centroids of an epoch, of which none is moved."""
+        asked = [member.submit("centroids_shape", version, self.generation) for member in self._members]
+        shapes = [pending.result() for pending in asked]
+        _, spaces, width = shapes[0]
+        return sum(count for count, _, _ in shapes), spaces, width
+
+    def take_centroids(self, version: int, clusters: Ints) -> Floats:
+        """Some centroids of an epoch, in the order of `clusters`: float32 [len(clusters), S, D]."""
+        taken = np.empty((len(clusters), *self.centroids_shape(version)[1:]), np.float32)
+        asked = []
+        for place, member in enumerate(self._members):
+            places = np.flatnonzero(clusters % len(self._members) == place)
+            if len(places):
+                asked.append((places, member.submit("take_centroids", version, clusters[places], self.generation)))
+        for places, pending in asked:
+            taken[places] = pending.result()
+        return taken
+
     # ---- the whole bank
 
     def flush(self) -> None:

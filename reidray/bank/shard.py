@@ -128,6 +128,21 @@ class BankShard:
         entry = self._entry(version)
         return entry.clusters, entry.rows_CSD.copy()
 
+    def centroids_shape(self, version: int, generation: int = 0) -> tuple[int, ...]:
+        """How many clusters this shard owns, and the shape of a row."""
+        self._refuse_a_group_that_is_gone(generation)
+        return self._entry(version).rows_CSD.shape
+
+    def take_centroids(self, version: int, clusters: Ints, generation: int = 0) -> Floats:
+        """The rows of some clusters, all of which this shard must own."""
+        self._refuse_a_group_that_is_gone(generation)
+        entry = self._entry(version)
+        if not np.isin(clusters, entry.clusters).all():
+            raise ValueError(
+                f"a shard of the memory bank was asked for clusters of epoch {version} that it does not own"
+            )
+        return entry.rows_CSD[np.searchsorted(entry.clusters, clusters)]
+
     def _entry(self, version: int) -> _ClusterRows:
         if version not in self._centroids:
             raise ValueError(f"the memory bank has no centroids of epoch {version}; it has {sorted(self._centroids)}")

@@ -29,6 +29,7 @@ class Context:
     """Of one worker of one run.
 
     packed: folder (or URL) of the packed data set. run_dir: the run folder. report: where rank 0 sends events.
+    placement: of the replica of the centroids in the last epoch, "" before the first.
     """
 
     settings: Settings
@@ -40,6 +41,7 @@ class Context:
     run_dir: Path
     report: Report
     device: torch.device
+    placement: str = ""
     _splits: dict[str, SizedImages] = field(default_factory=dict)
 
     def split(self, name: str) -> SizedImages:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from reidray.arrays import Ints
 from reidray.bank import mask_momentum
@@ -31,6 +30,7 @@ from reidray.training.evaluation import can_evaluate, evaluate, parsing_quality
 from reidray.training.extraction import extract_shards
 from reidray.training.labelling import LabelSummary
 from reidray.training.learner import Learner
+from reidray.training.placement import compare_with_bank, load_replica
 from reidray.training.resume import History, agreed_checkpoint, keep, take_up
 
 
@@ -207,7 +207,7 @@ def _train_epoch(
         method,
         model,
         optimiser,
-        torch.from_numpy(bank.centroids(epoch)).to(context.device),
+        load_replica(context, epoch),
         epoch=epoch,
         ranks=context.ranks,
         device=context.device,
@@ -232,9 +232,7 @@ def _train_epoch(
         done = step.number + 1
         if every and done % every == 0 and done < settings.train.steps:
             keep(context, model, optimiser, history, epoch, step=done, learner=learner)
-    if context.ranks.rank == 0:
-        _compare_with_bank(context, learner.centroids_CSD, epoch)
-    context.ranks.barrier()
+    compare_with_bank(context, learner.replica, epoch)
     losses = {**losses, "total": [float(sum(step)) for step in zip(*losses.values(), strict=True)]}
     meter.finish({name: values[-1] for name, values in losses.items()})
     return losses
@@ -269,13 +267,6 @@ def _stop_if_not_finite(terms: dict[str, float], epoch: int, step: int) -> None:
     bad = [name for name, value in terms.items() if not math.isfinite(value)]
     if bad:
         raise ValueError(f"{', '.join(bad)} is not finite at step {step} of epoch {epoch}: lower train.learning_rate")
-
-
-def _compare_with_bank(context: Context, centroids_CSD: Tensor, epoch: int) -> None:
-    """The bank must hold what the replicas hold."""
-    context.bank.flush()
-    if not np.array_equal(context.bank.centroids(epoch), centroids_CSD.cpu().numpy()):
-        raise RuntimeError(f"epoch {epoch}: the memory bank and the replica of the centroids differ")
 
 
 @contextmanager

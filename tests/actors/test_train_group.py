@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from reidray.bank import read_snapshot
@@ -17,7 +16,7 @@ from reidray.report.console import Console
 from reidray.storage.checkpoints import load_checkpoint
 from reidray.training.evaluation import evaluate
 from tests.chaos import processes
-from tests.whole.runs import assert_same_run, losses, result
+from tests.whole.runs import assert_close_losses, assert_same_run, result
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
 
@@ -50,11 +49,19 @@ def test_two_workers_have_the_labels_and_within_1e_4_the_losses_of_one(
     labels = [key for key in one if key.startswith("train/labels/")]
     assert labels
     assert all(one[key].tobytes() == two[key].tobytes() for key in labels)
-    for one, two in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
-        for name in one["terms"]:
-            np.testing.assert_allclose(one["terms"][name], two["terms"][name], rtol=0, atol=1e-4, err_msg=name)
+    assert_close_losses(tmp_path / "one", tmp_path / "two")
     assert result(tmp_path / "one")["before"] == result(tmp_path / "two")["before"]
     assert _evaluated_again(tmp_path / "two") == result(tmp_path / "two")["after"]
+
+
+def test_two_workers_with_a_share_of_the_centroids_each_have_within_1e_4_the_losses_of_one_with_all(
+    tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    three_groups = {"method": {"clusters_per_batch": 6}, "model": {"bn_group_size": 8}, "train": {"epochs": 1}}
+    launch(tiny_settings("one", **three_groups))
+    launch(tiny_settings("two", **three_groups, run={"workers": 2, "replica": "auto", "replica_mb": 1e-3}))
+    assert "sharded (1 of 2 rows on each worker)" in (tmp_path / "two" / "log.txt").read_text()
+    assert_close_losses(tmp_path / "one", tmp_path / "two")
 
 
 def test_killed_workers_shards_of_the_bank_and_labellers_change_nothing(

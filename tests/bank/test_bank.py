@@ -199,6 +199,28 @@ def test_centroids_come_back_whole_with_the_rows_that_moved(shards):
     np.testing.assert_array_equal(found_CSD, expected_CSD)
 
 
+@pytest.mark.parametrize("shards", [1, 2, 3, 8])
+def test_some_centroids_come_in_the_order_asked_for_without_the_others(shards):
+    one, all_CSD = bank(shards), centroids()
+    one.put_centroids(0, all_CSD)
+    assert one.centroids_shape(0) == (7, 2, 3)
+    for wanted in ([6, 0, 3], [2], [], [5, 5, 1], list(range(7))):
+        np.testing.assert_array_equal(one.take_centroids(0, np.array(wanted, np.int64)), all_CSD[wanted])
+    one.take_centroids(0, np.array([4]))[:] = 0  # a copy
+    np.testing.assert_array_equal(one.centroids(0), all_CSD)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 8])
+def test_centroids_that_are_not_there_are_refused(shards):
+    one = bank(shards)
+    one.put_centroids(0, centroids())
+    for wanted in ([7], [0, 100]):
+        with pytest.raises(ValueError, match="asked for clusters of epoch 0 that it does not own"):
+            one.take_centroids(0, np.array(wanted))
+    with pytest.raises(ValueError, match=r"no centroids of epoch 1; it has \[0\]"):
+        one.take_centroids(1, np.array([0]))
+
+
 def test_centroids_belong_to_the_bank_alone():
     one, written = bank(), centroids()
     one.put_centroids(0, written)
@@ -332,6 +354,8 @@ def test_a_shard_that_was_started_again_refuses_whatever_comes_until_it_is_resto
         lambda: one.put_centroids(0, centroids()),
         lambda: one.update_centroids(0, 0, np.array([1]), centroids()[:1]),
         lambda: one.centroids(0),
+        lambda: one.centroids_shape(0),
+        lambda: one.take_centroids(0, np.arange(3)),
         lambda: one.mark(["train/features"], 0, centroids=False),
         lambda: marked.write(tmp_path),
     ):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import load_file
 
 _TIMED = ("seconds", "images_per_second", "run_dir")
@@ -18,6 +19,13 @@ def result(folder: Path) -> dict[str, Any]:
 def losses(folder: Path) -> list[dict[str, Any]]:
     """Every loss term of every step."""
     return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+
+
+def assert_close_losses(one: Path, other: Path) -> None:
+    """Every loss term of every step within 1e-4: runs that differ in the order of float sums alone."""
+    for step, same in zip(losses(one), losses(other), strict=True):
+        for name in step["terms"]:
+            np.testing.assert_allclose(step["terms"][name], same["terms"][name], rtol=0, atol=1e-4, err_msg=name)
 
 
 def epochs(folder: Path) -> list[dict[str, Any]]:
