@@ -107,9 +107,11 @@ class Ledger:
         )
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        whole = not self._path.exists() or self._path.read_bytes()[-1:] in (b"", b"\n")
+        data = self._path.read_bytes() if self._path.exists() else b""
+        if data and not data.endswith(b"\n"):  # a crash cut the last line short
+            os.truncate(self._path, data.rfind(b"\n") + 1)
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(("" if whole else "\n") + json.dumps(line, allow_nan=False) + "\n")
+            file.write(json.dumps(line, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
