@@ -137,8 +137,6 @@ def run_trials(
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([{key: n for key, n in resources.items() if n}])),
         tune_config=tune.TuneConfig(
-            metric="score",
-            mode="max",
             num_samples=count,
             max_concurrent_trials=share.concurrent,
             search_alg=_Asked(ask),
