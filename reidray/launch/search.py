@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -58,11 +60,13 @@ def search(
     """
     settings = _shared(with_places(settings.resolved(Path.cwd())), asked)
     check_search(asked, settings)
+    if concurrent is not None and concurrent < 1:
+        raise ValueError(f"--concurrent must be 1 or more, got {concurrent}")
     place = (resume or Path(settings.run.dir or _default_place(Path.cwd() / "runs", datetime.now()))).resolve()
     if resume is None:
         _create(place, settings)
     (place / "search.yaml").write_text(asked.as_yaml(), "utf-8")
-    with locked(place), Console(None, settings) as console:
+    with locked(place), Console(None, settings) as console, _removed_if_nothing_began(place, resume):
         say = partial(_say, console, place)
         say(f"search folder {place}")
         for sentence in cautions(asked):
@@ -80,6 +84,17 @@ def search(
         elif all(entry.state in ("failed", "crashed") for entry in entries):
             raise ValueError(f"every trial failed, the first one because: {entries[0].sentence}")
     return status, entries
+
+
+@contextmanager
+def _removed_if_nothing_began(place: Path, resume: Path | None) -> Iterator[None]:
+    """A new search that fails before its first trial leaves no folder in the way of the corrected command."""
+    try:
+        yield
+    except (ValueError, OSError):
+        if resume is None and not (place / "trials.jsonl").exists():
+            shutil.rmtree(place, ignore_errors=True)
+        raise
 
 
 def asked_search(file: Path | None, resume: Path | None, trials: int | None, objective: str | None) -> Search:
