@@ -228,8 +228,8 @@ class _Watch(tune.Callback):
         self._end(trial, last.get("state", "stopped"), last.get("sentence", ""))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:  # noqa: ARG002
-        error = trial.get_error()
-        lines = str(error).strip().splitlines() or ["the process of the trial died"]
+        told = Path(trial.error_file).read_text("utf-8") if trial.error_file else ""
+        lines = told.strip().splitlines() or ["the process of the trial died"]
         self._end(trial, "crashed", lines[-1])
 
     def _end(self, trial: Any, state: str, sentence: str) -> None:

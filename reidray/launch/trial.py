@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ from reidray.storage.ledger import measured_epochs
 Tell = Callable[[dict[str, Any]], None]
 
 
-def run_trial(settings: Settings, objective: str, tell: Tell) -> None:
+def run_trial(settings: Settings, tell: Tell, *, objective: str) -> None:
     """Run it, or go on with it where its folder has an earlier attempt.
 
     Args:
       settings: of the trial, with absolute paths; run.dir is its folder.
-      objective: the measure by which trials are compared.
       tell: is handed {"epochs", "score"} after every epoch, those of earlier attempts included, the score only where
-        the objective is defined; at the end {"state", "sentence", ...}: finished, or failed for a reason that would be
-        there again. It may not return, where the trial is to stop.
+        the objective is defined; at the end {"state", "sentence", ...}: finished, failed for a reason that would be
+        there again, or crashed (error.txt in the folder has the traceback). It may not return, where the trial is to
+        stop.
+      objective: the measure by which trials are compared.
     """
     assert settings.run.dir is not None
     folder = Path(settings.run.dir)
@@ -45,14 +46,17 @@ def run_trial(settings: Settings, objective: str, tell: Tell) -> None:
         if event["kind"] == "epoch":
             tell_epochs()
 
-    started = time.perf_counter()
     begun = (folder / "settings.yaml").is_file()
     if not begun:
         shutil.rmtree(folder, ignore_errors=True)  # cut short while it was made
     try:
         launch(settings, resume=folder if begun else None, watch=watch)
     except ValueError as error:
-        seconds = time.perf_counter() - started
-        tell({"epochs": told, "state": "failed", "sentence": str(error), "seconds": seconds})
+        tell({"epochs": told, "state": "failed", "sentence": str(error)})
         return
-    tell_epochs({"state": "finished", "sentence": "", "seconds": time.perf_counter() - started})
+    except Exception as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(traceback.format_exc(), "utf-8")
+        tell({"epochs": told, "state": "crashed", "sentence": f"{type(error).__name__}: {error}"})
+        return
+    tell_epochs({"state": "finished", "sentence": ""})

@@ -48,9 +48,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch):
 
 def told_by(settings: Settings, objective: str = "stability") -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
-    trial.run_trial(settings, objective, lambda report: told.append({**report}))
-    for report in told:
-        report.pop("seconds", None)
+    trial.run_trial(settings, lambda report: told.append({**report}), objective=objective)
     return told
 
 
@@ -82,6 +80,14 @@ def test_a_failure_that_would_be_there_again_is_told_as_a_sentence(pretended, se
         {"epochs": 1},
         {"epochs": 1, "state": "failed", "sentence": "all images are outliers"},
     ]
+
+
+def test_what_only_we_can_break_is_told_as_a_crash_and_leaves_its_traceback(
+    pretended, settings: Settings, tmp_path: Path
+):
+    pretended(until=1, error=KeyError("bug"))
+    assert told_by(settings)[-1] == {"epochs": 1, "state": "crashed", "sentence": "KeyError: 'bug'"}
+    assert "Traceback" in (tmp_path / "trial" / "error.txt").read_text()
 
 
 def test_a_folder_that_was_cut_short_while_it_was_made_is_made_again(pretended, settings: Settings, tmp_path: Path):
