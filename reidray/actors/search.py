@@ -152,10 +152,15 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=max_failures),
         ),
     )
-    with _interrupted() as interruption:
-        tuner.fit()
+    status = 0
+    try:
+        with _signals_interrupt():
+            tuner.fit()
+    except _Interrupted as interrupted:
+        status = interrupted.status
+        ray.shutdown()  # ends the trials; their checkpoints are all that is needed to go on
     shutil.rmtree(own, ignore_errors=True)
-    return interruption.status
+    return status
 
 
 def _scheduler(asha: Asha | None, past: Sequence[Mapping[int, float]]) -> TrialScheduler:
@@ -237,28 +242,27 @@ class _Watch(tune.Callback):
         self._ended(trial.config["trial"], state, sentence, time.perf_counter() - started)
 
 
-@dataclass
-class _Interruption:
-    status: int = 0
+class _Interrupted(BaseException):
+    """A signal came; no exception that Tune would catch and tidy up after."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 @contextmanager
-def _interrupted() -> Iterator[_Interruption]:
-    """SIGINT and SIGTERM end Tune's loop after its present step (it listens to SIGUSR1), a second one at once."""
-    interruption = _Interruption()
+def _signals_interrupt() -> Iterator[None]:
+    """SIGINT and SIGTERM leave the block at once, with `_Interrupted`; Tune's own answer to SIGINT is switched off."""
 
     def handle(number: int, frame: Any) -> None:  # noqa: ARG001
-        if interruption.status:
-            raise SystemExit(interruption.status)
-        interruption.status = _SIGNALS[signal.Signals(number)]
-        signal.raise_signal(signal.SIGUSR1)
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)  # one is enough
+        raise _Interrupted(_SIGNALS[signal.Signals(number)])
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
-    user = signal.getsignal(signal.SIGUSR1)
     try:
-        yield interruption
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        signal.signal(signal.SIGUSR1, user)
