@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from reidray.launch.space import check_search, read_search
 from reidray.overlay import from_file, from_words, settings_from
 from tests.shell_lines import ROOT, job_lines, parsed
 
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+SEARCHES = sorted((ROOT / "configs").glob("search_*.yaml"))
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path not in SEARCHES)
 ABLATIONS = sorted((ROOT / "configs" / "ablations").glob("*.yaml"))
 MADE_BY_PRETRAINING = "pretrain_small.yaml"  # what it makes ships in the package, which is its measured result
 
@@ -41,7 +43,16 @@ def test_every_header_has_a_command_for_this_config_that_parses(
     assert own.hash() in [command.settings.hash() for command in commands]
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=_name)
+@pytest.mark.parametrize("path", SEARCHES, ids=_name)
+def test_every_search_can_start_as_its_header_says(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    commands = [parsed(job, words, monkeypatch, tmp_path) for job, words in job_lines(_header(path))]
+    assert commands
+    for command in commands:
+        assert command.options.search == path.relative_to(ROOT)
+        check_search(read_search(path), command.settings)
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, *SEARCHES], ids=_name)
 def test_every_header_says_what_was_measured_or_that_it_was_not_yet_run(path: Path) -> None:
     if path.name != MADE_BY_PRETRAINING:
         header = " ".join(_header(path).split())

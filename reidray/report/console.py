@@ -36,6 +36,10 @@ _FIGURES = {
     "parsing_mIoU": "parsing mIoU",
 }
 _CLUSTERING = {
+    "stability": "stability",
+    "silhouette": "silhouette",
+    "agreement": "agreement",
+    "camera_mixing": "camera mixing",
     "ARI": "ARI",
     "AMI": "AMI",
     "purity": "purity",
@@ -87,7 +91,7 @@ class Console:
         Args:
           event: its `kind` is one of
             stage: stage, epoch, done, total, unit, images_per_second, losses; repeated, `done` == `total` ends it;
-            labels: epoch, clusters, outliers, and ARI, AMI, purity, pseudo_mIoU where known;
+            labels: epoch, clusters, outliers, criteria, and ARI, AMI, purity, pseudo_mIoU where known;
             steps: epoch, losses {term: one value a step};
             evaluation: when (before, epoch, after), epoch, and figures in percent;
             epoch: epoch and its measures;

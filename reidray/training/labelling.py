@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,16 +19,19 @@ from reidray import kernels
 from reidray.arrays import Array, Floats, Ints
 from reidray.bank import Member, MemoryBank, Pending
 from reidray.config import Settings
+from reidray.evaluation.criteria import mean_silhouette, neighbour_agreement
 from reidray.labelling import labels_from_persons
 from reidray.memory import cluster_centroids
 
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """How an epoch's labelling went."""
+    """How an epoch's labelling went; criteria (`reidray.evaluation.criteria`) are None where not defined."""
 
     num_clusters: int
     num_outliers: int
+    silhouette: float | None = None
+    agreement: float | None = None
 
 
 class Labeller:
@@ -82,9 +86,9 @@ class Labeller:
         method = self._settings.method
         self._bank.generation = generation
         features_NSD = self._bank.read("train/features", version)
-        global_neighbours_NK = None
+        global_neighbours_NK = distances_NN = None
         if persons_N is None:
-            labels_N, global_neighbours_NK = self._clustered(features_NSD)
+            labels_N, global_neighbours_NK, distances_NN = self._clustered(features_NSD)
         else:
             labels_N = labels_from_persons(persons_N)
         num_clusters = int(labels_N.max()) + 1
@@ -96,10 +100,15 @@ class Labeller:
         alphas_NL = self._difficulties(features_NSD, global_neighbours_NK)
         self._bank.put_centroids(version, cluster_centroids(features_NSD, labels_N, num_clusters))
         self._write_rows(version, labels_N, alphas_NL)
-        return LabelSummary(num_clusters, int((labels_N < 0).sum()))
+        return LabelSummary(
+            num_clusters,
+            int((labels_N < 0).sum()),
+            silhouette=None if distances_NN is None else mean_silhouette(labels_N, kernels.as_scipy(distances_NN)),
+            agreement=neighbour_agreement(alphas_NL),
+        )
 
-    def _clustered(self, features_NSD: Floats) -> tuple[Ints, Array | None]:
-        """Labels, -1 for outliers; and the nearest images by the global feature, if that is what was clustered."""
+    def _clustered(self, features_NSD: Floats) -> tuple[Ints, Array | None, Any]:
+        """Labels, -1 for outliers; the nearest images by the global feature, if those were clustered; distances."""
         method, scwm = self._settings.method, self._settings.scwm
         features_ND = kernels.on(clustered_features(features_NSD, how=scwm.cluster_feature), self._device)
         # The lists of the global feature serve twice: the nearest k1 for Jaccard, the nearest k + 1 for eq. 7.
@@ -118,7 +127,7 @@ class Labeller:
             counts_itself=method.k1_counts_itself,
         )
         labels_N = kernels.dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples)
-        return kernels.as_numpy(labels_N), indices_NK if shared else None
+        return kernels.as_numpy(labels_N), indices_NK if shared else None, distances_NN
 
     def _difficulties(self, features_NSD: Floats, global_neighbours_NK: Array | None) -> Floats:
         """alpha of each part (SCWM eq. 7): the image itself is among the k + 1 nearest and does not count.

@@ -18,6 +18,7 @@ from reidray.arrays import Ints
 from reidray.bank import mask_momentum
 from reidray.config import Settings
 from reidray.evaluation import cluster_quality
+from reidray.evaluation.criteria import assigned_share, camera_mixing, stability
 from reidray.features import Embedder, build_embedder
 from reidray.methods import Method, make_method
 from reidray.parsing import far_pair_share
@@ -171,8 +172,10 @@ def _label_figures(
     context: Context, model: Embedder, epoch: int, summary: LabelSummary, persons_N: Ints | None
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {"clusters": summary.num_clusters, "outliers": summary.num_outliers}
+    labels_N = context.bank.read("train/labels", epoch)
+    figures.update(_criteria(context, labels_N, epoch, summary))
     if persons_N is not None:
-        quality = cluster_quality(context.bank.read("train/labels", epoch), persons_N)
+        quality = cluster_quality(labels_N, persons_N)
         figures.update(ARI=quality.ARI, AMI=quality.AMI, purity=quality.purity)
     if context.settings.num_parts:
         scwm = context.settings.scwm
@@ -184,6 +187,18 @@ def _label_figures(
         if truth_Nhw is not None:
             figures["pseudo_mIoU"] = parsing_quality(parts_NHW, truth_Nhw, model.grid, context.settings)
     return figures
+
+
+def _criteria(context: Context, labels_N: Ints, epoch: int, summary: LabelSummary) -> dict[str, float]:
+    """What tells without the truth how labelling goes; criteria that are not defined here are left out."""
+    found = {
+        "stability": stability(labels_N, context.bank.read("train/labels", epoch - 1)) if epoch else None,
+        "silhouette": summary.silhouette,
+        "agreement": summary.agreement,
+        "camera_mixing": camera_mixing(labels_N, context.split("train").source.cameras_N),
+        "assigned": assigned_share(labels_N),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _train_epoch(
