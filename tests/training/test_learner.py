@@ -167,15 +167,20 @@ def learner(tree, model, optimiser=None, *, ranks=None, epoch=5, centroids_CSD=N
 
 
 def trained(tree, ranks, steps=3, replica=None):
-    """A few steps of one rank: losses and moved rows of each, the network and the rows it holds in the end."""
+    """A few steps of one rank: losses and moved rows of each, gradients of the first, what there is in the end."""
     model = network(tree)
     one = learner(tree, model, ranks=ranks, replica=replica)
     own = shares(tree.num_groups, ranks.size)[ranks.rank]
-    updates = []
+    updates, gradients = [], {}
     for number in range(steps):
         step, groups = batch(tree, number)
         updates.append(one.update(step, groups[own.start : own.stop]))
+        if number == 0:
+            gradients = {
+                key: tensor.grad.clone() for key, tensor in model.named_parameters() if tensor.grad is not None
+            }
     return {
+        "gradients": gradients,
         "losses": [update.losses for update in updates],
         "clusters": [update.clusters_U for update in updates],
         "rows": [update.rows_USD for update in updates],

@@ -14,6 +14,7 @@ from reidray.losses import partial
 from reidray.training.batches import shares
 from reidray.training.ranks import OneProcess, ProcessGroup
 from reidray.training.replica import Replicated, Sharded, rounds
+from tests.training import test_placement as placed
 from tests.training.test_learner import CLUSTERING_ALONE, memory, settings, trained
 
 # B = global batch, C = clusters, S = spaces, D = feature width, W = ranks
@@ -26,8 +27,7 @@ MANY = {"C": 100_000, "S": 2, "D": 8, "B": 16}
 
 WITHOUT_HEADS = {"global_identity_weight": 0.0, "part_identity_weight": 0.0}
 RUNS = {  # five groups of four images each; the ranks of two and more have different numbers of groups
-    "cluster_contrast": {"method": {"name": "cluster_contrast"}},
-    "cluster_contrast random": {"method": {"name": "cluster_contrast", "update": "random"}},
+    "cluster_contrast": {"method": {"name": "cluster_contrast", "update": "random"}},
     "scwm": {"scwm": WITHOUT_HEADS},
     "scwm weighted over the batch": {
         "method": {"update": "weighted"},
@@ -36,9 +36,6 @@ RUNS = {  # five groups of four images each; the ranks of two and more have diff
     "scwm hardest, global alone": {
         "method": {"update": "hardest"},
         "scwm": {**WITHOUT_HEADS, "part_memory_weight": 0.0, "separation_weight": 0.0},
-    },
-    "scwm separation alone": {
-        "scwm": {**WITHOUT_HEADS, "global_memory_weight": 0.0, "part_memory_weight": 0.0},
     },
     "scwm clustering alone": CLUSTERING_ALONE,
 }
@@ -129,7 +126,8 @@ def work(rank, folder):
             "moved": moved(_small(ranks, 11)),
             "many": many(replica, ranks),
             "held bytes": replica.held()[1].untyped_storage().nbytes(),
-            "trained": {name: trained(tree_of(name), ranks, replica=_start(name, ranks)) for name in RUNS},
+            "compared": placed.compared(ranks),
+            "trained": {name: trained(tree_of(name), ranks, 2, _start(name, ranks)) for name in RUNS},
         }
         torch.save(found, f"{folder}/{size}-{rank}.pt")
         dist.destroy_process_group()
@@ -156,7 +154,22 @@ def shared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole():
     """The same runs in this process, with the whole replica."""
-    return {name: trained(tree_of(name), OneProcess()) for name in RUNS}
+    return {name: trained(tree_of(name), OneProcess(), 2) for name in RUNS}
+
+
+def assert_same_training(found, alone, rank=0, size=1):
+    """All but the network of the end: of a gradient as small as its rounding Adam makes a step all the same."""
+    for key, gradient in alone["gradients"].items():
+        scale = gradient.abs().max().item()
+        torch.testing.assert_close(found["gradients"][key], gradient, rtol=1e-4, atol=1e-5 * scale + 1e-9, msg=key)
+    for step, expected in enumerate(alone["losses"]):
+        assert list(found["losses"][step]) == list(expected)
+        for term, loss in expected.items():
+            tolerance = 1e-4 if step else 1e-5
+            torch.testing.assert_close(found["losses"][step][term], loss, rtol=tolerance, atol=tolerance)
+        assert torch.equal(found["clusters"][step], alone["clusters"][step])
+        torch.testing.assert_close(found["rows"][step], alone["rows"][step], rtol=0, atol=1e-4 if step else 1e-6)
+    torch.testing.assert_close(found["memory"], alone["memory"][rank::size], rtol=0, atol=1e-4)
 
 
 # ---- ranks of a process group
@@ -188,19 +201,9 @@ def test_written_rows_lie_with_their_owners_and_nowhere_else(shared, size):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", RUNS)
-def test_training_gives_the_losses_the_network_and_the_memory_of_the_whole_replica(shared, whole, name, size):
-    alone = whole[name]
-    for rank, ran in enumerate(shared[size]):
-        found = ran["trained"][name]
-        for step, expected in enumerate(alone["losses"]):
-            assert list(found["losses"][step]) == list(expected)
-            for term, loss in expected.items():
-                torch.testing.assert_close(found["losses"][step][term], loss, rtol=1e-5, atol=1e-5)
-            assert torch.equal(found["clusters"][step], alone["clusters"][step])
-            torch.testing.assert_close(found["rows"][step], alone["rows"][step], rtol=0, atol=1e-5)
-        torch.testing.assert_close(found["memory"], alone["memory"][rank::size], rtol=0, atol=1e-5)
-        for key, tensor in alone["network"].items():
-            torch.testing.assert_close(found["network"][key], tensor, rtol=1e-5, atol=1e-5, msg=key)
+def test_training_gives_the_losses_the_gradients_and_the_memory_of_the_whole_replica(shared, whole, name, size):
+    for rank, found in enumerate(shared[size]):
+        assert_same_training(found["trained"][name], whole[name], rank, size)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -231,6 +234,14 @@ def test_a_rank_holds_one_share_of_the_rows_and_never_more_than_a_block_of_logit
         assert found["many"][3] <= max(share * MANY["D"], MANY["B"] * min(share, partial._BLOCK_ROWS))
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_each_rank_reads_and_compares_its_own_rows_and_all_hear_of_a_difference(shared, size):
+    for rank, found in enumerate(shared[size]):
+        assert torch.equal(found["compared"]["rows"], torch.from_numpy(placed.centroids()[rank::size]))
+        assert set(found["compared"]["asked"]) == set(range(rank, 7, size))
+        assert found["compared"]["said"] == ["epoch 4: the memory bank and the replica of the centroids differ"]
+
+
 class _Place:
     """The rank and size that a whole replica does not ask for."""
 
@@ -243,11 +254,7 @@ class _Place:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_without_a_process_group_one_process_has_all_rows_and_agrees(whole, name):
-    found = trained(tree_of(name), OneProcess(), replica=_start(name, OneProcess()))
-    for losses, expected in zip(found["losses"], whole[name]["losses"], strict=True):
-        for term, loss in expected.items():
-            torch.testing.assert_close(losses[term], loss, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found["memory"], whole[name]["memory"], rtol=0, atol=1e-5)
+    assert_same_training(trained(tree_of(name), OneProcess(), 2, _start(name, OneProcess())), whole[name])
 
 
 def test_half_precision_agrees_as_far_as_half_precision_does():
