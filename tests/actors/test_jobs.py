@@ -34,6 +34,10 @@ from tests.whole.runs import assert_same_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
+# Idle workers, a node's agents, and one actor that Ray makes for a cluster with its first training and keeps.
+RAYS_OWN = r"IDLE|DashboardAgent|RuntimeEnvAgent|_?AutoscalingCoordinator"
+OURS = {"BankShard", "Labeller", "Mailbox"}
+
 
 @dataclass(frozen=True)
 class Head:
@@ -73,16 +77,17 @@ class Head:
         """Actors that a submitted job has now."""
         job = self.ask(f"/api/jobs/{name}")["job_id"]
         found = self.ask("/api/v0/actors?detail=1&limit=10000")["data"]["result"]["result"]
-        return [actor for actor in found if actor["job_id"] == job and actor["state"] == "ALIVE"]
+        alive = [actor for actor in found if actor["job_id"] == job and actor["state"] == "ALIVE"]
+        return [actor for actor in alive if not re.match(RAYS_OWN, actor["class_name"])]
 
     def processes(self) -> dict[int, str]:
         """Process id and command line of everything of this head: whoever holds a file of its folder open."""
         return {pid: _command(pid) for pid in _pids() if _holds(pid, self.folder)}
 
     def work(self) -> dict[int, str]:
-        """Its processes that work for a job: actors, tasks and entrypoints; not the head's own, not idle workers."""
+        """Its processes that work for a job: actors, tasks and entrypoints; not what Ray has for itself."""
         at_work = {pid: words for pid, words in self.processes().items() if re.search(r"ray::|jobs/train\.py", words)}
-        return {pid: words for pid, words in at_work.items() if not words.startswith(("ray::IDLE", "ray::Dashboard"))}
+        return {pid: words for pid, words in at_work.items() if not re.match(rf"ray::({RAYS_OWN})", words)}
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +219,7 @@ def test_a_stopped_job_leaves_nothing_running(head: Head, tiny_settings: Callabl
     head.submit("stopped", *_words(settings, tmp_path))
     log = tmp_path / "stopped" / "log.txt"
     _until(lambda: log.is_file() and " train " in log.read_text(), 600, lambda: head.log("stopped"))
-    assert {"RayTrainWorker", "BankShard", "Labeller"} <= {actor["class_name"] for actor in head.actors("stopped")}
+    assert OURS | {"RayTrainWorker"} <= {actor["class_name"] for actor in head.actors("stopped")}
     assert any("jobs/train.py" in words for words in head.work().values())
     done = head.ray("job", "stop", "stopped")
     assert done.returncode == 0, done.stderr
@@ -247,8 +252,10 @@ def test_two_jobs_at_once_do_not_see_each_other(head: Head, tiny_settings: Calla
     _until(over, 600, lambda: head.log("one") + head.log("two"))
     assert [head.status(name) for name in settings] == ["SUCCEEDED"] * 2, head.log("one") + head.log("two")
     assert at_once, "one was over before the other had begun"
-    spaces = {name: {actor["ray_namespace"] for actor in both[name].values()} for name in settings}
-    assert not spaces["one"] & spaces["two"]
+    ours = {name: [one for one in actors.values() if one["class_name"] in OURS] for name, actors in both.items()}
+    assert all({actor["class_name"] for actor in actors} == OURS for actors in ours.values())
+    assert not any(actor["name"] for actors in ours.values() for actor in actors)  # nobody can ask for them
+    assert not {one["ray_namespace"] for one in ours["one"]} & {two["ray_namespace"] for two in ours["two"]}
     for name in settings:
         assert_same_run(tmp_path / f"{name}-alone", tmp_path / name)
     _until(lambda: not head.work(), 60, lambda: str(head.work()))
