@@ -374,7 +374,7 @@ def work(rank, folder):
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(minutes=10))
     found = {name: trained(settings(**run), ProcessGroup()) for name, run in RUNS.items()}
     try:
         found["clustering alone"] = trained(settings(**CLUSTERING_ALONE), ProcessGroup())

@@ -20,7 +20,7 @@ def spoken(rank, folder):
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(minutes=10))
     ranks = ProcessGroup()
     found = {"rank": ranks.rank, "size": ranks.size}
     for counts in ((2, 2), (3, 1), (1, 4), (0, 2)):

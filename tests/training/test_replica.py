@@ -118,7 +118,7 @@ def work(rank, folder):
     torch.set_num_threads(1)
     for size in SIZES[rank:]:
         meeting = f"file://{folder}/meeting{size}"
-        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(seconds=60))
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(minutes=10))
         ranks = ProcessGroup()
         replica = sharded(many_centroids(), ranks)
         found = {
