@@ -226,6 +226,12 @@ class RunSettings(_Section):
     start_timeout: Positive = _setting(60.0, "wait for workers before giving up", "seconds")
     keep_checkpoints: Count = _setting(2, "newest checkpoints kept", "checkpoints")
     checkpoint_every: Count = _setting(1, "epochs between checkpoints", "epochs")
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = _setting(
+        ("tensorboard",), "where curves go beside the run folder's own files; mlflow and wandb are extras"
+    )
+    trace_epoch: Annotated[int, Field(ge=0)] | None = _setting(
+        None, "epoch whose timeline is kept, counted from 0 as in the run folder's files", "epoch"
+    )
 
 
 class Settings(_Section):
@@ -252,6 +258,11 @@ class Settings(_Section):
             raise ValueError(
                 f"run.workers={self.run.workers} is more than the {self.num_groups} BN groups of a batch: "
                 f"lower model.bn_group_size or raise method.clusters_per_batch"
+            )
+        if self.run.trace_epoch is not None and self.run.trace_epoch >= self.train.epochs:
+            raise ValueError(
+                f"run.trace_epoch={self.run.trace_epoch} is no epoch of the run: with train.epochs={self.train.epochs} "
+                f"it can be 0 to {self.train.epochs - 1}"
             )
         if self.data.dataset != "drawn" and self.data.root is None and self.data.packed is None:
             raise ValueError(

@@ -17,6 +17,7 @@ import numpy as np
 
 from reidray.arrays import Array, Floats, Ints
 from reidray.bank.smoothing import smoothed_masks
+from reidray.spans import Recording, Spans, spanned
 
 
 @dataclass
@@ -37,13 +38,15 @@ class _Table:
 class BankShard:
     """Plain object; `reidray.actors` makes an actor of it, `--workers 0` calls it directly."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "bank shard 0") -> None:
+        self.spans = Spans(name)
         self._tables: dict[str, _Table] = {}
         self._centroids: dict[int, _ClusterRows] = {}
         self._generation = 0
 
     # ---- rows of images, in the blocks of the data set's shards
 
+    @spanned
     def put(self, table: str, version: int, block: int, rows: Array, generation: int = 0) -> None:
         """Write the rows of one block of images."""
         if generation < self._generation:
@@ -59,6 +62,7 @@ class BankShard:
         for old in [known for known in entry.blocks if known < version - 1]:
             del entry.blocks[old]
 
+    @spanned
     def put_smoothed(
         self,
         table: str,
@@ -74,6 +78,7 @@ class BankShard:
         masks = smoothed_masks(previous, parts_BHW, num_parts=num_parts, momentum=momentum)
         self.put(table, version, block, masks, generation)
 
+    @spanned
     def get(self, table: str, version: int, blocks: list[int], column: int | None) -> list[Array]:
         """The rows of some blocks; of each row only `column` of its second axis unless that is None."""
         entry = self._tables.get(table, _Table()).blocks.get(version, {})
@@ -82,6 +87,7 @@ class BankShard:
             raise ValueError(f"the memory bank has no {table} of epoch {version} for block {missing[0]}")
         return [entry[block] if column is None else np.ascontiguousarray(entry[block][:, column]) for block in blocks]
 
+    @spanned
     def take(self, table: str, version: int, wanted: dict[int, Ints]) -> dict[int, Array]:
         """Some rows of some blocks: block -> offsets within the block -> rows."""
         blocks = self.get(table, version, list(wanted), None)
@@ -89,6 +95,7 @@ class BankShard:
 
     # ---- rows of clusters
 
+    @spanned
     def put_centroids(self, version: int, clusters: Ints, rows_CSD: Floats, generation: int = 0) -> None:
         """Write all the clusters that this shard owns, as labelling made them; forgets older versions."""
         if generation < self._generation:
@@ -97,6 +104,7 @@ class BankShard:
             raise ValueError(f"the memory bank holds centroids of epoch {max(self._centroids)} and was sent {version}")
         self._centroids = {version: _ClusterRows(np.array(clusters), np.array(rows_CSD))}
 
+    @spanned
     def update_centroids(self, version: int, step: int, clusters: Ints, rows_CSD: Floats, generation: int = 0) -> None:
         """Write the rows that a step moved. Steps come in order; one that came already is written again."""
         if generation < self._generation:
@@ -107,6 +115,7 @@ class BankShard:
         entry.rows_CSD[np.searchsorted(entry.clusters, clusters)] = rows_CSD
         entry.step = step
 
+    @spanned
     def get_centroids(self, version: int) -> tuple[Ints, Floats]:
         """The clusters that this shard owns and their rows."""
         entry = self._entry(version)
@@ -119,6 +128,15 @@ class BankShard:
 
     # ---- the whole shard
 
+    def trace(self, epoch: int) -> None:
+        """Keep every span from now on."""
+        self.spans.trace(epoch)
+
+    def traced(self) -> Recording:
+        """The spans since `trace`."""
+        return self.spans.traced()
+
+    @spanned
     def snapshot(self, tables: list[str], version: int) -> dict[str, dict[int, Array]]:
         """The blocks of some tables at a version: table -> block -> rows."""
         return {table: dict(self._tables.get(table, _Table()).blocks.get(version, {})) for table in tables}
@@ -127,6 +145,7 @@ class BankShard:
         """The group of workers whose writes are taken."""
         return self._generation
 
+    @spanned
     def restore(self, version: int, snapshot: dict[str, dict[int, Array]], generation: int = 0) -> None:
         """Forget everything, take a snapshot's blocks as those of `version`, and writes of `generation` from now on."""
         self._generation = generation

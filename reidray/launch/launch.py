@@ -16,6 +16,7 @@ from reidray.config import Settings
 from reidray.launch.prepare import prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
 from reidray.report.console import Console
+from reidray.report.loggers import check_loggers
 from reidray.storage.runfolder import RunFolder, default_run_dir
 from reidray.storage.weights import load_weights
 from reidray.training.loop import History, new_model, train
@@ -34,13 +35,14 @@ def launch(settings: Settings, *, resume: Path | None = None) -> dict[str, Any]:
     Raises:
       ValueError: one sentence for everything a person can put right.
     """
+    check_loggers(settings.run.loggers)
     settings = with_places(settings.resolved(Path.cwd()))
     place = resume or Path(settings.run.dir or default_run_dir(Path.cwd() / "runs", settings, datetime.now()))
     place = place.resolve()
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"dir": str(place)})})
     folder = RunFolder.open(place) if resume else RunFolder.create(place, settings)
     started = time.perf_counter()
-    with _locked(place), Console(folder, settings) as console, _removed_if_nothing_began(folder, resume):
+    with _locked(place), _removed_if_nothing_began(folder, resume), Console(folder, settings) as console:
         console.handle({"kind": "message", "text": f"run folder {place}"})
         if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and str(place).startswith(str(Path.cwd())):
             text = "the run folder lies in the job's own copy of the working directory: give run.dir=DIR to keep it"

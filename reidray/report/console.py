@@ -1,7 +1,7 @@
 """What a run says while it works: one live bar a stage on a terminal, plain lines now and then anywhere else.
 
 The run reports events, plain dicts (see `Console.handle`). The console shows them, and is the one place that files
-them: lines to log.txt, measures to metrics.jsonl, evaluations.jsonl and losses.jsonl, scalars to TensorBoard.
+them: lines to log.txt, measures to metrics.jsonl, evaluations.jsonl and losses.jsonl, scalars to the run's loggers.
 Epochs count from 0 in events and files, and from 1 where people read them.
 """
 
@@ -21,8 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 from reidray.config import Settings
+from reidray.report.loggers import Curves, open_loggers
 from reidray.report.progress import Pace, Stage, duration
-from reidray.report.tensorboard import TensorBoard
+from reidray.report.timeline import write_trace
+from reidray.spans import STEP_PARTS, Spans
 from reidray.storage.runfolder import RunFolder
 
 _QUIET_SECONDS = 5.0  # between two plain lines of progress
@@ -53,6 +55,9 @@ class Console:
       stream: where lines go; default standard output.
       interactive: live bars; default: where the stream is a terminal.
       clock: seconds, monotonic.
+
+    Raises:
+      ValueError: a logger of run.loggers cannot be opened.
     """
 
     def __init__(
@@ -69,8 +74,10 @@ class Console:
         self._folder, self._settings, self._clock, self._stream = folder, settings, clock, stream
         self._terminal = Terminal(file=stream, force_terminal=True, highlight=False) if interactive else None
         self._live: Live | None = None
-        steps = settings.train.steps
-        self._board = TensorBoard(folder.tensorboard, steps_per_epoch=steps) if folder else None
+        self._spans = Spans("driver")
+        self._tracing = False
+        loggers = open_loggers(folder, settings) if folder else {}
+        self._curves = Curves(loggers, steps_per_epoch=settings.train.steps, complain=self._say)
         self._started = clock()
         self._last_line = self._started
         self._stages: dict[tuple[str, int | None], Stage] = {}
@@ -91,6 +98,7 @@ class Console:
             steps: epoch, losses {term: one value a step};
             evaluation: when (before, epoch, after), epoch, and figures in percent;
             epoch: epoch and its measures;
+            trace: epoch and the recordings of all processes but this one;
             resumed: epoch (the first one to be done again), why;
             message: text.
 
@@ -103,6 +111,7 @@ class Console:
             "steps": self._on_steps,
             "evaluation": self._on_evaluation,
             "epoch": self._on_epoch,
+            "trace": self._on_trace,
             "started": self._on_started,
             "resumed": self._on_resumed,
             "message": self._on_message,
@@ -110,21 +119,24 @@ class Console:
         kind = event.get("kind")
         if kind not in handlers:
             raise ValueError(f"the kind of an event must be one of {', '.join(handlers)}, got {kind!r}")
-        handlers[kind]({key: value for key, value in event.items() if key != "kind"})
+        if not self._tracing and event.get("epoch") == self._settings.run.trace_epoch is not None:
+            self._tracing = True
+            self._spans.trace(event["epoch"])
+        with self._spans(f"on {kind}"):
+            handlers[kind]({key: value for key, value in event.items() if key != "kind"})
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """Takes the live bars away and writes out what is pending."""
         if self._live is not None:
             self._live.stop()
             self._live = None
-        if self._board is not None:
-            self._board.close()
+        self._curves.close(failed=failed)
 
     def __enter__(self) -> Console:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        self.close(failed=error is not None)
 
     # --- one method a kind of event -----------------------------------------------------------------------------------
 
@@ -154,20 +166,19 @@ class Console:
         self._labels = f"{event['clusters']} clusters, {event['outliers']} outliers"
         self._say("  ".join([f"{self._place(event['epoch'])}{'labels':<9}{self._labels}", *known]))
         self._refresh()
-        if self._board:
-            self._board.epoch("labels", event["epoch"], event)
+        self._curves.epoch("labels", event["epoch"], event)
 
     def _on_steps(self, event: dict[str, Any]) -> None:
-        if self._folder and self._board:
+        if self._folder:
             self._folder.add_steps(event["epoch"], event["losses"])
-            self._board.steps(event["epoch"], event["losses"])
+            self._curves.steps(event["epoch"], event["losses"])
 
     def _on_evaluation(self, event: dict[str, Any]) -> None:
         when, epoch = event["when"], event.get("epoch")
-        if self._folder and self._board:
+        if self._folder:
             self._folder.add_evaluation(event)
             at = {"before": -1, "after": self._settings.train.epochs - 1}.get(when, epoch)
-            self._board.epoch("evaluation", -1 if at is None else at, event)
+            self._curves.epoch("evaluation", -1 if at is None else at, event)
         figures = [f"{word} {event[name]:.2f}" for name, word in _FIGURES.items() if event.get(name) is not None]
         title = f"{self._place(epoch)}evaluated" if when == "epoch" else f"{when} training"
         self._say("  ".join([title, *figures]))
@@ -179,32 +190,41 @@ class Console:
 
     def _on_epoch(self, event: dict[str, Any]) -> None:
         self._pace.finish(event["epoch"], self._clock())
-        if self._folder and self._board:
+        if self._folder:
             labelled = self._labelled if self._labelled.get("epoch") == event["epoch"] else {}
             self._folder.add_epoch({**labelled, **event})
-            self._board.epoch("epoch", event["epoch"], event)
+            self._curves.epoch("epoch", event["epoch"], event)
         told = {"epoch", "loss", "loss_total", "seconds", *self._labelled, *_FIGURES}  # in lines of their own, or first
-        rest = [name for name in event if name not in told and not name.startswith("loss_")]
+        rest = [name for name in event if name not in told and not name.startswith(("loss_", "step_ms"))]
         words = [f"loss {event[name]:.4g}" for name in ("loss", "loss_total") if name in event]
         words += [f"in {event['seconds']:.1f} s"] if "seconds" in event else []
         words += [f"{name} {event[name]:.4g}" for name in rest if type(event[name]) in (int, float)][:6]
+        words += _step_words(event)
         left = self._pace.left(self._clock())
         if left:
             words.append(f"run {duration(left)} left")
         self._say(f"{self._place(event['epoch'])}done     " + "  ".join(words))
 
+    def _on_trace(self, event: dict[str, Any]) -> None:
+        epoch, recordings = event["epoch"], [self._spans.traced(), *event["recordings"]]
+        if self._folder:
+            path = self._folder.trace(epoch)
+            write_trace(path, recordings, epoch)
+            self._say(f"{self._place(epoch)}timeline in {path.name}: open it in https://ui.perfetto.dev")
+
     def _on_started(self, event: dict[str, Any]) -> None:  # noqa: ARG002 (it has nothing to say)
-        if self._folder and self._board and (self._folder.evaluations() or self._folder.epochs()):
+        if self._folder and (self._folder.evaluations() or self._folder.epochs()):
             self._folder.start_again()  # workers died before there was a checkpoint
-            self._board.resume(0)
+            self._curves.resume(0)
             self._pace.resume(0)
 
     def _on_resumed(self, event: dict[str, Any]) -> None:
         epoch = event["epoch"]
-        if self._folder and self._board:
+        if self._folder:
             self._folder.drop_from(epoch)
-            self._board.resume(epoch)
+            self._curves.resume(epoch)
         self._stages.clear()
+        self._tracing = False  # the epoch may come again
         self._pace.resume(epoch)
         self._say(f"continuing with epoch {epoch + 1} of {self._settings.train.epochs}: {event['why']}")
         self._refresh()
@@ -259,6 +279,16 @@ class Console:
         words = [f"whole run {duration(left)} left" if left is not None else "", self._labels]
         words += [stage.loss_words() for stage in stages]
         return Group(table, Text("  ".join(word for word in words if word), style="dim"))
+
+
+def _step_words(figures: Mapping[str, Any]) -> list[str]:
+    """Milliseconds of a step, and where the most of them went."""
+    if "step_ms" not in figures:
+        return []
+    whole = figures["step_ms"]
+    parts = {name: figures.get(f"step_ms_{name}", 0.0) for name in STEP_PARTS}
+    named = sorted((name for name in parts if parts[name] >= 0.05 * whole), key=lambda name: -parts[name])
+    return [f"step {whole:.3g} ms (" + ", ".join(f"{name} {parts[name]:.3g}" for name in named) + ")"]
 
 
 def _comparison(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:

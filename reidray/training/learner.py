@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from reidray.config import Settings
 from reidray.features import Embedder, Features, apply_statistics, take_statistics
 from reidray.methods import Method, Targets
+from reidray.spans import OFF, Spans
 from reidray.training.batches import Group, Step, shares
 from reidray.training.extraction import autocast
 from reidray.training.images import as_input
@@ -65,8 +66,10 @@ class Learner:
         epoch: int,
         ranks: Ranks,
         device: torch.device,
+        spans: Spans = OFF,
     ) -> None:
         self._settings = settings
+        self._spans = spans
         self._method = method
         self._model = model
         self._optimiser = optimiser
@@ -94,37 +97,41 @@ class Learner:
         self._zero_grad()
         outputs = [self._backward(group, last=group is groups[-1]) for group in groups]
         features, losses, statistics = zip(*outputs, strict=True)
-        features_BSD = self._ranks.gather_rows(torch.cat(features), self._images)
-        losses_BT = self._ranks.gather_rows(
-            torch.cat([torch.stack(list(terms.values()), 1) for terms in losses]), self._images
-        )
-        statistics_GM = self._ranks.gather_rows(torch.stack(statistics), self._groups)
-        self._optimiser.step()
-        if self._heads_optimiser is not None:
-            self._heads_optimiser.step()
-        apply_statistics(self._model, statistics_GM)
-        clusters_U, rows_USD = self._method.updated_rows(
-            self.centroids_CSD,
-            features_BSD,
-            step.labels_B.to(self._device),
-            step.alphas_BL.to(self._device),
-            step.uniforms_B.to(self._device),
-        )
-        self.centroids_CSD[clusters_U] = rows_USD
+        with self._spans("gather"):
+            features_BSD = self._ranks.gather_rows(torch.cat(features), self._images)
+            losses_BT = self._ranks.gather_rows(
+                torch.cat([torch.stack(list(terms.values()), 1) for terms in losses]), self._images
+            )
+            statistics_GM = self._ranks.gather_rows(torch.stack(statistics), self._groups)
+        with self._spans("optimise"):
+            self._optimiser.step()
+            if self._heads_optimiser is not None:
+                self._heads_optimiser.step()
+            apply_statistics(self._model, statistics_GM)
+        with self._spans("memory"):
+            clusters_U, rows_USD = self._method.updated_rows(
+                self.centroids_CSD,
+                features_BSD,
+                step.labels_B.to(self._device),
+                step.alphas_BL.to(self._device),
+                step.uniforms_B.to(self._device),
+            )
+            self.centroids_CSD[clusters_U] = rows_USD
         means_T = losses_BT.mean(0)
         return Update(dict(zip(losses[0], means_T, strict=True)), clusters_U, rows_USD)
 
     def _backward(self, group: Group, *, last: bool) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Forward and backward of one group; its features [B, S, D], loss terms [B] and batch statistics [M]."""
         with self._without_sync(not last):
-            with autocast(self._device, self._settings.train.precision):
+            with self._spans("forward"), autocast(self._device, self._settings.train.precision):
                 features, terms = self._objective(
                     as_input(group.pixels_BHW3, self._device), _on(group.targets, self._device), self.centroids_CSD
                 )
             statistics_M = take_statistics(self._model)
             total = torch.stack(list(terms.values())).sum()
             # DDP averages over ranks; the objective is the sum over all groups divided by the global batch.
-            torch.autograd.backward(total * (self._ranks.size / self._settings.batch_size))
+            with self._spans("backward"):  # with DDP's exchange of gradients
+                torch.autograd.backward(total * (self._ranks.size / self._settings.batch_size))
         return features.features_BSD.detach(), {name: loss.detach() for name, loss in terms.items()}, statistics_M
 
     def _without_sync(self, wanted: bool) -> contextlib.AbstractContextManager[None]:

@@ -21,6 +21,7 @@ from reidray.evaluation import cluster_quality
 from reidray.features import Embedder, build_embedder
 from reidray.methods import Method, make_method
 from reidray.parsing import far_pair_share
+from reidray.spans import Spans, step_figures
 from reidray.storage.checkpoints import Checkpoint, optimiser_tensors, restore_optimiser
 from reidray.storage.shards import read_masks, read_truth
 from reidray.storage.weights import load_weights
@@ -30,6 +31,7 @@ from reidray.training.evaluation import can_evaluate, evaluate, parsing_quality
 from reidray.training.extraction import extract_shards
 from reidray.training.labelling import LabelSummary
 from reidray.training.learner import Learner
+from reidray.training.tracing import begin_epoch, end_epoch
 
 History = dict[str, Any]
 
@@ -57,12 +59,14 @@ def train(context: Context) -> History:
 
     for epoch in range(first, settings.train.epochs):
         started = time.perf_counter()
-        with _timed(history, "extract"):
+        begin_epoch(context, epoch)
+        with _timed(context.spans, history, "extract"):
             _extract(context, model, epoch)
-        with _timed(history, "label"):
+        with _timed(context.spans, history, "label"):
             figures = _label(context, model, epoch)
-        with _timed(history, "train"):
+        with _timed(context.spans, history, "train"):
             losses = _train_epoch(context, method, model, optimiser, epoch)
+        figures.update(step_figures(context.spans.step_totals()))
         figures.update({f"loss_{name}": float(np.mean(values)) for name, values in losses.items()})
         if settings.evaluate.every and (epoch + 1) % settings.evaluate.every == 0 and epoch + 1 < settings.train.epochs:
             figures.update(_evaluated(context, model, history, "epoch", epoch) or {})
@@ -72,6 +76,7 @@ def train(context: Context) -> History:
         context.tell(kind="epoch", epoch=epoch, **figures)
         if (epoch + 1) % settings.run.checkpoint_every == 0 or epoch + 1 == settings.train.epochs:
             _keep(context, model, optimiser, epoch, history)
+        end_epoch(context, epoch)
 
     if "after" not in history:
         history["after"] = _evaluated(context, model, history, "after", settings.train.epochs - 1)
@@ -173,7 +178,7 @@ def _evaluated(
     if not can_evaluate(context):
         return None
     lists = context.settings.evaluate.ranked_lists if when == "after" else 0
-    with _timed(history, "evaluate"):
+    with _timed(context.spans, history, "evaluate"):
         figures = evaluate(context, model, epoch, lists=lists)
     if lists:
         history["examples"] = figures.pop("examples")
@@ -196,15 +201,21 @@ def _extract(context: Context, model: Embedder, epoch: int) -> None:
         precision=settings.train.precision,
         grams=settings.num_parts > 0,
         progress=meter.add,
+        spans=context.spans,
     )
     for shard in extracted:
-        context.bank.put("train/features", epoch, shard.shard, shard.features_BSD)
+        with context.spans("bank"):
+            context.bank.put("train/features", epoch, shard.shard, shard.features_BSD)
         if shard.grams_BPP is not None:
-            parts = context.labellers.parse(shard.shard, shard.grams_BPP, shard.map_size)
-            context.bank.put("train/parts", epoch, shard.shard, parts)
-            context.bank.put_smoothed("train/masks", epoch, shard.shard, parts, settings.num_parts, momentum)
-    context.bank.flush()
-    context.ranks.barrier()
+            with context.spans("labeller"):
+                parts = context.labellers.parse(shard.shard, shard.grams_BPP, shard.map_size)
+            with context.spans("bank"):
+                context.bank.put("train/parts", epoch, shard.shard, parts)
+                context.bank.put_smoothed("train/masks", epoch, shard.shard, parts, settings.num_parts, momentum)
+    with context.spans("bank"):
+        context.bank.flush()
+    with context.spans("workers"):
+        context.ranks.barrier()
     meter.finish()
 
 
@@ -217,9 +228,12 @@ def _label(context: Context, model: Embedder, epoch: int) -> dict[str, Any]:
         wanted = truth if context.settings.method.labels == "ground_truth" else None
         if wanted is None and context.settings.method.labels == "ground_truth":
             raise ValueError(f"method.labels=ground_truth needs true identities; {context.packed}/train has none")
-        summary = context.labellers.label(epoch, wanted, context.bank.generation)
-        figures = _label_figures(context, model, epoch, summary, truth)
-    figures = context.ranks.broadcast(figures)
+        with context.spans("labeller"):
+            summary = context.labellers.label(epoch, wanted, context.bank.generation)
+        with context.spans("figures"):
+            figures = _label_figures(context, model, epoch, summary, truth)
+    with context.spans("workers"):
+        figures = context.ranks.broadcast(figures)
     assert figures is not None
     meter.finish()
     context.tell(kind="labels", epoch=epoch, **figures)
@@ -252,7 +266,8 @@ def _train_epoch(
     settings = context.settings
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(settings, epoch)
-    centroids_CSD = torch.from_numpy(context.bank.centroids(epoch)).to(context.device)
+    with context.spans("bank"):
+        centroids_CSD = torch.from_numpy(context.bank.centroids(epoch)).to(context.device)
     learner = Learner(
         settings,
         method,
@@ -262,23 +277,27 @@ def _train_epoch(
         epoch=epoch,
         ranks=context.ranks,
         device=context.device,
+        spans=context.spans,
     )
     meter = Meter(context, "train", settings.train.steps, "steps", epoch)
     rows: list[Tensor] = []
     names: list[str] = []
-    for step, groups in _batches(context, method, model, epoch):
+    for step, groups in context.spans.each(_batches(context, method, model, epoch)):
         update = learner.update(step, groups)
         if context.ranks.rank == 0:
-            context.bank.update_centroids(
-                epoch, step.number, update.clusters_U.cpu().numpy(), update.rows_USD.cpu().numpy()
-            )
+            with context.spans("bank"):
+                context.bank.update_centroids(
+                    epoch, step.number, update.clusters_U.cpu().numpy(), update.rows_USD.cpu().numpy()
+                )
         names = list(update.losses)
         rows.append(torch.stack(list(update.losses.values())).cpu())
         _stop_if_not_finite(rows[-1], names, epoch, step.number)
         meter.add(1, settings.batch_size, dict(zip(names, rows[-1].tolist(), strict=True)))
     if context.ranks.rank == 0:
-        _compare_with_bank(context, learner.centroids_CSD, epoch)
-    context.ranks.barrier()
+        with context.spans("bank"):
+            _compare_with_bank(context, learner.centroids_CSD, epoch)
+    with context.spans("workers"):
+        context.ranks.barrier()
     losses_TS = torch.stack(rows).T.tolist()
     losses = dict(zip(names, losses_TS, strict=True))
     losses["total"] = [float(sum(step)) for step in zip(*losses_TS, strict=True)]
@@ -288,25 +307,28 @@ def _train_epoch(
 
 def _batches(context: Context, method: Method, model: Embedder, epoch: int) -> EpochBatches:
     settings, bank, images = context.settings, context.bank, context.split("train")
-    labels_N = bank.read("train/labels", epoch)
+    with context.spans("bank"):
+        labels_N, alphas_NL = bank.read("train/labels", epoch), bank.read("train/alphas", epoch)
     cameras_N = images.source.cameras_N
     batches = plan_batches(settings, labels_N, cameras_N, epoch)
     groups = shares(settings.num_groups, context.ranks.size)[context.ranks.rank]
     size = settings.model.bn_group_size
     wanted = np.unique(batches[:, groups.start * size : groups.stop * size])
-    masks = bank.take("train/masks", epoch, wanted) if settings.num_parts else None
+    with context.spans("bank"):
+        masks = bank.take("train/masks", epoch, wanted) if settings.num_parts else None
     return EpochBatches(
         settings,
         method,
         images,
         batches=batches,
         labels_N=labels_N,
-        alphas_NL=bank.read("train/alphas", epoch),
+        alphas_NL=alphas_NL,
         mask_indices=wanted if masks is not None else None,
         masks_NLHW=masks,
         grid=model.grid,
         epoch=epoch,
         groups=groups,
+        spans=context.spans,
     )
 
 
@@ -325,8 +347,11 @@ def _compare_with_bank(context: Context, centroids_CSD: Tensor, epoch: int) -> N
 
 def _keep(context: Context, model: Embedder, optimiser: torch.optim.Optimizer, epoch: int, history: History) -> None:
     """A checkpoint of the run after an epoch."""
-    rng = context.ranks.gather(torch.get_rng_state())
-    if context.ranks.rank == 0:
+    with context.spans("workers"):
+        rng = context.ranks.gather(torch.get_rng_state())
+    if context.ranks.rank != 0:
+        return
+    with context.spans("keep"):
         tables = ["train/masks"] if context.settings.num_parts else []
         context.checkpoints.save(
             Checkpoint(
@@ -342,7 +367,8 @@ def _keep(context: Context, model: Embedder, optimiser: torch.optim.Optimizer, e
 
 
 @contextmanager
-def _timed(history: History, stage: str) -> Iterator[None]:
+def _timed(spans: Spans, history: History, stage: str) -> Iterator[None]:
     started = time.perf_counter()
-    yield
+    with spans(stage):
+        yield
     history["seconds"][stage] += time.perf_counter() - started

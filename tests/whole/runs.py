@@ -23,7 +23,10 @@ def losses(folder: Path) -> list[dict[str, Any]]:
 def epochs(folder: Path) -> list[dict[str, Any]]:
     """Every epoch's figures without its seconds."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+    return [
+        {name: value for name, value in line.items() if name != "seconds" and not name.startswith("step_ms")}
+        for line in lines
+    ]
 
 
 def assert_same_run(one: Path, other: Path) -> None:
