@@ -24,6 +24,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from reidray.actors.mailbox import Mailbox
+from reidray.actors.metrics import Exporter, RunMetrics, measured, of_bank, of_labeller, of_worker
 from reidray.actors.placing import OnRay, placed
 from reidray.bank import BankShard, MemoryBank
 from reidray.config import Settings
@@ -109,11 +110,7 @@ def train_on_ray(
       ValueError: what a user can put right, in a worker too.
     """
     workers, use_gpu = chosen_workers(settings)
-    shards = [placed(BankShard, threads=1) for _ in range(settings.run.bank_shards)]
-    bank = MemoryBank(shards, layouts(settings, packed))
-    threads, gpus = settings.run.labeller_threads, settings.run.labeller_gpus
-    members = [placed(Labeller, settings, bank, threads=threads, gpus=gpus) for _ in range(settings.run.labellers)]
-    labellers = LabelService(members)
+    bank, labellers = _services(settings, packed, run_dir.name)
     mailbox = placed(Mailbox, threads=1)
     trainer = TorchTrainer(
         _worker,
@@ -140,7 +137,7 @@ def train_on_ray(
         ),
     )
     try:
-        with _Drained(mailbox, report):
+        with _Drained(mailbox, _measured(report, RunMetrics(run_dir.name))):
             result = trainer.fit()
     except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
         _raise_failure(mailbox)
@@ -151,6 +148,40 @@ def train_on_ray(
     _raise_failure(mailbox)
     history: History = result.return_value
     return history
+
+
+def _services(settings: Settings, packed: str, run: str) -> tuple[MemoryBank, LabelService]:
+    """Memory bank and labellers as actors."""
+    shards = [
+        placed(measured(BankShard, of_bank, {"run": run, "shard": str(place)}), f"bank shard {place}", threads=1)
+        for place in range(settings.run.bank_shards)
+    ]
+    bank = MemoryBank(shards, layouts(settings, packed))
+    threads, gpus = settings.run.labeller_threads, settings.run.labeller_gpus
+    members = []
+    for place in range(settings.run.labellers):
+        kind = measured(Labeller, of_labeller, {"run": run, "labeller": str(place)})
+        members.append(placed(kind, settings, bank, f"labeller {place}", threads=threads, gpus=gpus))
+    return bank, LabelService(members)
+
+
+def _measured(report: Callable[[Mapping[str, Any]], None], metrics: RunMetrics) -> Callable[[Mapping[str, Any]], None]:
+    """Events go to Ray's metrics as well."""
+
+    def reported(event: Mapping[str, Any]) -> None:
+        metrics.handle(event)
+        report(event)
+
+    return reported
+
+
+def _queues(bank: MemoryBank, labellers: LabelService) -> dict[str, float]:
+    writes, steps = bank.queue()
+    return {
+        "reidray_bank_pending_writes": writes,
+        "reidray_bank_lag_steps": steps,
+        "reidray_labeller_pending_shards": labellers.queue(),
+    }
 
 
 def _raise_failure(mailbox: OnRay) -> None:
@@ -184,6 +215,12 @@ def _worker(handed: dict[str, Any]) -> History | None:
         ranks,
         device,
     )
+    exporter = Exporter(
+        context.spans,
+        of_worker,
+        {"run": Path(handed["run_dir"]).name, "rank": str(ranks.rank)},
+        lambda: _queues(handed["bank"], handed["labellers"]),
+    )
     try:
         history = train(context)
     except (ValueError, OSError) as error:
@@ -191,6 +228,7 @@ def _worker(handed: dict[str, Any]) -> History | None:
             mailbox.submit("fail", str(error), traceback.format_exc()).result()
         raise
     finally:
+        exporter.close()
         context.checkpoints.close()
     return history if ranks.rank == 0 else None
 

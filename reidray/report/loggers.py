@@ -14,8 +14,6 @@ from typing import Any, Protocol
 from reidray.config import Settings
 from reidray.storage.runfolder import RunFolder
 
-_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
-
 
 class Logger(Protocol):
     """What shows curves."""
@@ -98,8 +96,8 @@ def check_loggers(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ValueError(
-                f"run.loggers={name} needs a package that is not installed: pip install {_PACKAGES[name]}, or leave "
-                f"{name} out"
+                f"run.loggers={name} needs the package {name}, which is not installed: pip install -e '.[{name}]', or "
+                f"leave {name} out"
             )
 
 

@@ -165,6 +165,10 @@ class RunFolder:
 
     # --- read back ----------------------------------------------------------------------------------------------------
 
+    def traces(self) -> list[Path]:
+        """The timelines that there are, by epoch."""
+        return sorted(self.path.glob("trace_epoch_*.json"))
+
     def epochs(self) -> list[dict[str, Any]]:
         """The measures of all finished epochs, in order."""
         return list(_lines(self._metrics))
