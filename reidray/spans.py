@@ -1,7 +1,7 @@
 """Spans: what a process does, from when to when. Sums for the figures of a run, single spans for its timeline.
 
 A process (a worker, a labeller, a shard of the memory bank, the driver) has one recorder, handed to whom it concerns;
-there is no global one. It costs about a microsecond a span, and nearly nothing where it is switched off.
+there is no global one. A span costs a few microseconds, and a fraction of one where the recorder is off.
 
 A span is the time that the **host** spent in a block. CUDA runs behind the host: a span around a launch ends when the
 launch is queued, and what the device took shows in the span that waits for it (a copy to the host, an optimiser's or
@@ -81,6 +81,9 @@ class Spans:
         self._taps: tuple[deque[Span], ...] = ()
         self._tracing: deque[Span] | None = None
         self._anchor = time.time_ns() - time.perf_counter_ns()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _begun, (self.process, self._on)  # what it holds is of this process
 
     def __call__(self, name: str, step: int | None = None) -> AbstractContextManager[None]:
         """A context manager that records its block; `step` where the block is of another step than `self.step`."""
@@ -163,6 +166,10 @@ class Spans:
             span = Span(name, start + self._anchor, end - start, thread, self.epoch, step)
             for tap in taps:
                 tap.append(span)
+
+
+def _begun(process: str, on: bool) -> Spans:
+    return Spans(process, on=on)
 
 
 OFF = Spans(on=False)
