@@ -102,7 +102,8 @@ def _check_weights(settings: Settings, console: Console) -> None:
     console.handle({"kind": "message", "text": f"start weights: {report.loaded} tensors from {report.origin}"})
     for what, keys in (("not in the file, newly drawn", report.missing), ("in the file, not used", report.unexpected)):
         if keys:
-            console.handle({"kind": "message", "text": f"  {len(keys)} {what}: {', '.join(keys)}"})
+            layers = ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
+            console.handle({"kind": "message", "text": f"  {len(keys)} tensors {what}: {layers}"})
 
 
 def _check_machines(settings: Settings, console: Console) -> None:
@@ -115,7 +116,9 @@ def _check_machines(settings: Settings, console: Console) -> None:
     console.handle({"kind": "message", "text": "starting Ray"})
     connect(settings)
     workers, use_gpu = chosen_workers(settings)
-    console.handle({"kind": "message", "text": f"{workers} training workers on {'GPUs' if use_gpu else 'CPUs'}"})
+    many = "workers" if workers > 1 else "worker"
+    where = "with a GPU each" if use_gpu else "on CPUs"
+    console.handle({"kind": "message", "text": f"starting {workers} training {many} {where}"})
 
 
 def summary(settings: Settings, history: History, total_seconds: float, place: Path) -> dict[str, Any]:

@@ -24,26 +24,11 @@ from reidray.config import Settings
 from reidray.report.loggers import Curves, open_loggers
 from reidray.report.progress import Pace, Stage, duration
 from reidray.report.timeline import write_trace
-from reidray.spans import STEP_PARTS, Spans
+from reidray.report.words import CLUSTERING, FIGURES, comparison, step_words
+from reidray.spans import Spans
 from reidray.storage.runfolder import RunFolder
 
 _QUIET_SECONDS = 5.0  # between two plain lines of progress
-_FIGURES = {
-    "mAP": "mAP",
-    "mAP_trapezoid": "mAP (trapezoid)",
-    "rank1": "rank-1",
-    "rank5": "rank-5",
-    "rank10": "rank-10",
-    "mINP": "mINP",
-    "parsing_mIoU": "parsing mIoU",
-}
-_CLUSTERING = {
-    "ARI": "ARI",
-    "AMI": "AMI",
-    "purity": "purity",
-    "pseudo_mIoU": "mIoU of pseudo masks",
-    "far_pairs": "far pairs %",
-}
 
 
 class Console:
@@ -83,7 +68,8 @@ class Console:
         self._stages: dict[tuple[str, int | None], Stage] = {}
         self._ended: tuple[str, int | None] | None = None
         self._pace = Pace(settings.train.epochs)
-        self._labels = ""
+        self._labels, self._label_seconds = "", 0.0
+        self._starts = 0
         self._labelled: dict[str, Any] = {}
         earlier = folder.evaluations() if folder else []
         self._before = next((figures for figures in earlier if figures.get("when") == "before"), None)
@@ -153,18 +139,29 @@ class Console:
         self._ended = key if ends else None
         if ends:
             del self._stages[key]
-            self._say(f"{self._place(key[1])}{stage.summary(now)}", show=self._terminal is None or key[1] is None)
-        elif self._terminal is None and now - self._last_line >= _QUIET_SECONDS:
+            self._tell_end(stage, now)
+        elif self._terminal is None and event["done"] and now - self._last_line >= _QUIET_SECONDS:
             left = self._pace.left(now)
             run = f"  run {duration(left)} left" if left is not None else ""
             self._say(f"{self._place(key[1])}{stage.line(now)}{run}")
         self._refresh()
 
+    def _tell_end(self, stage: Stage, now: float) -> None:
+        if stage.name == "label":  # the line about the labels says it
+            self._label_seconds = now - stage.started
+        else:
+            show = self._terminal is None or stage.epoch is None
+            self._say(f"{self._place(stage.epoch)}{stage.summary(now)}", show=show)
+
     def _on_labels(self, event: dict[str, Any]) -> None:
-        known = [f"{word} {event[name]:.3g}" for name, word in _CLUSTERING.items() if event.get(name) is not None]
+        known = [f"{word} {event[name]:.3g}" for name, word in CLUSTERING.items() if event.get(name) is not None]
         self._labelled = event
         self._labels = f"{event['clusters']} clusters, {event['outliers']} outliers"
-        self._say("  ".join([f"{self._place(event['epoch'])}{'labels':<9}{self._labels}", *known]))
+        self._say(
+            "  ".join(
+                [f"{self._place(event['epoch'])}{'label':<9}{self._labels} in {self._label_seconds:.1f} s", *known]
+            )
+        )
         self._refresh()
         self._curves.epoch("labels", event["epoch"], event)
 
@@ -179,13 +176,13 @@ class Console:
             self._folder.add_evaluation(event)
             at = {"before": -1, "after": self._settings.train.epochs - 1}.get(when, epoch)
             self._curves.epoch("evaluation", -1 if at is None else at, event)
-        figures = [f"{word} {event[name]:.2f}" for name, word in _FIGURES.items() if event.get(name) is not None]
+        figures = [f"{word} {event[name]:.2f}" for name, word in FIGURES.items() if event.get(name) is not None]
         title = f"{self._place(epoch)}evaluated" if when == "epoch" else f"{when} training"
         self._say("  ".join([title, *figures]))
         if when == "before":
             self._before = event
         if when == "after":
-            for line in _comparison(self._before, event):
+            for line in comparison(self._before, event):
                 self._say(line, time=False)
 
     def _on_epoch(self, event: dict[str, Any]) -> None:
@@ -194,12 +191,12 @@ class Console:
             labelled = self._labelled if self._labelled.get("epoch") == event["epoch"] else {}
             self._folder.add_epoch({**labelled, **event})
             self._curves.epoch("epoch", event["epoch"], event)
-        told = {"epoch", "loss", "loss_total", "seconds", *self._labelled, *_FIGURES}  # in lines of their own, or first
+        told = {"epoch", "loss", "loss_total", "seconds", *self._labelled, *FIGURES}  # in lines of their own, or first
         rest = [name for name in event if name not in told and not name.startswith(("loss_", "step_ms"))]
         words = [f"loss {event[name]:.4g}" for name in ("loss", "loss_total") if name in event]
         words += [f"in {event['seconds']:.1f} s"] if "seconds" in event else []
         words += [f"{name} {event[name]:.4g}" for name in rest if type(event[name]) in (int, float)][:6]
-        words += _step_words(event)
+        words += step_words(event)
         left = self._pace.left(self._clock())
         if left:
             words.append(f"run {duration(left)} left")
@@ -213,6 +210,9 @@ class Console:
             self._say(f"{self._place(epoch)}timeline in {path.name}: open it in https://ui.perfetto.dev")
 
     def _on_started(self, event: dict[str, Any]) -> None:  # noqa: ARG002 (it has nothing to say)
+        self._starts += 1
+        if self._starts > 1:
+            self._say("Ray has started the workers again, before there was a checkpoint")
         if self._folder and (self._folder.evaluations() or self._folder.epochs()):
             self._folder.start_again()  # workers died before there was a checkpoint
             self._curves.resume(0)
@@ -226,6 +226,9 @@ class Console:
         self._stages.clear()
         self._tracing = False  # the epoch may come again
         self._pace.resume(epoch)
+        self._starts += 1
+        if self._starts > 1:
+            self._say("Ray has started the workers again")
         self._say(f"continuing with epoch {epoch + 1} of {self._settings.train.epochs}: {event['why']}")
         self._refresh()
 
@@ -279,26 +282,3 @@ class Console:
         words = [f"whole run {duration(left)} left" if left is not None else "", self._labels]
         words += [stage.loss_words() for stage in stages]
         return Group(table, Text("  ".join(word for word in words if word), style="dim"))
-
-
-def _step_words(figures: Mapping[str, Any]) -> list[str]:
-    """Milliseconds of a step, and where the most of them went."""
-    if "step_ms" not in figures:
-        return []
-    whole = figures["step_ms"]
-    parts = {name: figures.get(f"step_ms_{name}", 0.0) for name in STEP_PARTS}
-    named = sorted((name for name in parts if parts[name] >= 0.05 * whole), key=lambda name: -parts[name])
-    return [f"step {whole:.3g} ms (" + ", ".join(f"{name} {parts[name]:.3g}" for name in named) + ")"]
-
-
-def _comparison(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
-    """A table of the figures before and after training."""
-    lines = ["", f"{'':<16}{'before':>8}{'after':>8}{'gain':>8}   (percent)"]
-    for name, word in _FIGURES.items():
-        if after.get(name) is None:
-            continue
-        first = None if before is None else before.get(name)
-        start = "-" if first is None else f"{first:.2f}"
-        gain = "-" if first is None else f"{after[name] - first:+.2f}"
-        lines.append(f"{word:<16}{start:>8}{after[name]:>8.2f}{gain:>8}")
-    return [*lines, ""]

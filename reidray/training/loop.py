@@ -165,7 +165,7 @@ def _take_up(
     first, history = checkpoint.epoch + 1, checkpoint.history
     if first < epochs:
         history.pop("after", None)  # a finished run that is given more epochs
-        context.tell(kind="resumed", epoch=first, why=f"the checkpoint after {first} epochs")
+        context.tell(kind="resumed", epoch=first, why=f"the checkpoint of epoch {first}")
     else:
         context.tell(kind="message", text=f"all {epochs} epochs of the run are done already")
     return first, history
