@@ -159,27 +159,21 @@ def _draw(axes: Axes, rows: Sequence[_Row], first: float, last: float) -> None:
 
 
 def _draw_block(axes: Axes, name: str, label: str, place: int, left: float, right: float, whole: float) -> None:
+    """One block, with its name where there is room for it; a very short one is a line of its own colour."""
     waits = name in WAITS and not label.startswith(("labeller", "bank"))
+    kind, share = _kind(name, label), (right - left) / whole
+    look: dict[str, Any] = {"facecolor": _COLOURS[kind], "edgecolor": "white", "linewidth": 0.5}
     if waits:
-        look: dict[str, Any] = {"facecolor": "white", "edgecolor": "#999999", "hatch": "////", "linewidth": 0.4}
-    else:
-        colour = _COLOURS[_kind(name, label)]
-        look = {"facecolor": colour, "edgecolor": colour, "linewidth": 0.3}
+        look = {"facecolor": "white", "edgecolor": "#999999", "hatch": "////", "linewidth": 0.4}
+    elif share < 0.003:
+        look = {"facecolor": _COLOURS[kind], "edgecolor": _COLOURS[kind], "linewidth": 0.8}
     axes.broken_barh([(left, right - left)], (place - 0.36, 0.72), **look)
-    words = f"waits: {name}" if waits else name.removeprefix("on ")
-    if (right - left) / whole > 0.0085 * len(words):
-        dark = not waits and _kind(name, label) in ("forward", "bank", "parse", "backward")
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0} if waits else None
-        axes.text(
-            (left + right) / 2,
-            place,
-            words,
-            ha="center",
-            va="center",
-            fontsize=7.5,
-            color="white" if dark else "black",
-            bbox=box,
-        )
+    name = name.removeprefix("on ")
+    words = next((text for text in ([f"waits: {name}"] if waits else []) + [name] if share > 0.0075 * len(text)), "")
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8} if waits else None
+    colour = "white" if not waits and kind in ("forward", "backward", "parse", "bank") else "black"
+    middle = (left + right) / 2
+    axes.text(middle, place, words, ha="center", va="center_baseline", fontsize=7.5, color=colour, bbox=box)
 
 
 def _kind(name: str, label: str) -> str:
@@ -195,7 +189,7 @@ def _name_stages(axes: Axes, stages: Sequence[_Block], first: float, last: float
     scale = 1000 if last - first < 2 else 1
     for block in stages:
         axes.axvline(scale * (block.start - first), color="black", linewidth=0.6)
-        if (block.stop - block.start) / (last - first) > 0.03:
+        if (block.stop - block.start) / (last - first) > 0.008 * len(block.name):
             middle = scale * ((block.start + block.stop) / 2 - first)
             axes.text(
                 middle, 1.02, block.name, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +55,15 @@ def test_names_are_prometheus_names_with_their_units():
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"reidray_[a-z]+(_[a-z]+)*", name) for name in names)
     assert all(name.endswith("_seconds") for name in metrics.SECONDS)
+
+
+def test_the_table_of_the_documents_has_every_metric_with_its_tags_and_no_other():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "observability.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `reidray_")]
+    documented = {name: re.findall(r"`(\w+)`", row[3]) for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    known = {**metrics.SECONDS, **metrics.COUNTS, **metrics.QUEUES, **metrics.RUN}
+    expected = {name: list(tags) for name, (_, tags) in known.items()}
+    assert documented == {**expected, metrics.RESTARTS[0]: []}
 
 
 def test_a_workers_steps_and_stages_are_histograms_of_seconds():
