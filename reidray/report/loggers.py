@@ -113,7 +113,7 @@ def open_loggers(folder: RunFolder, settings: Settings) -> dict[str, Logger]:
     kept = folder.path / "loggers.json"
     ids: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
     loggers: dict[str, Logger] = {}
-    for name in settings.run.loggers:
+    for name in dict.fromkeys(settings.run.loggers):
         try:
             loggers[name], identity = _opened(name, folder, settings, ids.get(name))
         except Exception as error:
