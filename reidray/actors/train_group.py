@@ -136,6 +136,7 @@ def train_on_ray(
             worker_runtime_env={"env_vars": _worker_environment(settings)},
         ),
     )
+    report({"kind": "message", "text": "starting the workers"})
     try:
         with _Drained(mailbox, _measured(report, RunMetrics(run_dir.name))):
             result = trainer.fit()

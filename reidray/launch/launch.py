@@ -118,7 +118,7 @@ def _check_machines(settings: Settings, console: Console) -> None:
     workers, use_gpu = chosen_workers(settings)
     many = "workers" if workers > 1 else "worker"
     where = "with a GPU each" if use_gpu else "on CPUs"
-    console.handle({"kind": "message", "text": f"starting {workers} training {many} {where}"})
+    console.handle({"kind": "message", "text": f"to train: {workers} {many} {where}"})
 
 
 def summary(settings: Settings, history: History, total_seconds: float, place: Path) -> dict[str, Any]:
