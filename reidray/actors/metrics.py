@@ -20,12 +20,19 @@ _MOST = 100_000  # spans between two sendings; of more the oldest are lost
 _SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 100, 300, 1000]
 _STAGES = ("extract", "label", "train", "evaluate", "keep")
 
-# Name: what it says, and the tags that are its own.
+# Name: what it says, and the tags that are its own. Ray hands histograms on as counts of their buckets, so that their
+# sums are rough; beside each goes a counter of the exact seconds (`spent`).
 SECONDS = {
     "reidray_step_seconds": ("Time of a training step and of its parts", ("rank", "part")),
     "reidray_stage_seconds": ("Time of the stages of an epoch", ("rank", "stage")),
     "reidray_label_seconds": ("Time of the stages of labelling, and of parsing a shard", ("labeller", "stage")),
     "reidray_bank_seconds": ("Time of the calls of a shard of the memory bank", ("shard", "call")),
+}
+SPENT = {
+    "reidray_step_spent_seconds": ("Time in training steps and in their parts", ("rank", "part")),
+    "reidray_stage_spent_seconds": ("Time in the stages of epochs", ("rank", "stage")),
+    "reidray_label_spent_seconds": ("Time in the stages of labelling, and in parsing", ("labeller", "stage")),
+    "reidray_bank_spent_seconds": ("Time in calls of a shard of the memory bank", ("shard", "call")),
 }
 COUNTS = {"reidray_extracted_images": ("Images whose features were extracted", ("rank",))}
 QUEUES = {
@@ -61,6 +68,11 @@ def of_labeller(span: Span) -> tuple[str, dict[str, str]] | None:
 def of_bank(span: Span) -> tuple[str, dict[str, str]] | None:
     """Every span."""
     return "reidray_bank_seconds", {"call": span.name}
+
+
+def spent(histogram: str) -> str:
+    """The counter of exact seconds beside a histogram."""
+    return f"{histogram.removesuffix('_seconds')}_spent_seconds"
 
 
 class Exporter:
@@ -101,12 +113,7 @@ class Exporter:
 
     def send(self) -> None:
         """Hand everything collected so far to Ray."""
-        while self._tap:
-            span = self._tap.popleft()
-            found = self._family(span)
-            if found is not None:
-                name, tags = found
-                self._metric(Histogram, name, SECONDS[name], boundaries=_SECONDS).observe(span.duration / 1e9, tags)
+        self._send_times()
         for name, value in self._spans.counts().items():
             metric = f"reidray_{name.replace(' ', '_')}"
             more = value - self._told.get(name, 0)
@@ -115,6 +122,21 @@ class Exporter:
                 self._told[name] = value
         for name, length in (self._queues() if self._queues else {}).items():
             self._metric(Gauge, name, QUEUES[name]).set(length)
+
+    def _send_times(self) -> None:
+        sums: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        while self._tap:
+            span = self._tap.popleft()
+            found = self._family(span)
+            if found is not None:
+                name, tags = found
+                seconds = span.duration / 1e9
+                self._metric(Histogram, name, SECONDS[name], boundaries=_SECONDS).observe(seconds, tags)
+                key = (spent(name), tuple(tags.items()))
+                sums[key] = sums.get(key, 0.0) + seconds
+        for (name, own), total in sums.items():
+            if total > 0:
+                self._metric(Counter, name, SPENT[name]).inc(total, dict(own))
 
     def _metric(self, kind: Any, name: str, what: tuple[str, tuple[str, ...]], **more: Any) -> Any:
         if name not in self._metrics:

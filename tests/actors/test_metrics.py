@@ -51,17 +51,20 @@ def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_are_prometheus_names_with_their_units():
-    names = [*metrics.SECONDS, *metrics.COUNTS, *metrics.QUEUES, *metrics.RUN, metrics.RESTARTS[0]]
+    names = [*metrics.SECONDS, *metrics.SPENT, *metrics.COUNTS, *metrics.QUEUES, *metrics.RUN, metrics.RESTARTS[0]]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"reidray_[a-z]+(_[a-z]+)*", name) for name in names)
-    assert all(name.endswith("_seconds") for name in metrics.SECONDS)
+    assert all(name.endswith("_seconds") for name in [*metrics.SECONDS, *metrics.SPENT])
+    assert {metrics.spent(name): tags for name, (_, tags) in metrics.SECONDS.items()} == {
+        name: tags for name, (_, tags) in metrics.SPENT.items()
+    }
 
 
 def test_the_table_of_the_documents_has_every_metric_with_its_tags_and_no_other():
     text = (Path(__file__).resolve().parents[2] / "docs" / "observability.md").read_text()
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| `reidray_")]
     documented = {name: re.findall(r"`(\w+)`", row[3]) for row in rows for name in re.findall(r"`(\w+)`", row[1])}
-    known = {**metrics.SECONDS, **metrics.COUNTS, **metrics.QUEUES, **metrics.RUN}
+    known = {**metrics.SECONDS, **metrics.SPENT, **metrics.COUNTS, **metrics.QUEUES, **metrics.RUN}
     expected = {name: list(tags) for name, (_, tags) in known.items()}
     assert documented == {**expected, metrics.RESTARTS[0]: []}
 
@@ -74,11 +77,26 @@ def test_a_workers_steps_and_stages_are_histograms_of_seconds():
     with spans("forward"):  # of extraction: no part of a step
         pass
     exporter.close()
+    step, stage = {"run": "r", "rank": "1", "part": "forward"}, {"run": "r", "rank": "1", "stage": "train"}
     assert [(kind, name, tags) for kind, name, _, tags in SENT] == [
-        ("histogram", "reidray_step_seconds", {"run": "r", "rank": "1", "part": "forward"}),
-        ("histogram", "reidray_stage_seconds", {"run": "r", "rank": "1", "stage": "train"}),
+        ("histogram", "reidray_step_seconds", step),
+        ("histogram", "reidray_stage_seconds", stage),
+        ("counter", "reidray_step_spent_seconds", step),
+        ("counter", "reidray_stage_spent_seconds", stage),
     ]
     assert all(0 < seconds < 10 for _, _, seconds, _ in SENT)
+
+
+def test_the_counter_beside_a_histogram_has_the_exact_sum_of_its_seconds():
+    spans = Spans()
+    exporter = metrics.Exporter(spans, metrics.of_labeller, {"run": "r", "labeller": "0"})
+    for _ in range(5):
+        with spans("parse"):
+            pass
+    exporter.close()
+    times = [seconds for kind, _, seconds, _ in SENT if kind == "histogram"]
+    assert len(times) == 5
+    assert [seconds for kind, _, seconds, _ in SENT if kind == "counter"] == [pytest.approx(sum(times))]
 
 
 def test_counts_are_sent_as_what_was_added_and_queues_as_they_are():
@@ -102,8 +120,8 @@ def test_a_measured_shard_is_a_shard_that_sends_its_calls():
     assert type(shard).__name__ == "BankShard"
     shard.snapshot([], 0)
     shard._exporter.close()
-    ((kind, name, _, tags),) = SENT
-    assert (kind, name) == ("histogram", "reidray_bank_seconds")
+    (kind, name, _, tags), (other, *_) = SENT
+    assert (kind, name, other) == ("histogram", "reidray_bank_seconds", "counter")
     assert tags == {"run": "r", "shard": "2", "call": "snapshot"}
 
 
