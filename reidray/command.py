@@ -189,7 +189,7 @@ def _examples(prog: str, resume: bool) -> str:
 def _row(setting: Setting) -> tuple[str, str, str]:
     default = setting.default
     if isinstance(default, tuple):
-        text = "[" + ", ".join(f"{value:g}" for value in default) + "]"
+        text = "[" + ", ".join(value if isinstance(value, str) else f"{value:g}" for value in default) + "]"
     elif isinstance(default, bool) or default is None:
         text = {True: "true", False: "false", None: "null"}[default]
     else:

@@ -243,6 +243,12 @@ class RunSettings(_Section):
     checkpoint_steps: Annotated[int, Field(ge=0)] = _setting(
         0, "also a checkpoint before an epoch's updates and after every so many of them; 0: none", "steps"
     )
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = _setting(
+        ("tensorboard",), "where curves go beside the run folder's own files; mlflow and wandb are extras"
+    )
+    trace_epoch: Annotated[int, Field(ge=0)] | None = _setting(
+        None, "epoch whose timeline is kept, counted from 0 as in the run folder's files", "epoch"
+    )
 
 
 class Settings(_Section):
@@ -273,6 +279,11 @@ class Settings(_Section):
             raise ValueError(
                 f"run.workers={self.run.workers} is more than the {self.num_groups} BN groups of a batch: "
                 f"lower model.bn_group_size or raise method.clusters_per_batch"
+            )
+        if self.run.trace_epoch is not None and self.run.trace_epoch >= self.train.epochs:
+            raise ValueError(
+                f"run.trace_epoch={self.run.trace_epoch} is no epoch of the run: with train.epochs={self.train.epochs} "
+                f"it can be 0 to {self.train.epochs - 1}"
             )
         if self.data.dataset != "drawn" and self.data.root is None and self.data.packed is None:
             raise ValueError(

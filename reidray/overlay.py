@@ -236,6 +236,8 @@ def _expected(kind: Any, bounds: Sequence[Any] = ()) -> str:
         return "one of " + ", ".join(str(choice) for choice in inner)
     if origin in (Union, UnionType):
         return " or ".join("null" if one is NoneType else _expected(one, bounds) for one in inner)
+    if origin is tuple and inner[-1] is Ellipsis:
+        return f"a list, each {_expected(inner[0])}"
     if origin is tuple:
         return f"a list of {len(inner)}, each {_expected(inner[0])}"
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]

@@ -30,6 +30,10 @@ class OnTheWay:
                 raise ValueError(str(error.cause)) from error
             raise
 
+    def done(self) -> bool:
+        """Whether the call has ended."""
+        return bool(ray.wait([self.reference], timeout=0, fetch_local=False)[0])
+
 
 @final
 class OnRay:

@@ -25,6 +25,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from reidray.actors.cluster import chosen_workers
 from reidray.actors.mailbox import Mailbox
+from reidray.actors.metrics import Exporter, RunMetrics, measured, of_bank, of_labeller, of_worker
 from reidray.actors.placing import OnRay, placed
 from reidray.bank import BankShard, MemoryBank
 from reidray.config import Settings
@@ -56,7 +57,7 @@ def train_on_ray(
     workers, use_gpu = chosen_workers(settings, ray.cluster_resources())
     restarts = settings.run.max_failures
     mailbox = placed(Mailbox, threads=1, restarts=-1, spread=False)
-    bank, labellers = _services(settings, packed)
+    bank, labellers = _services(settings, packed, run_dir.name)
     handed = {
         "settings": settings,
         "packed": packed,
@@ -65,10 +66,12 @@ def train_on_ray(
         "labellers": labellers,
         "mailbox": mailbox,
     }
+    reported = _measured(report, RunMetrics(run_dir.name))
+    report({"kind": "message", "text": "starting the workers"})
     for failures in itertools.count():
         trainer = _trainer(settings, run_dir, handed, workers, use_gpu=use_gpu)
         try:
-            with _Drained(mailbox, report):
+            with _Drained(mailbox, reported):
                 history: History = trainer.fit().return_value
             break
         except ray.exceptions.RayActorError as error:  # the controller of the workers, which Ray Train does not replace
@@ -83,19 +86,21 @@ def train_on_ray(
     return history
 
 
-def _services(settings: Settings, packed: str) -> tuple[MemoryBank, LabelService]:
-    """Memory bank and labellers as actors."""
+def _services(settings: Settings, packed: str, name: str) -> tuple[MemoryBank, LabelService]:
+    """Memory bank and labellers as actors; `name` is the run's, in metrics."""
     run = settings.run
     everywhere: dict[str, Any] = {"restarts": run.max_failures, "label": run.service_label}
-    shards = [
-        placed(BankShard, threads=1, cpus=run.bank_cpus, beside=("write",), **everywhere)
-        for _ in range(run.bank_shards)
-    ]
+    shards = []
+    for place in range(run.bank_shards):
+        shard = measured(BankShard, of_bank, {"run": name, "shard": str(place)})
+        own: dict[str, Any] = {"threads": 1, "cpus": run.bank_cpus, "beside": ("write",)}
+        shards.append(placed(shard, f"bank shard {place}", **own, **everywhere))
     bank = MemoryBank(shards, layouts(settings, packed))
-    members = [
-        placed(Labeller, settings, bank, threads=run.labeller_threads, gpus=run.labeller_gpus, **everywhere)
-        for _ in range(run.labellers)
-    ]
+    members = []
+    for place in range(run.labellers):
+        labeller = measured(Labeller, of_labeller, {"run": name, "labeller": str(place)})
+        own = {"threads": run.labeller_threads, "gpus": run.labeller_gpus}
+        members.append(placed(labeller, settings, bank, f"labeller {place}", **own, **everywhere))
     return bank, LabelService(members)
 
 
@@ -143,6 +148,25 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
+def _measured(report: Callable[[Mapping[str, Any]], None], metrics: RunMetrics) -> Callable[[Mapping[str, Any]], None]:
+    """Events go to Ray's metrics as well."""
+
+    def reported(event: Mapping[str, Any]) -> None:
+        metrics.handle(event)
+        report(event)
+
+    return reported
+
+
+def _queues(bank: MemoryBank, labellers: LabelService) -> dict[str, float]:
+    writes, steps = bank.queue()
+    return {
+        "reidray_bank_pending_writes": writes,
+        "reidray_bank_lag_steps": steps,
+        "reidray_labeller_pending_shards": labellers.queue(),
+    }
+
+
 def _raise_failure(mailbox: OnRay) -> None:
     """What a worker said that a person can put right, with the worker's own traceback behind it."""
     failure = mailbox.submit("failure").result()
@@ -174,6 +198,12 @@ def _worker(handed: dict[str, Any]) -> History | None:
         ranks,
         device,
     )
+    exporter = Exporter(
+        context.spans,
+        of_worker,
+        {"run": Path(handed["run_dir"]).name, "rank": str(ranks.rank)},
+        lambda: _queues(handed["bank"], handed["labellers"]),
+    )
     try:
         history = train(context)
     except (ValueError, OSError) as error:
@@ -181,6 +211,7 @@ def _worker(handed: dict[str, Any]) -> History | None:
             mailbox.submit("fail", str(error), traceback.format_exc()).result()
         raise
     finally:
+        exporter.close()
         context.checkpoints.close()
     return history if ranks.rank == 0 else None
 

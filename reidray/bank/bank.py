@@ -53,7 +53,8 @@ class MemoryBank:
     def __init__(self, members: Sequence[Member], layouts: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         self._members = list(members)
         self._layouts = {split: list(blocks) for split, blocks in layouts.items()}
-        self._pending: list[Pending] = []
+        self._pending: list[tuple[Pending, int]] = []  # writes on their way, and the step that sent them or -1
+        self._sent = -1
         self._marks = 0
         self.generation = 0
 
@@ -129,6 +130,7 @@ class MemoryBank:
             own = clusters % len(self._members) == place
             if own.any():
                 rows = rows_CSD[own]
+                self._sent = step
                 self._write(member.submit("update_centroids", version, step, clusters[own], rows, self.generation))
 
     def centroids(self, version: int) -> Floats:
@@ -164,9 +166,26 @@ class MemoryBank:
 
     def flush(self) -> None:
         """Wait until every write of this caller has arrived; raises what went wrong."""
-        pending, self._pending = self._pending, []
-        for write in pending:
+        pending, self._pending, self._sent = self._pending, [], -1
+        for write, _ in pending:
             write.result()
+
+    def queue(self) -> tuple[int, int]:
+        """Writes of this caller that have not arrived, and how many steps of the epoch that leaves the shards behind.
+
+        May be asked from another thread.
+        """
+        waiting = [step for write, step in list(self._pending) if not write.done()]
+        steps = [step for step in waiting if step >= 0]
+        return len(waiting), steps[-1] - steps[0] + 1 if steps else 0
+
+    def trace(self, epoch: int) -> list[Pending]:
+        """Have every shard keep its spans."""
+        return [member.submit("trace", epoch) for member in self._members]
+
+    def traced(self) -> list[Pending]:
+        """A `Recording` of each."""
+        return [member.submit("traced") for member in self._members]
 
     def mark(self, tables: Sequence[str], version: int, *, centroids: bool) -> Snapshot:
         """What `tables` hold at a version, and the centroids if wanted, as of the writes of this caller so far.
@@ -184,7 +203,7 @@ class MemoryBank:
         Begins a new generation, which it returns: facades of other processes must be given it, and what comes for
         older ones is dropped from now on.
         """
-        self._pending = []  # of the generation that ends here
+        self._pending, self._sent = [], -1  # of the generation that ends here
         asked = [member.submit("generation") for member in self._members]
         self.generation = 1 + max([self.generation, *(pending.result() for pending in asked)])
         count, names = len(self._members), [str(file) for file in files]
@@ -201,6 +220,6 @@ class MemoryBank:
         return self._members[block % len(self._members)]
 
     def _write(self, pending: Pending) -> None:
-        self._pending.append(pending)
+        self._pending.append((pending, self._sent))
         if len(self._pending) > _PENDING_WRITES:
-            self._pending.pop(0).result()
+            self._pending.pop(0)[0].result()

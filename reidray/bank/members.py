@@ -17,6 +17,10 @@ class Pending(Protocol):
         """Wait for it; errors of the call are raised here."""
         ...
 
+    def done(self) -> bool:
+        """Whether `result` would not wait."""
+        ...
+
 
 class Member(Protocol):
     """An object that may live in another process."""
@@ -36,6 +40,10 @@ class Done:
     def result(self) -> Any:
         """The value."""
         return self._value
+
+    def done(self) -> bool:
+        """True."""
+        return True
 
 
 @final

@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 
 from reidray.arrays import Array, Floats, Ints
 from reidray.bank.smoothing import smoothed_masks
+from reidray.spans import Recording, Spans, spanned
 
 _CLUSTERS, _CENTROIDS = "centroids/clusters", "centroids/rows"
 
@@ -50,7 +51,8 @@ class _Table:
 class BankShard:
     """Plain object; `reidray.actors` makes an actor of it, `--workers 0` calls it directly."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "bank shard 0") -> None:
+        self.spans = Spans(name)
         self._tables: dict[str, _Table] = {}
         self._centroids: dict[int, _ClusterRows] = {}
         self._generation = 0
@@ -58,6 +60,7 @@ class BankShard:
 
     # ---- rows of images, in the blocks of the data set's shards
 
+    @spanned
     def put(self, table: str, version: int, block: int, rows: Array, generation: int = 0) -> None:
         """Write the rows of one block of images."""
         if self._from_a_group_that_is_gone(generation):
@@ -73,6 +76,7 @@ class BankShard:
         for old in [known for known in entry.blocks if known < version - 1]:
             del entry.blocks[old]
 
+    @spanned
     def put_smoothed(
         self,
         table: str,
@@ -88,6 +92,7 @@ class BankShard:
         masks = smoothed_masks(previous, parts_BHW, num_parts=num_parts, momentum=momentum)
         self.put(table, version, block, masks, generation)
 
+    @spanned
     def get(self, table: str, version: int, blocks: list[int], column: int | None, generation: int = 0) -> list[Array]:
         """The rows of some blocks; of each row only `column` of its second axis unless that is None."""
         self._refuse_a_group_that_is_gone(generation)
@@ -97,6 +102,7 @@ class BankShard:
             raise ValueError(f"the memory bank has no {table} of epoch {version} for block {missing[0]}")
         return [entry[block] if column is None else np.ascontiguousarray(entry[block][:, column]) for block in blocks]
 
+    @spanned
     def take(self, table: str, version: int, wanted: dict[int, Ints], generation: int = 0) -> dict[int, Array]:
         """Some rows of some blocks: block -> offsets within the block -> rows."""
         blocks = self.get(table, version, list(wanted), None, generation)
@@ -104,6 +110,7 @@ class BankShard:
 
     # ---- rows of clusters
 
+    @spanned
     def put_centroids(self, version: int, clusters: Ints, rows_CSD: Floats, generation: int = 0) -> None:
         """Write all the clusters that this shard owns, as labelling made them; forgets older versions."""
         if self._from_a_group_that_is_gone(generation):
@@ -112,6 +119,7 @@ class BankShard:
             raise ValueError(f"the memory bank holds centroids of epoch {max(self._centroids)} and was sent {version}")
         self._centroids = {version: _ClusterRows(np.array(clusters), np.array(rows_CSD))}
 
+    @spanned
     def update_centroids(self, version: int, step: int, clusters: Ints, rows_CSD: Floats, generation: int = 0) -> None:
         """Write the rows that a step moved. Steps come in order; one that came already is written again."""
         if self._from_a_group_that_is_gone(generation):
@@ -122,17 +130,20 @@ class BankShard:
         entry.rows_CSD[np.searchsorted(entry.clusters, clusters)] = rows_CSD
         entry.step = step
 
+    @spanned
     def get_centroids(self, version: int, generation: int = 0) -> tuple[Ints, Floats]:
         """The clusters that this shard owns and their rows."""
         self._refuse_a_group_that_is_gone(generation)
         entry = self._entry(version)
         return entry.clusters, entry.rows_CSD.copy()
 
+    @spanned
     def centroids_shape(self, version: int, generation: int = 0) -> tuple[int, ...]:
         """How many clusters this shard owns, and the shape of a row."""
         self._refuse_a_group_that_is_gone(generation)
         return self._entry(version).rows_CSD.shape
 
+    @spanned
     def take_centroids(self, version: int, clusters: Ints, generation: int = 0) -> Floats:
         """The rows of some clusters, all of which this shard must own."""
         self._refuse_a_group_that_is_gone(generation)
@@ -150,6 +161,15 @@ class BankShard:
 
     # ---- the whole shard
 
+    def trace(self, epoch: int) -> None:
+        """Keep every span from now on."""
+        self.spans.trace(epoch)
+
+    def traced(self) -> Recording:
+        """The spans since `trace`."""
+        return self.spans.traced()
+
+    @spanned
     def mark(self, ticket: str, tables: Sequence[str], version: int, centroids: bool, generation: int = 0) -> None:
         """Keep what `tables` hold at a version, and the centroids if wanted, until `write` is called; copies little.
 
@@ -166,6 +186,7 @@ class BankShard:
             rows.update({_CLUSTERS: entry.clusters, _CENTROIDS: entry.rows_CSD.copy()})
         self._marked[ticket] = rows
 
+    @spanned
     def write(self, ticket: str, path: str) -> str:
         """Write what was marked to a safetensors file and forget the mark; the file's SHA-256.
 
@@ -182,6 +203,7 @@ class BankShard:
         """The group of workers whose writes are taken."""
         return self._generation
 
+    @spanned
     def restore(self, version: int, files: Sequence[str], place: int, count: int, generation: int = 0) -> None:
         """Forget everything, and take writes of `generation` from now on.
 

@@ -16,6 +16,7 @@ from reidray.config import Settings
 from reidray.launch.prepare import prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
 from reidray.report.console import Console
+from reidray.report.loggers import check_loggers
 from reidray.storage.runfolder import RunFolder, default_run_dir
 from reidray.storage.weights import load_weights
 from reidray.training.context import Report
@@ -39,13 +40,14 @@ def launch(
     Raises:
       ValueError: one sentence for everything a person can put right.
     """
+    check_loggers(settings.run.loggers)
     settings = with_places(settings.resolved(Path.cwd()))
     place = resume or Path(settings.run.dir or default_run_dir(Path.cwd() / "runs", settings, datetime.now()))
     place = place.resolve()
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"dir": str(place)})})
     folder = RunFolder.open(place) if resume else RunFolder.create(place, settings)
     started = time.perf_counter()
-    with locked(place), Console(folder, settings) as console, _removed_if_nothing_began(folder, resume):
+    with locked(place), _removed_if_nothing_began(folder, resume), Console(folder, settings) as console:
         console.handle({"kind": "message", "text": f"run folder {place}"})
         if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and str(place).startswith(str(Path.cwd())):
             text = "the run folder lies in the job's own copy of the working directory: give run.dir=DIR to keep it"
@@ -113,7 +115,8 @@ def _check_weights(settings: Settings, console: Console) -> None:
     console.handle({"kind": "message", "text": f"start weights: {report.loaded} tensors from {report.origin}"})
     for what, keys in (("not in the file, newly drawn", report.missing), ("in the file, not used", report.unexpected)):
         if keys:
-            console.handle({"kind": "message", "text": f"  {len(keys)} {what}: {', '.join(keys)}"})
+            layers = ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
+            console.handle({"kind": "message", "text": f"  {len(keys)} tensors {what}: {layers}"})
 
 
 def _check_machines(settings: Settings, console: Console) -> None:
@@ -126,7 +129,9 @@ def _check_machines(settings: Settings, console: Console) -> None:
     console.handle({"kind": "message", "text": "starting Ray"})
     connect(settings)
     workers, use_gpu = awaited_workers(settings, lambda text: console.handle({"kind": "message", "text": text}))
-    console.handle({"kind": "message", "text": f"{workers} training workers on {'GPUs' if use_gpu else 'CPUs'}"})
+    many = "workers" if workers > 1 else "worker"
+    where = "with a GPU each" if use_gpu else "on CPUs"
+    console.handle({"kind": "message", "text": f"to train: {workers} {many} {where}"})
 
 
 def summary(settings: Settings, history: History, total_seconds: float, place: Path) -> dict[str, Any]:

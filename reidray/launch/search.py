@@ -149,8 +149,8 @@ def _check_data(settings: Settings, asked: Search, packed: str) -> None:
 
 
 def _run(settings: Settings, asked: Search, ledger: Ledger, place: Path, concurrent: int | None, say: Any) -> int:
-    from reidray.actors.search import Asha, run_trials, trial_share  # Ray is slow to import
-    from reidray.actors.cluster import connect
+    from reidray.actors.cluster import connect  # Ray is slow to import
+    from reidray.actors.search import Asha, run_trials, trial_share
 
     before = ledger.entries()
     proposals = Proposals(asked, before, ledger.began)

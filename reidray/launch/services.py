@@ -25,7 +25,8 @@ def layouts(settings: Settings, packed: str) -> dict[str, list[tuple[int, int]]]
 
 def in_process_services(settings: Settings, packed: str) -> tuple[MemoryBank, LabelService]:
     """Bank and labeller as plain objects, for `--workers 0`."""
-    bank = MemoryBank([InProcess(BankShard()) for _ in range(settings.run.bank_shards)], layouts(settings, packed))
+    shards = [InProcess(BankShard(f"bank shard {place}")) for place in range(settings.run.bank_shards)]
+    bank = MemoryBank(shards, layouts(settings, packed))
     return bank, LabelService([InProcess(Labeller(settings, bank))])
 
 

@@ -22,6 +22,7 @@ from reidray.data import augment
 from reidray.data.sampling import epoch_batches
 from reidray.features.grid import CellGrid, visible_cells, warp_masks
 from reidray.methods import Method, Targets
+from reidray.spans import OFF, Spans
 from reidray.training.ahead import ahead
 from reidray.training.images import SizedImages
 
@@ -72,6 +73,7 @@ class EpochBatches:
       epoch: the epoch.
       groups: this worker's groups.
       first: step to begin with.
+      spans: of this worker; the making of a step is a span "prepare".
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class EpochBatches:
         epoch: int,
         groups: range,
         first: int = 0,
+        spans: Spans = OFF,
     ) -> None:
         self._settings = settings
         self._method = method
@@ -102,6 +105,7 @@ class EpochBatches:
         self._epoch = epoch
         self._groups = groups
         self._first = first
+        self._spans = spans
 
     def __iter__(self) -> Iterator[tuple[Step, list[Group]]]:
         """Steps in order; the images of the next ones are read, decoded and augmented while this one trains."""
@@ -115,8 +119,9 @@ class EpochBatches:
         )
 
     def _prepare(self, number: int) -> tuple[Step, list[Group]]:
-        step = self._step(number)
-        return step, [self._group(step, group) for group in self._groups]
+        with self._spans("prepare", number):
+            step = self._step(number)
+            return step, [self._group(step, group) for group in self._groups]
 
     def _step(self, number: int) -> Step:
         settings, data = self._settings, self._settings.data

@@ -12,6 +12,7 @@ import torch
 
 from reidray.bank import MemoryBank
 from reidray.config import Settings
+from reidray.spans import Spans
 from reidray.storage.cache import open_folder
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.shards import ShardedImages
@@ -30,6 +31,7 @@ class Context:
 
     packed: folder (or URL) of the packed data set. run_dir: the run folder. report: where rank 0 sends events.
     placement: of the replica of the centroids in the last epoch, "" before the first.
+    spans: what this worker does, and when.
     """
 
     settings: Settings
@@ -42,7 +44,11 @@ class Context:
     report: Report
     device: torch.device
     placement: str = ""
+    spans: Spans = field(default_factory=Spans)
     _splits: dict[str, SizedImages] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.spans.process = f"worker {self.ranks.rank}"
 
     def split(self, name: str) -> SizedImages:
         """A split's images; opened once, decoded once where memory allows."""

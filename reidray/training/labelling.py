@@ -22,6 +22,7 @@ from reidray.config import Settings
 from reidray.evaluation.criteria import mean_silhouette, neighbour_agreement
 from reidray.labelling import labels_from_persons
 from reidray.memory import cluster_centroids
+from reidray.spans import Recording, Spans, spanned
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class Labeller:
     Args:
       settings: the run's; with run.labeller_gpus above 0 it works on this process's GPU.
       bank: where features are and labels go.
+      name: what timelines call it.
 
     Raises:
       ValueError: a GPU is asked for and there is none.
     """
 
-    def __init__(self, settings: Settings, bank: MemoryBank) -> None:
+    def __init__(self, settings: Settings, bank: MemoryBank, name: str = "labeller 0") -> None:
+        self.spans = Spans(name)
         self._settings = settings
         self._bank = bank
         self._device = torch.device("cuda" if settings.run.labeller_gpus > 0 else "cpu")
@@ -54,6 +57,15 @@ class Labeller:
                 f"run.labeller_gpus={settings.run.labeller_gpus:g}, but PyTorch sees no CUDA device here: set it to 0"
             )
 
+    def trace(self, epoch: int) -> None:
+        """Keep every span from now on."""
+        self.spans.trace(epoch)
+
+    def traced(self) -> Recording:
+        """The spans since `trace`."""
+        return self.spans.traced()
+
+    @spanned
     def parse(self, grams_BPP: Floats, map_size: tuple[int, int]) -> Array:
         """Spatial cascaded clustering of a shard's maps of (H, W) cells (SCWM eq. 2): parts int8 [B, H, W]."""
         scwm = self._settings.scwm
@@ -72,6 +84,7 @@ class Labeller:
         )
         return kernels.as_numpy(parsing.parts_BHW).astype(np.int8)
 
+    @spanned
     def label(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
         """Label all images of an epoch.
 
@@ -85,7 +98,8 @@ class Labeller:
         """
         method = self._settings.method
         self._bank.generation = generation
-        features_NSD = self._bank.read("train/features", version)
+        with self.spans("read"):
+            features_NSD = self._bank.read("train/features", version)
         global_neighbours_NK = distances_NN = None
         if persons_N is None:
             labels_N, global_neighbours_NK, distances_NN = self._clustered(features_NSD)
@@ -97,15 +111,17 @@ class Labeller:
                 f"epoch {version}: all {len(labels_N)} images are outliers: raise method.eps (now {method.eps}) or "
                 f"lower method.min_samples (now {method.min_samples})"
             )
-        alphas_NL = self._difficulties(features_NSD, global_neighbours_NK)
-        self._bank.put_centroids(version, cluster_centroids(features_NSD, labels_N, num_clusters))
-        self._write_rows(version, labels_N, alphas_NL)
-        return LabelSummary(
-            num_clusters,
-            int((labels_N < 0).sum()),
-            silhouette=None if distances_NN is None else mean_silhouette(labels_N, kernels.as_scipy(distances_NN)),
-            agreement=neighbour_agreement(alphas_NL),
-        )
+        with self.spans("difficulty"):
+            alphas_NL = self._difficulties(features_NSD, global_neighbours_NK)
+        with self.spans("centroids"):
+            centroids_CSD = cluster_centroids(features_NSD, labels_N, num_clusters)
+        with self.spans("write"):
+            self._bank.put_centroids(version, centroids_CSD)
+            self._write_rows(version, labels_N, alphas_NL)
+        with self.spans("criteria"):
+            silhouette = None if distances_NN is None else mean_silhouette(labels_N, kernels.as_scipy(distances_NN))
+            agreement = neighbour_agreement(alphas_NL)
+        return LabelSummary(num_clusters, int((labels_N < 0).sum()), silhouette=silhouette, agreement=agreement)
 
     def _clustered(self, features_NSD: Floats) -> tuple[Ints, Array | None, Any]:
         """Labels, -1 for outliers; the nearest images by the global feature, if those were clustered; distances."""
@@ -117,17 +133,19 @@ class Labeller:
         indices_NK, similarities_NK = self._nearest(
             features_ND, max(k1, scwm.difficulty_neighbours + 1) if shared else k1
         )
-        distances_NN = kernels.jaccard_from_neighbours(
-            indices_NK,
-            similarities_NK,
-            features_ND,
-            k1=method.k1,
-            k2=method.k2,
-            keep=method.eps,
-            counts_itself=method.k1_counts_itself,
-        )
-        labels_N = kernels.dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples)
-        return kernels.as_numpy(labels_N), indices_NK if shared else None, distances_NN
+        with self.spans("jaccard"):
+            distances_NN = kernels.jaccard_from_neighbours(
+                indices_NK,
+                similarities_NK,
+                features_ND,
+                k1=method.k1,
+                k2=method.k2,
+                keep=method.eps,
+                counts_itself=method.k1_counts_itself,
+            )
+        with self.spans("dbscan"):
+            labels_N = kernels.as_numpy(kernels.dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples))
+        return labels_N, indices_NK if shared else None, distances_NN
 
     def _difficulties(self, features_NSD: Floats, global_neighbours_NK: Array | None) -> Floats:
         """alpha of each part (SCWM eq. 7): the image itself is among the k + 1 nearest and does not count.
@@ -149,10 +167,9 @@ class Labeller:
 
     def _nearest(self, features_ND: Array, k: int) -> tuple[Array, Array]:
         method = self._settings.method
-        approximate = method.search == "approximate"
-        return kernels.nearest(
-            features_ND, k, approximate=(method.search_components, method.search_candidates) if approximate else None
-        )
+        approximate = (method.search_components, method.search_candidates) if method.search == "approximate" else None
+        with self.spans("neighbours"):
+            return kernels.nearest(features_ND, k, approximate=approximate)
 
     def _write_rows(self, version: int, labels_N: Ints, alphas_NL: Floats) -> None:
         for block, (first, count) in enumerate(self._bank.layout("train")):
@@ -177,10 +194,25 @@ class LabelService:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = list(members)
+        self._parsing: list[Pending] = []
 
     def parse(self, shard: int, grams_BPP: Floats, map_size: tuple[int, int]) -> Pending:
         """Parts of a shard's maps, on their way."""
-        return self._members[shard % len(self._members)].submit("parse", grams_BPP, map_size)
+        parts = self._members[shard % len(self._members)].submit("parse", grams_BPP, map_size)
+        self._parsing = [*(other for other in self._parsing if not other.done()), parts]
+        return parts
+
+    def queue(self) -> int:
+        """Shards of this caller that are not parsed yet."""
+        return sum(not parts.done() for parts in self._parsing)
+
+    def trace(self, epoch: int) -> list[Pending]:
+        """Have every labeller keep its spans."""
+        return [member.submit("trace", epoch) for member in self._members]
+
+    def traced(self) -> list[Pending]:
+        """A `Recording` of each."""
+        return [member.submit("traced") for member in self._members]
 
     def label(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
         """Label an epoch; waits."""

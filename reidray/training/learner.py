@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from reidray.config import Settings
 from reidray.features import Embedder, Features, apply_statistics, take_statistics
 from reidray.methods import Centroids, Method, Targets
+from reidray.spans import OFF, Spans
 from reidray.storage.checkpoints import Moments, optimiser_tensors, restore_optimiser
 from reidray.training.batches import Group, Step, shares
 from reidray.training.extraction import autocast
@@ -73,8 +74,10 @@ class Learner:
         epoch: int,
         ranks: Ranks,
         device: torch.device,
+        spans: Spans = OFF,
     ) -> None:
         self._settings = settings
+        self._spans = spans
         self._method = method
         self._model = model
         self._optimiser = optimiser
@@ -114,30 +117,34 @@ class Learner:
         """One step on the global batch, of which `groups` are this worker's."""
         self._model.train()
         self._zero_grad()
-        views = self.replica.views(step.labels_B, self._rounds)
+        with self._spans("memory"):
+            views = self.replica.views(step.labels_B, self._rounds)
         idle = views[len(groups) :] if self.replica.meets else []
         outputs = [
             self._backward(group, view, idle if group is groups[-1] else [], last=group is groups[-1])
             for group, view in zip(groups, views, strict=False)
         ]
         features, losses, statistics = zip(*outputs, strict=True)
-        features_BSD = self._ranks.gather_rows(torch.cat(features), self._images)
-        losses_BT = self._ranks.gather_rows(
-            torch.cat([torch.stack(list(terms.values()), 1) for terms in losses]), self._images
-        )
-        statistics_GM = self._ranks.gather_rows(torch.stack(statistics), self._groups)
-        self._optimiser.step()
-        if self._heads_optimiser is not None:
-            self._heads_optimiser.step()
-        apply_statistics(self._model, statistics_GM)
-        clusters_U, rows_USD = self._method.updated_rows(
-            views[0],
-            features_BSD,
-            step.labels_B.to(self._device),
-            step.alphas_BL.to(self._device),
-            step.uniforms_B.to(self._device),
-        )
-        self.replica.write(clusters_U, rows_USD)
+        with self._spans("gather"):
+            features_BSD = self._ranks.gather_rows(torch.cat(features), self._images)
+            losses_BT = self._ranks.gather_rows(
+                torch.cat([torch.stack(list(terms.values()), 1) for terms in losses]), self._images
+            )
+            statistics_GM = self._ranks.gather_rows(torch.stack(statistics), self._groups)
+        with self._spans("optimise"):
+            self._optimiser.step()
+            if self._heads_optimiser is not None:
+                self._heads_optimiser.step()
+            apply_statistics(self._model, statistics_GM)
+        with self._spans("memory"):
+            clusters_U, rows_USD = self._method.updated_rows(
+                views[0],
+                features_BSD,
+                step.labels_B.to(self._device),
+                step.alphas_BL.to(self._device),
+                step.uniforms_B.to(self._device),
+            )
+            self.replica.write(clusters_U, rows_USD)
         means_T = losses_BT.mean(0)
         return Update(dict(zip(losses[0], means_T, strict=True)), clusters_U, rows_USD)
 
@@ -150,14 +157,15 @@ class Learner:
         """
         targets = _on(group.targets, self._device)
         with self._without_sync(not last):
-            with autocast(self._device, self._settings.train.precision):
+            with self._spans("forward"), autocast(self._device, self._settings.train.precision):
                 features, terms = self._objective(as_input(group.pixels_BHW3, self._device), targets, view)
                 for other in idle:
                     self._attend(other, features, targets)
             statistics_M = take_statistics(self._model)
             total = torch.stack(list(terms.values())).sum()
             # DDP averages over ranks; the objective is the sum over all groups divided by the global batch.
-            torch.autograd.backward(total * (self._ranks.size / self._settings.batch_size))
+            with self._spans("backward"):  # with DDP's exchange of gradients
+                torch.autograd.backward(total * (self._ranks.size / self._settings.batch_size))
         return features.features_BSD.detach(), {name: loss.detach() for name, loss in terms.items()}, statistics_M
 
     @torch.no_grad()

@@ -22,6 +22,7 @@ from reidray.evaluation.criteria import assigned_share, camera_mixing, stability
 from reidray.features import Embedder, build_embedder
 from reidray.methods import Method, make_method
 from reidray.parsing import far_pair_share
+from reidray.spans import Spans, step_figures
 from reidray.storage.checkpoints import Checkpoint
 from reidray.storage.shards import read_masks, read_truth
 from reidray.storage.weights import load_weights
@@ -33,6 +34,7 @@ from reidray.training.labelling import LabelSummary
 from reidray.training.learner import Learner
 from reidray.training.placement import compare_with_bank, load_replica
 from reidray.training.resume import History, agreed_checkpoint, keep, take_up
+from reidray.training.tracing import begin_epoch, end_epoch
 
 
 def train(context: Context) -> History:
@@ -58,14 +60,16 @@ def train(context: Context) -> History:
 
     for epoch in range(first, settings.train.epochs):
         started = time.perf_counter()
+        begin_epoch(context, epoch)
         if "under_way" not in history:
-            with _timed(history, "extract"):
+            with _timed(context.spans, history, "extract"):
                 _extract(context, model, epoch)
-            with _timed(history, "label"):
+            with _timed(context.spans, history, "label"):
                 history["under_way"] = {"figures": _label(context, model, epoch), "losses": {}}
-        with _timed(history, "train"):
+        with _timed(context.spans, history, "train"):
             losses = _train_epoch(context, method, model, optimiser, epoch, history, checkpoint)
         checkpoint, figures = None, history.pop("under_way")["figures"]
+        figures.update(step_figures(context.spans.step_totals()))
         figures.update({f"loss_{name}": float(np.mean(values)) for name, values in losses.items()})
         if settings.evaluate.every and (epoch + 1) % settings.evaluate.every == 0 and epoch + 1 < settings.train.epochs:
             figures.update(_evaluated(context, model, history, "epoch", epoch) or {})
@@ -75,6 +79,7 @@ def train(context: Context) -> History:
         context.tell(kind="epoch", epoch=epoch, **figures)
         if (epoch + 1) % settings.run.checkpoint_every == 0 or epoch + 1 == settings.train.epochs:
             keep(context, model, optimiser, history, epoch)
+        end_epoch(context, epoch)
 
     if "after" not in history:
         history["after"] = _evaluated(context, model, history, "after", settings.train.epochs - 1)
@@ -115,7 +120,7 @@ def _evaluated(
     if not can_evaluate(context):
         return None
     lists = context.settings.evaluate.ranked_lists if when == "after" else 0
-    with _timed(history, "evaluate"):
+    with _timed(context.spans, history, "evaluate"):
         figures = evaluate(context, model, epoch, lists=lists)
     if lists:
         history["examples"] = figures.pop("examples")
@@ -138,15 +143,21 @@ def _extract(context: Context, model: Embedder, epoch: int) -> None:
         precision=settings.train.precision,
         grams=settings.num_parts > 0,
         progress=meter.add,
+        spans=context.spans,
     )
     for shard in extracted:
-        context.bank.put("train/features", epoch, shard.shard, shard.features_BSD)
+        with context.spans("bank"):
+            context.bank.put("train/features", epoch, shard.shard, shard.features_BSD)
         if shard.grams_BPP is not None:
-            parts = context.labellers.parse(shard.shard, shard.grams_BPP, shard.map_size)
-            context.bank.put("train/parts", epoch, shard.shard, parts)
-            context.bank.put_smoothed("train/masks", epoch, shard.shard, parts, settings.num_parts, momentum)
-    context.bank.flush()
-    context.ranks.barrier()
+            with context.spans("labeller"):
+                parts = context.labellers.parse(shard.shard, shard.grams_BPP, shard.map_size)
+            with context.spans("bank"):
+                context.bank.put("train/parts", epoch, shard.shard, parts)
+                context.bank.put_smoothed("train/masks", epoch, shard.shard, parts, settings.num_parts, momentum)
+    with context.spans("bank"):
+        context.bank.flush()
+    with context.spans("workers"):
+        context.ranks.barrier()
     meter.finish()
 
 
@@ -159,9 +170,12 @@ def _label(context: Context, model: Embedder, epoch: int) -> dict[str, Any]:
         wanted = truth if context.settings.method.labels == "ground_truth" else None
         if wanted is None and context.settings.method.labels == "ground_truth":
             raise ValueError(f"method.labels=ground_truth needs true identities; {context.packed}/train has none")
-        summary = context.labellers.label(epoch, wanted, context.bank.generation)
-        figures = _label_figures(context, model, epoch, summary, truth)
-    figures = context.ranks.broadcast(figures)
+        with context.spans("labeller"):
+            summary = context.labellers.label(epoch, wanted, context.bank.generation)
+        with context.spans("figures"):
+            figures = _label_figures(context, model, epoch, summary, truth)
+    with context.spans("workers"):
+        figures = context.ranks.broadcast(figures)
     assert figures is not None
     meter.finish()
     context.tell(kind="labels", epoch=epoch, **figures)
@@ -226,6 +240,7 @@ def _train_epoch(
         epoch=epoch,
         ranks=context.ranks,
         device=context.device,
+        spans=context.spans,
     )
     first, every = 0, settings.run.checkpoint_steps
     if checkpoint is not None and checkpoint.step is not None:
@@ -235,10 +250,12 @@ def _train_epoch(
         keep(context, model, optimiser, history, epoch, step=0, learner=learner)  # labelling may have taken long
     losses: dict[str, list[float]] = history["under_way"]["losses"]
     meter = Meter(context, "train", settings.train.steps, "steps", epoch, done=first)
-    for step, groups in _batches(context, method, model, epoch, first):
+    for step, groups in context.spans.each(_batches(context, method, model, epoch, first), first):
         update = learner.update(step, groups)
         if context.ranks.rank == 0:
-            bank.update_centroids(epoch, step.number, update.clusters_U.cpu().numpy(), update.rows_USD.cpu().numpy())
+            with context.spans("bank"):
+                clusters, rows = update.clusters_U.cpu().numpy(), update.rows_USD.cpu().numpy()
+                bank.update_centroids(epoch, step.number, clusters, rows)
         terms = dict(zip(update.losses, torch.stack(list(update.losses.values())).tolist(), strict=True))
         _stop_if_not_finite(terms, epoch, step.number)
         for name, value in terms.items():
@@ -255,26 +272,29 @@ def _train_epoch(
 
 def _batches(context: Context, method: Method, model: Embedder, epoch: int, first: int) -> EpochBatches:
     settings, bank, images = context.settings, context.bank, context.split("train")
-    labels_N = bank.read("train/labels", epoch)
+    with context.spans("bank"):
+        labels_N, alphas_NL = bank.read("train/labels", epoch), bank.read("train/alphas", epoch)
     cameras_N = images.source.cameras_N
     batches = plan_batches(settings, labels_N, cameras_N, epoch)
     groups = shares(settings.num_groups, context.ranks.size)[context.ranks.rank]
     size = settings.model.bn_group_size
     wanted = np.unique(batches[first:, groups.start * size : groups.stop * size])
-    masks = bank.take("train/masks", epoch, wanted) if settings.num_parts else None
+    with context.spans("bank"):
+        masks = bank.take("train/masks", epoch, wanted) if settings.num_parts else None
     return EpochBatches(
         settings,
         method,
         images,
         batches=batches,
         labels_N=labels_N,
-        alphas_NL=bank.read("train/alphas", epoch),
+        alphas_NL=alphas_NL,
         mask_indices=wanted if masks is not None else None,
         masks_NLHW=masks,
         grid=model.grid,
         epoch=epoch,
         groups=groups,
         first=first,
+        spans=context.spans,
     )
 
 
@@ -285,7 +305,8 @@ def _stop_if_not_finite(terms: dict[str, float], epoch: int, step: int) -> None:
 
 
 @contextmanager
-def _timed(history: History, stage: str) -> Iterator[None]:
+def _timed(spans: Spans, history: History, stage: str) -> Iterator[None]:
     started = time.perf_counter()
-    yield
+    with spans(stage):
+        yield
     history["seconds"][stage] += time.perf_counter() - started

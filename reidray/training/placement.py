@@ -37,16 +37,18 @@ def placement(settings: Settings, shape_CSD: tuple[int, int, int], num_ranks: in
 def load_replica(context: Context, epoch: int) -> Replica:
     """The centroids of an epoch from the bank, of which a rank reads what it keeps; tells of a new placement."""
     ranks, bank = context.ranks, context.bank
-    shape_CSD = bank.centroids_shape(epoch)
+    with context.spans("bank"):
+        shape_CSD = bank.centroids_shape(epoch)
     where, why = placement(context.settings, shape_CSD, ranks.size)
     if where != context.placement:
         share = f"1 of {ranks.size} rows on each worker" if where == "sharded" else "all rows on each worker"
         context.tell(kind="message", text=f"replica of the centroids: {where} ({share}); {why}")
         context.placement = where
-    if where == "replicated":
-        return Replicated(torch.from_numpy(bank.centroids(epoch)).to(context.device))
-    own = np.arange(ranks.rank, shape_CSD[0], ranks.size)
-    return Sharded(torch.from_numpy(bank.take_centroids(epoch, own)).to(context.device), ranks)
+    with context.spans("bank"):
+        if where == "replicated":
+            return Replicated(torch.from_numpy(bank.centroids(epoch)).to(context.device))
+        own = np.arange(ranks.rank, shape_CSD[0], ranks.size)
+        return Sharded(torch.from_numpy(bank.take_centroids(epoch, own)).to(context.device), ranks)
 
 
 def compare_with_bank(context: Context, replica: Replica, epoch: int) -> None:
@@ -56,11 +58,16 @@ def compare_with_bank(context: Context, replica: Replica, epoch: int) -> None:
       RuntimeError: on every rank, if any of them finds a difference.
     """
     if context.ranks.rank == 0:
-        context.bank.flush()
-    context.ranks.barrier()
+        with context.spans("bank"):
+            context.bank.flush()
+    with context.spans("workers"):
+        context.ranks.barrier()
     equal = True
     if isinstance(replica, Sharded) or context.ranks.rank == 0:
         clusters_R, rows_RSD = replica.held()
-        equal = np.array_equal(context.bank.take_centroids(epoch, clusters_R.numpy()), rows_RSD.cpu().numpy())
-    if not all(context.ranks.gather(equal)):
+        with context.spans("bank"):
+            equal = np.array_equal(context.bank.take_centroids(epoch, clusters_R.numpy()), rows_RSD.cpu().numpy())
+    with context.spans("workers"):
+        everywhere = all(context.ranks.gather(equal))
+    if not everywhere:
         raise RuntimeError(f"epoch {epoch}: the memory bank and the replica of the centroids differ")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from reidray.features import Embedder
 from reidray.storage.checkpoints import Checkpoint, optimiser_tensors, restore_optimiser
@@ -78,7 +79,7 @@ def take_up(
     first = checkpoint.epoch + 1
     if first < epochs:
         history.pop("after", None)  # a finished run that is given more epochs
-        context.tell(kind="resumed", epoch=first, why=f"the checkpoint after {first} epochs")
+        context.tell(kind="resumed", epoch=first, why=f"the checkpoint of epoch {first}")
     else:
         context.tell(kind="message", text=f"all {epochs} epochs of the run are done already")
     return first, history
@@ -98,9 +99,23 @@ def keep(
 
     Files are written while training goes on, those of the memory bank by its shards.
     """
-    rng = context.ranks.gather(torch.get_rng_state())
-    if context.ranks.rank != 0:
-        return
+    with context.spans("workers"):
+        rng = context.ranks.gather(torch.get_rng_state())
+    if context.ranks.rank == 0:
+        with context.spans("keep"):
+            _save(context, model, optimiser, history, epoch, step, learner, rng)
+
+
+def _save(
+    context: Context,
+    model: Embedder,
+    optimiser: torch.optim.Optimizer,
+    history: History,
+    epoch: int,
+    step: int | None,
+    learner: Learner | None,
+    rng: list[Tensor],
+) -> None:
     heads, heads_optimiser = learner.heads_state() if learner is not None else ({}, {})
     tables = ["train/masks"] if context.settings.num_parts else []
     context.checkpoints.save(

@@ -446,3 +446,37 @@ def test_what_comes_from_a_group_of_workers_that_is_gone_is_dropped() -> None:
 def test_a_shard_needs_no_pytorch():
     code = "import sys, reidray.bank; print([name for name in ('torch', 'numba') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# ---- the queue of writes
+
+
+class Slow:
+    """A member whose writes arrive when they are told to."""
+
+    def __init__(self):
+        self.arrived = False
+
+    def submit(self, method, *arguments):
+        return self
+
+    def result(self):
+        return None
+
+    def done(self):
+        return self.arrived
+
+
+def test_the_queue_counts_writes_on_their_way_and_the_steps_among_them():
+    members = [Slow(), Slow()]
+    one = MemoryBank(members, LAYOUTS)
+    assert one.queue() == (0, 0)
+    one.put("train/labels", 0, 0, np.zeros(4))
+    assert one.queue() == (1, 0)  # not of a step
+    for step in range(3):
+        one.update_centroids(0, step, np.arange(4), np.zeros((4, 1, 2), np.float32))
+    assert one.queue() == (7, 3)
+    members[0].arrived = True
+    assert one.queue() == (3, 3)
+    one.flush()
+    assert one.queue() == (0, 0)
