@@ -152,15 +152,12 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=max_failures),
         ),
     )
-    status = 0
-    try:
-        with _signals_interrupt():
-            tuner.fit()
-    except _Interrupted as interrupted:
-        status = interrupted.status
+    with _interruptible() as interruption:
+        tuner.fit()
+    if interruption.status:
         ray.shutdown()  # ends the trials; their checkpoints are all that is needed to go on
     shutil.rmtree(own, ignore_errors=True)
-    return status
+    return interruption.status
 
 
 def _scheduler(asha: Asha | None, past: Sequence[Mapping[int, float]]) -> TrialScheduler:
@@ -242,27 +239,31 @@ class _Watch(tune.Callback):
         self._ended(trial.config["trial"], state, sentence, time.perf_counter() - started)
 
 
-class _Interrupted(BaseException):
-    """A signal came; no exception that Tune would catch and tidy up after."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+@dataclass
+class _Interruption:
+    status: int = 0
 
 
 @contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGINT and SIGTERM leave the block at once, with `_Interrupted`; Tune's own answer to SIGINT is switched off."""
+def _interruptible() -> Iterator[_Interruption]:
+    """SIGINT and SIGTERM end Tune's loop after its present step (it listens to SIGUSR1); a second one ends everything.
+
+    Nothing is raised: Ray's own code, which mostly is at work when a signal comes, does not let exceptions through.
+    """
+    interruption = _Interruption()
 
     def handle(number: int, frame: Any) -> None:  # noqa: ARG001
+        interruption.status = _SIGNALS[signal.Signals(number)]
         for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN)  # one is enough
-        raise _Interrupted(_SIGNALS[signal.Signals(number)])
+            signal.signal(each, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGUSR1)
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    user = signal.getsignal(signal.SIGUSR1)
     try:
-        yield
+        yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.signal(signal.SIGUSR1, user)

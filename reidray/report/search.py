@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console as Terminal
 from rich.table import Table
 
@@ -119,6 +120,7 @@ def draw_search(entries: Sequence[Entry], objective: str, log_scale: Mapping[str
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="0.92")
+        axes.set_axisbelow(True)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     figure.savefig(path, format="png")
@@ -134,6 +136,7 @@ def _by_trial(axes: Axes, entries: Sequence[Entry], objective: str) -> None:
         best = np.maximum.accumulate(_scores(finished))
         axes.step([e.trial for e in finished], best, where="post", color="0.5", linewidth=1, label="best so far")
     axes.set(title="Objective by trial", xlabel="trial", ylabel=objective)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
 
 
