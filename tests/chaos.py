@@ -5,7 +5,7 @@ of six epochs goes on while, in a random order and at random moments, one proces
 worker, a shard of the memory bank, a labeller, the workers' controller, a whole node (another takes its place), and the
 driver, after which the run is taken up with --resume.
 
-    python -m tests.chaos --seed 0 [--seeds 20] [--output docs/chaos.json]
+    python -m tests.chaos --seed 0 [--seeds 20] [--output benchmarks/results/chaos.json]
 
 Time lost to a fault: how much later than in the undisturbed run the next checkpoint was there.
 """
@@ -19,6 +19,7 @@ import random
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -81,12 +82,22 @@ def _all(place: Path, seeds: range, kinds: list[str], output: Path | None) -> in
                 print(json.dumps(fault), flush=True)
             faults += struck
             shutil.rmtree(run.folder)
+    print(_table(faults), flush=True)
     if output:
-        output.write_text(
-            json.dumps({"undisturbed_seconds": round(undisturbed.seconds, 1), "faults": faults}, indent=1)
-        )
+        found = {"undisturbed_seconds": round(undisturbed.seconds, 1), "faults": faults}
+        output.write_text(json.dumps(found, indent=1) + "\n")
     print(f"{len(faults)} faults in {len(seeds)} runs, {failed} runs differ from the undisturbed one", flush=True)
     return 1 if failed else 0
+
+
+def _table(faults: list[dict[str, Any]]) -> str:
+    """Time lost by kind, as Markdown."""
+    rows = ["| what was killed | times | median seconds lost | at most |", "|---|---|---|---|"]
+    for kind in KINDS:
+        lost = sorted(fault["lost_seconds"] for fault in faults if fault["kind"] == kind)
+        if lost:
+            rows.append(f"| {kind} | {len(lost)} | {statistics.median(lost):.1f} | {lost[-1]:.1f} |")
+    return "\n".join(rows)
 
 
 class Run:
