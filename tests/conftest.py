@@ -35,6 +35,7 @@ TINY = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in several processes (-n 2): those of a file in one, and all that start Ray in one."""
     for item in items:
