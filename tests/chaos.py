@@ -206,17 +206,24 @@ def _when(name: str) -> tuple[int, float]:
 
 
 def processes(word: str) -> list[int]:
-    """Process ids whose title names an actor of this kind."""
+    """Process ids of this process's Ray whose title names an actor of this kind."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 title = (entry / "cmdline").read_bytes()
+                if title.startswith(b"ray::") and word.encode() in title and _descends(int(entry.name)):
+                    found.append(int(entry.name))
             except OSError:  # it ended meanwhile
                 continue
-            if title.startswith(b"ray::") and word.encode() in title:
-                found.append(int(entry.name))
     return sorted(found)
+
+
+def _descends(process: int) -> bool:
+    """Whether this process is an ancestor."""
+    while process > 1 and process != os.getpid():
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return process == os.getpid()
 
 
 class Nodes:
