@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 
 from reidray.bank import BankShard, InProcess, MemoryBank
 from reidray.config import Settings
+from reidray.spans import OFF
 from reidray.training.placement import compare_with_bank, load_replica, placement
 from reidray.training.ranks import OneProcess, ProcessGroup
 from reidray.training.replica import Replicated, Sharded
@@ -41,6 +42,7 @@ def context(ranks, **run):
         bank=bank,
         device=torch.device("cpu"),
         placement="",
+        spans=OFF,
         told=told,
         tell=lambda **event: told.append(event["text"]),
     )
