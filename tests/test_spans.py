@@ -73,6 +73,13 @@ def test_steps_have_their_wait_and_their_work_and_the_numbers_of_the_steps():
     ]
 
 
+def test_steps_of_an_epoch_that_goes_on_count_from_where_it_stood():
+    spans = Spans()
+    seen = [(item, spans.step) for item in spans.each("xy", 3)]
+    assert seen == [("x", 3), ("y", 4)]
+    assert spans.step_totals()["step"].count == 2
+
+
 def test_the_wait_for_an_item_is_data_and_not_work():
     spans = Spans()
 

@@ -480,3 +480,18 @@ def test_the_queue_counts_writes_on_their_way_and_the_steps_among_them():
     assert one.queue() == (3, 3)
     one.flush()
     assert one.queue() == (0, 0)
+
+
+def test_restore_forgets_the_queue_and_its_steps():
+    class Counts(Slow):
+        def result(self):
+            return 0
+
+    members = [Counts(), Counts()]
+    one = MemoryBank(members, LAYOUTS)
+    one.update_centroids(0, 5, np.arange(4), np.zeros((4, 1, 2), np.float32))
+    assert one.queue() == (2, 1)
+    one.restore(-1, [])
+    assert one.queue() == (0, 0)
+    one.put("train/labels", 0, 0, np.zeros(4))
+    assert one.queue() == (1, 0)  # of no step

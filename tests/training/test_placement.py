@@ -8,6 +8,7 @@ import torch
 
 from reidray.bank import BankShard, InProcess, MemoryBank
 from reidray.config import Settings
+from reidray.spans import OFF
 from reidray.training.placement import compare_with_bank, load_replica, placement
 from reidray.training.ranks import OneProcess
 from reidray.training.replica import Replicated, Sharded
@@ -37,6 +38,7 @@ def context(ranks, **run):
         bank=bank,
         device=torch.device("cpu"),
         placement="",
+        spans=OFF,
         told=told,
         tell=lambda **event: told.append(event["text"]),
     )
