@@ -38,6 +38,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 RAYS_OWN = r"IDLE|DashboardAgent|RuntimeEnvAgent|_?AutoscalingCoordinator"
 OURS = {"BankShard", "Labeller", "Mailbox"}
 
+ONE = {"workers": 1, "labeller_threads": 1}
+LIGHT = {"name": "cluster_contrast"}  # a job compiles its kernels anew, and this method has few
+
 
 @dataclass(frozen=True)
 class Head:
@@ -213,12 +216,10 @@ def _last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_a_stopped_job_leaves_nothing_running(head: Head, tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
-    settings = tiny_settings(
-        "stopped", train={"epochs": 1, "steps": 100_000}, run={"workers": 1, "labeller_threads": 1}
-    )
+    settings = tiny_settings("stopped", method=LIGHT, train={"epochs": 1, "steps": 100_000}, run=ONE)
     head.submit("stopped", *_words(settings, tmp_path))
     log = tmp_path / "stopped" / "log.txt"
-    _until(lambda: log.is_file() and "epoch 1/1  train " in log.read_text(), 600, lambda: head.log("stopped"))
+    _until(lambda: log.is_file() and "epoch 1/1  train " in log.read_text(), 900, lambda: head.log("stopped"))
     assert OURS | {"RayTrainWorker"} <= {actor["class_name"] for actor in head.actors("stopped")}
     assert any("jobs/train.py" in words for words in head.work().values())
     done = head.ray("job", "stop", "stopped")
@@ -228,12 +229,12 @@ def test_a_stopped_job_leaves_nothing_running(head: Head, tiny_settings: Callabl
 
 
 def test_two_jobs_at_once_do_not_see_each_other(head: Head, tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
-    few = {"epochs": 2, "steps": 4}
     alone, settings = {}, {}
     for seed, name in enumerate(("one", "two")):
-        alone[name] = tiny_settings(f"{name}-alone", train={**few, "seed": seed})
+        few = {"method": LIGHT, "train": {"epochs": 2, "steps": 4, "seed": seed}}
+        alone[name] = tiny_settings(f"{name}-alone", **few)
         launch(alone[name])  # also draws and packs what both will read
-        settings[name] = tiny_settings(name, train={**few, "seed": seed}, run={"workers": 1, "labeller_threads": 1})
+        settings[name] = tiny_settings(name, **few, run=ONE)
     for name in settings:
         head.submit(name, *_words(settings[name], tmp_path))
     both: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in settings}
