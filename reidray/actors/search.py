@@ -123,6 +123,7 @@ def run_trials(
     Returns:
       0, or the status to end with where a signal interrupted it.
     """
+    interruption = _Interruption()
     own = folder / "ray"
     shutil.rmtree(own, ignore_errors=True)
     os.environ.update(_TUNE_ENVIRONMENT)
@@ -139,7 +140,7 @@ def run_trials(
         tune_config=tune.TuneConfig(
             num_samples=count,
             max_concurrent_trials=share.concurrent,
-            search_alg=_Asked(ask),
+            search_alg=_Asked(lambda: None if interruption.status else ask()),
             scheduler=_scheduler(asha, past),
             trial_dirname_creator=_dirname,
             trial_name_creator=_dirname,
@@ -152,7 +153,7 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=max_failures),
         ),
     )
-    with _interruptible() as interruption:
+    with _interruptible(interruption):
         tuner.fit()
     if interruption.status:
         ray.shutdown()  # ends the trials; their checkpoints are all that is needed to go on
@@ -245,12 +246,11 @@ class _Interruption:
 
 
 @contextmanager
-def _interruptible() -> Iterator[_Interruption]:
+def _interruptible(interruption: _Interruption) -> Iterator[None]:
     """SIGINT and SIGTERM end Tune's loop after its present step (it listens to SIGUSR1); a second one ends everything.
 
     Nothing is raised: Ray's own code, which mostly is at work when a signal comes, does not let exceptions through.
     """
-    interruption = _Interruption()
 
     def handle(number: int, frame: Any) -> None:  # noqa: ARG001
         interruption.status = _SIGNALS[signal.Signals(number)]
@@ -260,9 +260,9 @@ def _interruptible() -> Iterator[_Interruption]:
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
-    user = signal.getsignal(signal.SIGUSR1)
+    user = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until Tune listens
     try:
-        yield interruption
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
