@@ -22,9 +22,9 @@ what rank 0 spends in `update_centroids`, plus its share of the flush. `ours / b
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -232,7 +232,7 @@ def bare_network(settings: Settings, like: Embedder) -> Embedder:
 # ---- what a worker runs
 
 
-def work(handed: dict[str, Any]) -> dict[str, Any] | None:
+def work(handed: dict[str, Any], *, rounds: int, turn: int) -> dict[str, Any] | None:
     """In place of a run's epochs; rank 0 returns what was found."""
     ranks, settings = ProcessGroup(), handed["settings"]
     context = worker_context(
@@ -256,7 +256,6 @@ def work(handed: dict[str, Any]) -> dict[str, Any] | None:
         "bare": Bare(context, networks[0]),
         "bare, forward_sync_buffers=False": Bare(context, networks[1], forward_sync_buffers=False),
     }
-    rounds, turn = (2, 3) if os.environ.get("STEP_QUICK") else (20, 10)
     found = in_turn(candidates, batches, ranks, rounds=rounds, turn=turn)
     ours = candidates["ours"]
     compare_with_bank(context, ours.learner.replica, 0)
@@ -319,26 +318,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="where the JSON is kept")
     parser.add_argument("--quick", action="store_true", help="few images and steps, to see that it runs")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--turn", type=int, default=10, help="steps of each candidate in a round")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.turn = 2, 3
     from measure import report  # not needed where the workers are
 
-    if arguments.quick:
-        os.environ["STEP_QUICK"] = "1"
     with TemporaryDirectory() as folder:
         settings = settings_of(Path(folder), quick=arguments.quick)
-        found = on_ray(settings)
+        found = on_ray(settings, partial(work, rounds=arguments.rounds, turn=arguments.turn))
     report("step", rows_of(settings, found, judged=not arguments.quick), threads=1, output=arguments.output)
 
 
-def on_ray(settings: Settings) -> dict[str, Any]:
-    """`work` where `reidray.training.loop.train` would run, everything around it as in a run."""
+def on_ray(settings: Settings, worker: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """`worker` where `reidray.training.loop.train` would run, everything around it as in a run."""
     from reidray.actors import train_group
     from reidray.actors.cluster import connect
     from reidray.launch.prepare import prepared
 
     packed = prepared(settings, silent, processes=1)
     connect(settings)
-    train_group._worker = work
+    train_group._worker = worker
     Path(settings.run.dir or "").mkdir()
     return train_group.train_on_ray(settings, packed, Path(settings.run.dir or ""), silent)
 
