@@ -54,6 +54,7 @@ def test_two_workers_have_the_labels_and_within_1e_4_the_losses_of_one(
     assert _evaluated_again(tmp_path / "two") == result(tmp_path / "two")["after"]
 
 
+@pytest.mark.slow  # tests/training/test_replica.py has the same without Ray
 def test_two_workers_with_a_share_of_the_centroids_each_have_within_1e_4_the_losses_of_one_with_all(
     tiny_settings: Callable[..., Any], tmp_path: Path
 ) -> None:
