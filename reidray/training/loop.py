@@ -41,7 +41,7 @@ def train(context: Context) -> History:
     Starts from the newest whole checkpoint of the run folder, if there is one.
     """
     settings = context.settings
-    torch.use_deterministic_algorithms(True, warn_only=context.device.type == "cuda")
+    repeatable(context.device)
     method = make_method(settings)
     checkpoint = agreed_checkpoint(context)
     model = start_model(settings, context.device, weights=checkpoint is None)
@@ -82,6 +82,16 @@ def train(context: Context) -> History:
     context.checkpoints.wait()
     context.ranks.barrier()
     return history
+
+
+def repeatable(device: torch.device) -> None:
+    """Have PyTorch compute the same bits every time.
+
+    In that mode PyTorch also fills all memory that it takes, which guards those who read what they never wrote and
+    takes time in every step: that is switched off.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def start_model(settings: Settings, device: torch.device, *, weights: bool = True) -> Embedder:
