@@ -93,7 +93,7 @@ def repeatable(device: torch.device) -> None:
     """Have PyTorch compute the same bits every time.
 
     In that mode PyTorch also fills all memory that it takes, which guards those who read what they never wrote and
-    costs several percent of a step: without it.
+    takes time in every step: that is switched off.
     """
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     torch.utils.deterministic.fill_uninitialized_memory = False
