@@ -113,6 +113,7 @@ def _said(job: subprocess.Popen[str], words: str) -> str:
     raise AssertionError(f"{words!r} was never said:\n{''.join(lines)}")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_search_that_is_interrupted_goes_on_and_leaves_nothing_behind(tiny_root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "search"
