@@ -96,7 +96,8 @@ def repeatable(device: torch.device) -> None:
     takes time in every step: that is switched off.
     """
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False
 
 
 def start_model(settings: Settings, device: torch.device, *, weights: bool = True) -> Embedder:
