@@ -119,6 +119,24 @@ def chosen_workers(settings: Settings, there: Mapping[str, float]) -> tuple[int,
     return workers, use_gpu
 
 
+def room_beside(settings: Settings, there: Mapping[str, float], workers: int, *, use_gpu: bool) -> bool:
+    """Whether workers, labellers and the memory bank leave a CPU (a GPU, where workers have one) for evaluation.
+
+    A group that changes its size takes what is free, and leaves nothing.
+
+    Args:
+      settings: the run's.
+      there: the cluster's resources by name.
+      workers, use_gpu: as chosen.
+    """
+    run = settings.run
+    if not (run.evaluate_beside and settings.evaluate.every) or run.min_workers is not None:
+        return False
+    gpus = there.get("GPU", 0) - math.ceil(run.labellers * run.labeller_gpus) - workers
+    cpus = there.get("CPU", 0) - run.bank_shards * run.bank_cpus - workers * run.threads
+    return cpus >= run.threads and (not use_gpu or gpus >= 1)
+
+
 def _ask_for_machines(settings: Settings) -> None:
     """Tell an autoscaler what workers need; where there is none nothing happens."""
     gpu = {} if settings.run.device == "cpu" else {"GPU": 1}

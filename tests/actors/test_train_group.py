@@ -34,8 +34,10 @@ def _ray() -> Iterator[None]:
 
 
 def test_one_worker_gives_the_run_without_ray_bit_for_bit(tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
-    launch(tiny_settings("alone"))
-    launch(tiny_settings("ray", run={"workers": 1}))
+    """And with a processor left free, the first epoch is evaluated there."""
+    launch(tiny_settings("alone", evaluate={"every": 1}))
+    launch(tiny_settings("ray", evaluate={"every": 1}, run={"workers": 1}))
+    assert "evaluated beside training" in (tmp_path / "ray" / "log.txt").read_text()
     assert_same_run(tmp_path / "alone", tmp_path / "ray")
 
 
