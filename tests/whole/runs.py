@@ -38,8 +38,9 @@ def epochs(folder: Path) -> list[dict[str, Any]]:
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """Every evaluation's figures."""
-    return [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
+    """Every evaluation's figures; none where there was nothing to evaluate on."""
+    file = folder / "evaluations.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def assert_same_run(one: Path, other: Path) -> None:
