@@ -101,7 +101,9 @@ def _table(faults: list[dict[str, Any]]) -> str:
     """Time lost by kind, as Markdown."""
     rows = ["| what was killed | times | median seconds lost | at most |", "|---|---|---|---|"]
     for kind in KINDS:
-        lost = sorted(fault["lost_seconds"] for fault in faults if fault["kind"] == kind and fault["lost_seconds"])
+        lost = sorted(
+            fault["lost_seconds"] for fault in faults if fault["kind"] == kind and fault["lost_seconds"] is not None
+        )
         if lost:
             rows.append(f"| {kind} | {len(lost)} | {statistics.median(lost):.1f} | {lost[-1]:.1f} |")
     return "\n".join(rows)

@@ -23,7 +23,7 @@ import torch
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from reidray.actors.cluster import chosen_workers, room_beside
+from reidray.actors.cluster import chosen_workers, give_back_places, room_beside
 from reidray.actors.mailbox import Mailbox
 from reidray.actors.metrics import Exporter, RunMetrics, measured, of_bank, of_labeller, of_worker
 from reidray.actors.placing import OnRay, placed
@@ -84,6 +84,7 @@ def train_on_ray(
             _raise_failure(mailbox)
             if 0 <= restarts <= failures:
                 raise _stopped(settings, run_dir, error) from error
+            give_back_places(error.actor_id)
             report({"kind": "message", "text": "the controller of the workers died: starting it and them again"})
         except ray.train.TrainingFailedError as error:
             _raise_failure(mailbox)
