@@ -41,7 +41,7 @@ def connect(settings: Settings) -> None:
     address = os.environ.get("RAY_ADDRESS")
     if address:
         try:
-            ray.init(log_to_driver=False)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise ValueError(
                 f"could not join the Ray cluster at RAY_ADDRESS={address}: see that a head runs there, that "

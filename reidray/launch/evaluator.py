@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import torch
 
@@ -16,7 +16,6 @@ from reidray.training.evaluation import evaluate
 from reidray.training.loop import new_model
 
 
-@final
 class Evaluator:
     """A plain object, which the driver makes an actor.
 
