@@ -67,8 +67,9 @@ class Head:
         self.started.append(process)
 
     def join(self, cpus: int) -> None:
-        """Another machine."""
-        self.start(_documented("ray start --address=").replace("HEAD:6379", self.gcs), f"--num-cpus={cpus}")
+        """Another machine, with temporary files of its own: nodes of one folder delete each other's copies of a job."""
+        own = f"--temp-dir={self.folder}/ray-{len(self.started)}"
+        self.start(_documented("ray start --address=").replace("HEAD:6379", self.gcs), f"--num-cpus={cpus}", own)
 
     def ask(self, path: str, token: str | None = None) -> Any:
         """What the dashboard answers; None for a token, the head's own."""
@@ -76,6 +77,10 @@ class Head:
         request = urllib.request.Request(f"{self.address}{path}", headers={"Authorization": f"Bearer {token}"})
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)
+
+    def said(self) -> str:
+        """What the commands that started nodes have printed."""
+        return "\n".join(file.read_text(errors="replace") for file in sorted(self.folder.glob("node-*.log")))
 
     def nodes(self) -> int:
         """Nodes that are alive."""
@@ -133,10 +138,10 @@ def running_head(cpus: int, joining: int = 0) -> Iterator[Head]:
         assert made.returncode == 0, made.stderr
         line = _documented("ray start --head").replace("--port=6379", f"--port={gcs}")
         head.start(line, f"--dashboard-port={dashboard}", f"--temp-dir={folder}/ray", f"--num-cpus={cpus}")
-        until(lambda: _answers(head), 120, lambda: (folder / "node-0.log").read_text())
-        for _ in range(joining):
+        until(lambda: _answers(head), 120, head.said)
+        for joined in range(joining):  # those that start at once on one machine may take each other's ports
             head.join(1)
-        until(lambda: head.nodes() == 1 + joining, 120, lambda: f"{head.nodes()} nodes")
+            until(lambda count=2 + joined: head.nodes() == count, 120, head.said)
         yield head
     finally:
         _end(head)
