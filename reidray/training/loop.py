@@ -35,6 +35,7 @@ from reidray.training.learner import Learner
 from reidray.training.placement import compare_with_bank, load_replica
 from reidray.training.resume import History, agreed_checkpoint, keep, settle_evaluation, take_up
 from reidray.training.tracing import begin_epoch, end_epoch
+from reidray.training.write_behind import WriteBehind
 
 
 def train(context: Context) -> History:
@@ -254,7 +255,7 @@ def _train_epoch(
 
     checkpoint: that the run goes on from, if it stands within this epoch.
     """
-    settings, bank = context.settings, context.bank
+    settings = context.settings
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(settings, epoch)
     learner = Learner(
@@ -275,13 +276,13 @@ def _train_epoch(
     elif every:
         keep(context, model, optimiser, history, epoch, step=0, learner=learner)  # labelling may have taken long
     losses: dict[str, list[float]] = history["under_way"]["losses"]
+    behind = WriteBehind(context.bank, epoch)
     meter = Meter(context, "train", settings.train.steps, "steps", epoch, done=first)
     for step, groups in context.spans.each(_batches(context, method, model, epoch, first), first):
         update = learner.update(step, groups)
         if context.ranks.rank == 0:
             with context.spans("bank"):
-                clusters, rows = update.clusters_U.cpu().numpy(), update.rows_USD.cpu().numpy()
-                bank.update_centroids(epoch, step.number, clusters, rows)
+                behind.add(step.number, update.clusters_U.cpu().numpy(), update.rows_USD.cpu().numpy())
         terms = dict(zip(update.losses, torch.stack(list(update.losses.values())).tolist(), strict=True))
         _stop_if_not_finite(terms, epoch, step.number)
         for name, value in terms.items():
@@ -289,7 +290,9 @@ def _train_epoch(
         meter.add(1, settings.batch_size, terms)
         done = step.number + 1
         if every and done % every == 0 and done < settings.train.steps:
+            behind.send()
             keep(context, model, optimiser, history, epoch, step=done, learner=learner)
+    behind.send()
     compare_with_bank(context, learner.replica, epoch)
     losses = {**losses, "total": [float(sum(step)) for step in zip(*losses.values(), strict=True)]}
     meter.finish({name: values[-1] for name, values in losses.items()})
