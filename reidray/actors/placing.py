@@ -7,7 +7,7 @@ from typing import Any, final
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from reidray.bank import Done, Pending
+from reidray.bank import Done, Lost, Pending
 
 
 @final
@@ -18,13 +18,19 @@ class OnTheWay:
         self.reference = reference
 
     def result(self) -> Any:
-        """Wait for it; a ValueError of the call is raised as such, without Ray's wrapping."""
+        """Wait for it; a ValueError of the call is raised as such, without Ray's wrapping.
+
+        Raises:
+          Lost: the actor is gone, or what it answered.
+        """
         try:
             return ray.get(self.reference)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, ValueError):
                 raise ValueError(str(error.cause)) from error
             raise
+        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
+            raise Lost(str(error).strip()) from error
 
 
 @final

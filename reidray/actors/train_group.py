@@ -113,7 +113,7 @@ def train_on_ray(
     bank = MemoryBank(shards, layouts(settings, packed))
     threads, gpus = settings.run.labeller_threads, settings.run.labeller_gpus
     members = [placed(Labeller, settings, bank, threads=threads, gpus=gpus) for _ in range(settings.run.labellers)]
-    labellers = LabelService(members)
+    labellers = LabelService(members, settings, bank)
     mailbox = placed(Mailbox, threads=1)
     trainer = TorchTrainer(
         _worker,

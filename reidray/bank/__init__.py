@@ -4,8 +4,18 @@ Nothing here needs PyTorch, so that a shard of its own process is there in a sec
 """
 
 from reidray.bank.bank import MemoryBank
-from reidray.bank.members import Done, InProcess, Member, Pending
+from reidray.bank.members import Done, InProcess, Lost, Member, Pending
 from reidray.bank.shard import BankShard
 from reidray.bank.smoothing import mask_momentum, smoothed_masks
 
-__all__ = ["BankShard", "Done", "InProcess", "Member", "MemoryBank", "Pending", "mask_momentum", "smoothed_masks"]
+__all__ = [
+    "BankShard",
+    "Done",
+    "InProcess",
+    "Lost",
+    "Member",
+    "MemoryBank",
+    "Pending",
+    "mask_momentum",
+    "smoothed_masks",
+]

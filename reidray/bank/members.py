@@ -10,11 +10,15 @@ from __future__ import annotations
 from typing import Any, Protocol, final
 
 
+class Lost(Exception):  # noqa: N818  (it says what happened to a member; nobody made an error)
+    """Whoever was to answer is gone, or cannot be reached now; the call may have run or not."""
+
+
 class Pending(Protocol):
     """A result that is or will be there."""
 
     def result(self) -> Any:
-        """Wait for it; errors of the call are raised here."""
+        """Wait for it; errors of the call are raised here, `Lost` among them."""
         ...
 
 

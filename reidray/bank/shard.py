@@ -82,9 +82,11 @@ class BankShard:
             raise ValueError(f"the memory bank has no {table} of epoch {version} for block {missing[0]}")
         return [entry[block] if column is None else np.ascontiguousarray(entry[block][:, column]) for block in blocks]
 
-    def take(self, table: str, version: int, wanted: dict[int, Ints]) -> dict[int, Array]:
-        """Some rows of some blocks: block -> offsets within the block -> rows."""
+    def take(self, table: str, version: int, wanted: dict[int, Ints], column: int | None = None) -> dict[int, Array]:
+        """Some rows of some blocks: block -> offsets in it -> rows, of each only `column` unless that is None."""
         blocks = self.get(table, version, list(wanted), None)
+        if column is not None:
+            blocks = [rows[:, column] for rows in blocks]
         return {block: rows[wanted[block]] for block, rows in zip(wanted, blocks, strict=True)}
 
     # ---- rows of clusters

@@ -26,7 +26,7 @@ def layouts(settings: Settings, packed: str) -> dict[str, list[tuple[int, int]]]
 def in_process_services(settings: Settings, packed: str) -> tuple[MemoryBank, LabelService]:
     """Bank and labeller as plain objects, for `--workers 0`."""
     bank = MemoryBank([InProcess(BankShard()) for _ in range(settings.run.bank_shards)], layouts(settings, packed))
-    return bank, LabelService([InProcess(Labeller(settings, bank))])
+    return bank, LabelService([InProcess(Labeller(settings, bank))], settings, bank)
 
 
 def worker_context(

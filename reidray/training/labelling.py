@@ -3,13 +3,14 @@
 N = images, C = clusters, S = spaces (0 = global, then L parts), D = feature width, K = neighbours, P = cells of a map.
 
 `Labeller` is a plain object. `--workers 0` calls it directly; `reidray.actors` makes a pool of actors of it, whose
-members parse shards while extraction goes on.
+members parse shards while extraction goes on. Afterwards one of them labels all images at once (`Labeller.label`), or
+all share the work, block by block of images, and none holds all features (`reidray.training.block_labelling`). The
+numbers are the same, bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -20,14 +21,11 @@ from reidray.bank import Member, MemoryBank, Pending
 from reidray.config import Settings
 from reidray.labelling import labels_from_persons
 from reidray.memory import cluster_centroids
-
-
-@dataclass(frozen=True)
-class LabelSummary:
-    """How an epoch's labelling went."""
-
-    num_clusters: int
-    num_outliers: int
+from reidray.neighbours import Found
+from reidray.training.block_labelling import label_by_blocks
+from reidray.training.label_rules import LabelSummary, counted, list_length, serves_twice, write_labels
+from reidray.training.pool import Task, work_off
+from reidray.training.reading import Moment, ReadyBlocks, Stretch, clustered_features, similarities_by
 
 
 class Labeller:
@@ -49,6 +47,7 @@ class Labeller:
             raise ValueError(
                 f"run.labeller_gpus={settings.run.labeller_gpus:g}, but PyTorch sees no CUDA device here: set it to 0"
             )
+        self._ready = ReadyBlocks(bank, self._device, settings.run.labeller_cache_mb * 1e6)
 
     def parse(self, grams_BPP: Floats, map_size: tuple[int, int]) -> Array:
         """Spatial cascaded clustering of a shard's maps of (H, W) cells (SCWM eq. 2): parts int8 [B, H, W]."""
@@ -79,7 +78,6 @@ class Labeller:
         Raises:
           ValueError: no cluster was found.
         """
-        method = self._settings.method
         self._bank.generation = generation
         features_NSD = self._bank.read("train/features", version)
         global_neighbours_NK = None
@@ -87,27 +85,63 @@ class Labeller:
             labels_N, global_neighbours_NK = self._clustered(features_NSD)
         else:
             labels_N = labels_from_persons(persons_N)
-        num_clusters = int(labels_N.max()) + 1
-        if num_clusters == 0:
-            raise ValueError(
-                f"epoch {version}: all {len(labels_N)} images are outliers: raise method.eps (now {method.eps}) or "
-                f"lower method.min_samples (now {method.min_samples})"
-            )
+        num_clusters = counted(labels_N, self._settings, version)
         alphas_NL = self._difficulties(features_NSD, global_neighbours_NK)
-        self._bank.put_centroids(version, cluster_centroids(features_NSD, labels_N, num_clusters))
-        self._write_rows(version, labels_N, alphas_NL)
+        write_labels(self._bank, version, labels_N, alphas_NL, cluster_centroids(features_NSD, labels_N, num_clusters))
         return LabelSummary(num_clusters, int((labels_N < 0).sum()))
+
+    # ---- the same by tasks that any labeller can do; they write nothing
+
+    def find(
+        self, moment: Moment, space: int, rows: Stretch, known_RK: Floats, columns: list[tuple[Stretch, Floats]]
+    ) -> tuple[Found, list[Found]]:
+        """What is among the nearest of a block's images in some others, and the other way round.
+
+        Memory: the rows of two blocks, and of as many more as run.labeller_cache_mb allows.
+
+        Args:
+          moment: whose features are read.
+          space: of the features, or JOINED.
+          rows, columns: the blocks, each with the similarities that its lists hold so far; see
+            `reidray.neighbours.search_strip`.
+        """
+        ready = ((self._ready.block(moment, space, other), known_SK) for other, known_SK in columns)
+        return kernels.search_strip(self._ready.block(moment, space, rows), known_RK, ready)
+
+    def cluster(self, moment: Moment, space: int, indices_NK: Ints, similarities_NK: Floats) -> Ints:
+        """Labels of all images from their neighbour lists, -1 for outliers; of the features only rows of close images
+        are read whose similarity is in no list, run.search_block pairs at a time."""
+        method = self._settings.method
+        self._ready.forget()
+        distances_NN = kernels.jaccard_from_lists(
+            kernels.on(indices_NK, self._device),
+            kernels.on(similarities_NK, self._device),
+            similarities_by(self._bank, moment, space, self._settings.run.search_block),
+            k1=method.k1,
+            k2=method.k2,
+            keep=method.eps,
+            counts_itself=method.k1_counts_itself,
+        )
+        return kernels.as_numpy(kernels.dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples))
+
+    def centroids(self, moment: Moment, members_M: Ints, labels_M: Ints) -> Floats:
+        """Centroids [C, S, D] of some clusters, from the indices of all their images and the clusters 0 .. C - 1 of
+        these."""
+        features_MSD = self._bank.take("train/features", moment.version, members_M)
+        return cluster_centroids(features_MSD, labels_M, int(labels_M.max()) + 1)
+
+    def forget(self) -> None:
+        """Lets go of the features that were kept for tasks to come."""
+        self._ready.forget()
+
+    # ---- parts of `label`
 
     def _clustered(self, features_NSD: Floats) -> tuple[Ints, Array | None]:
         """Labels, -1 for outliers; and the nearest images by the global feature, if that is what was clustered."""
         method, scwm = self._settings.method, self._settings.scwm
         features_ND = kernels.on(clustered_features(features_NSD, how=scwm.cluster_feature), self._device)
-        # The lists of the global feature serve twice: the nearest k1 for Jaccard, the nearest k + 1 for eq. 7.
-        shared = scwm.cluster_feature == "global" and self._settings.num_parts > 0
-        k1 = method.k1 if method.k1_counts_itself else method.k1 + 1
-        indices_NK, similarities_NK = self._nearest(
-            features_ND, max(k1, scwm.difficulty_neighbours + 1) if shared else k1
-        )
+        shared = serves_twice(self._settings)
+        indices_NK, similarities_NK = self._nearest(features_ND, list_length(self._settings))
         distances_NN = kernels.jaccard_from_neighbours(
             indices_NK,
             similarities_NK,
@@ -145,35 +179,45 @@ class Labeller:
             features_ND, k, approximate=(method.search_components, method.search_candidates) if approximate else None
         )
 
-    def _write_rows(self, version: int, labels_N: Ints, alphas_NL: Floats) -> None:
-        for block, (first, count) in enumerate(self._bank.layout("train")):
-            self._bank.put("train/labels", version, block, labels_N[first : first + count])
-            self._bank.put("train/alphas", version, block, alphas_NL[first : first + count])
-        self._bank.flush()
-
-
-def clustered_features(features_NSD: Floats, *, how: str) -> Floats:
-    """The feature whose neighbours are clustered, unit length [N, D'].
-
-    how: "global"; "concat": the global and the foreground parts' features side by side, each of equal weight.
-    """
-    if how == "global" or features_NSD.shape[1] == 1:
-        return np.ascontiguousarray(features_NSD[:, 0])
-    joined_ND = features_NSD[:, :-1].reshape(len(features_NSD), -1)
-    return joined_ND / np.linalg.norm(joined_ND, axis=1, keepdims=True)
-
 
 class LabelService:
-    """A pool of labellers: shards are parsed by turns, labelling is done by the first."""
+    """A pool of labellers: shards are parsed by turns; an epoch is labelled by one of them, or by all block by block.
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    A labeller that is lost while an epoch is labelled costs what it was about: another one does that again.
+
+    Args:
+      members: the labellers.
+      settings: the run's; run.labelling says which way an epoch is labelled.
+      bank: where features are and labels go.
+    """
+
+    def __init__(self, members: Sequence[Member], settings: Settings, bank: MemoryBank) -> None:
         self._members = list(members)
+        self._settings = settings
+        self._bank = bank
 
     def parse(self, shard: int, grams_BPP: Floats, map_size: tuple[int, int]) -> Pending:
         """Parts of a shard's maps, on their way."""
         return self._members[shard % len(self._members)].submit("parse", grams_BPP, map_size)
 
     def label(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
-        """Label an epoch; waits."""
-        summary: LabelSummary = self._members[0].submit("label", version, persons_N, generation).result()
-        return summary
+        """Label an epoch, see `Labeller.label`; waits.
+
+        Raises:
+          ValueError: no cluster was found.
+          Lost: all labellers are.
+        """
+        if self._settings.labels_by_blocks:
+            self._bank.generation = generation
+            return label_by_blocks(self._members, self._settings, self._bank, version, persons_N)
+        return self._label_whole(version, persons_N, generation)
+
+    def _label_whole(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
+        answers: list[LabelSummary] = []
+
+        def done(summary: LabelSummary) -> Iterable[Task]:
+            answers.append(summary)
+            return ()
+
+        work_off(self._members, [Task("label", lambda: (version, persons_N, generation), done)])
+        return answers[0]

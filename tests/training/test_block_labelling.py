@@ -1,0 +1,178 @@
+"""Labelling by blocks writes what labelling at once writes, bit for bit, whoever is lost, and reads little at once."""
+
+import numpy as np
+import pytest
+
+from reidray.bank import BankShard, InProcess, Lost, MemoryBank
+from reidray.config import Settings
+from reidray.training import pool
+from reidray.training.block_labelling import _groups
+from reidray.training.labelling import Labeller, LabelService
+from reidray.training.reading import stretches
+
+SIZES = [13, 1, 30, 7, 25, 44, 2, 38]  # images of the shards
+COUNT, WIDTH = sum(SIZES), 12
+
+
+class Watched(MemoryBank):
+    """Notes how many rows are read at once."""
+
+    most = 0
+
+    def read(self, *arguments):
+        return self._seen(super().read(*arguments))
+
+    def take(self, *arguments):
+        return self._seen(super().take(*arguments))
+
+    def _seen(self, rows):
+        Watched.most = max(Watched.most, len(rows))
+        return rows
+
+
+class Unsteady:
+    """A labeller that is lost at every third call, now before it was made, now after."""
+
+    def __init__(self, settings, bank):
+        self.inside = InProcess(Labeller(settings, bank))
+        self.calls = self.losses = 0
+
+    def submit(self, method, *arguments):
+        self.calls += 1
+        if self.calls % 3 == 1:
+            self.losses += 1
+            raise Lost("gone")
+        pending = self.inside.submit(method, *arguments)
+        if self.calls % 5 == 1:
+            self.losses += 1
+            raise Lost("gone with its answer")
+        return pending
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(pool, "_PAUSES", (0.001,) * 5)
+
+
+def drawn(spaces, seed=0):
+    """Unit features around 12 centres, some images twice."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((12, spaces, WIDTH))
+    features = centres[random.integers(0, 12, COUNT)] + 0.5 * random.standard_normal((COUNT, spaces, WIDTH))
+    features[100:110] = features[:10]
+    features /= np.linalg.norm(features, axis=-1, keepdims=True)
+    return features.astype(np.float32)
+
+
+def settings_of(method="scwm", feature="concat", eps=0.6, min_samples=4, **run):
+    return Settings.model_validate(
+        {
+            "method": {"name": method, "k1": 8, "k2": 3, "eps": eps, "min_samples": min_samples},
+            "scwm": {"num_parts": 3, "difficulty_neighbours": 5, "cluster_feature": feature},
+            "run": {"search_block": 30, **run},
+        }
+    )
+
+
+def in_process(settings, bank):
+    return InProcess(Labeller(settings, bank))
+
+
+def labelled(settings, member=in_process, members=1, persons=None, shard=lambda: InProcess(BankShard())):
+    """What labelling an epoch wrote, its summary, the members, and how many rows were read at once here."""
+    firsts = np.cumsum([0, *SIZES[:-1]]).tolist()
+    layout = list(zip(firsts, SIZES, strict=True))
+    bank = Watched([shard() for _ in range(3)], {"train": layout})
+    Watched.most = 0
+    features_NSD = drawn(1 + settings.num_parts)
+    for block, (first, count) in enumerate(layout):
+        bank.put("train/features", 4, block, features_NSD[first : first + count])
+    bank.flush()
+    labellers = [member(settings, bank) for _ in range(members)]
+    summary = LabelService(labellers, settings, bank).label(4, persons, 0)
+    most = Watched.most
+    tables = [bank.read("train/labels", 4), bank.read("train/alphas", 4), bank.centroids(4)]
+    return tables, summary, labellers, most
+
+
+def assert_same(blocks, whole):
+    for mine, theirs in zip(blocks[0], whole[0], strict=True):
+        assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
+        assert mine.tobytes() == theirs.tobytes()
+    assert blocks[1] == whole[1]
+
+
+METHODS = [("scwm", "concat"), ("scwm", "global"), ("cluster_contrast", "concat")]
+
+
+@pytest.mark.parametrize(("method", "feature"), METHODS)
+@pytest.mark.parametrize(("block", "members"), [(1, 1), (30, 2), (60, 3), (1000, 2)])
+def test_blocks_write_what_one_labeller_writes(method, feature, block, members):
+    whole = labelled(settings_of(method, feature, labelling="whole"))
+    assert whole[1].num_clusters > 3
+    blocks = labelled(settings_of(method, feature, labelling="blocks", search_block=block), members=members)
+    assert_same(blocks, whole)
+
+
+@pytest.mark.parametrize("cache", [0, 0.002, 512])
+def test_how_much_is_kept_changes_nothing(cache):
+    assert_same(
+        labelled(settings_of(labelling="blocks", labeller_cache_mb=cache), members=2),
+        labelled(settings_of(labelling="whole")),
+    )
+
+
+@pytest.mark.parametrize("labelling", ["whole", "blocks"])
+def test_labellers_that_are_lost_now_and_then_change_nothing(labelling):
+    struck = labelled(settings_of(labelling=labelling), member=Unsteady, members=3)
+    assert sum(member.losses for member in struck[2]) > 0
+    assert_same(struck, labelled(settings_of(labelling="whole")))
+
+
+def test_true_identities_as_labels():
+    persons = np.random.default_rng(1).integers(0, 9, COUNT) * 10
+    blocks = labelled(settings_of(labelling="blocks"), members=2, persons=persons)
+    assert_same(blocks, labelled(settings_of(labelling="whole"), persons=persons))
+
+
+def test_no_more_than_two_blocks_of_features_are_read_at_once():
+    largest = max(stretch.count for stretch in stretches([(0, count) for count in SIZES], 30))
+    assert labelled(settings_of(labelling="whole"))[3] == COUNT
+    assert labelled(settings_of(labelling="blocks"), members=2)[3] <= 2 * largest < COUNT
+
+
+def test_no_cluster_at_all_is_said():
+    settings = settings_of(labelling="blocks", eps=1e-6, min_samples=50)
+    with pytest.raises(ValueError, match=r"epoch 4: all 160 images are outliers: raise method\.eps"):
+        labelled(settings, members=2)
+
+
+def test_several_labellers_share_the_work_unless_told_otherwise():
+    assert settings_of(labellers=2).labels_by_blocks
+    assert not settings_of(labellers=1).labels_by_blocks
+    assert not settings_of(labellers=2, labelling="whole").labels_by_blocks
+    assert settings_of(labellers=1, labelling="blocks").labels_by_blocks
+
+
+def test_an_approximate_search_by_blocks_is_refused():
+    tree = {"method": {"search": "approximate"}, "run": {"labelling": "blocks"}}
+    with pytest.raises(ValueError, match=r"run\.labelling=blocks searches exactly"):
+        Settings.model_validate(tree)
+    assert not Settings.model_validate({**tree, "run": {"labellers": 2}}).labels_by_blocks
+
+
+def test_stretches_are_whole_shards_of_enough_images():
+    layout = [(0, 3), (3, 1), (4, 4), (8, 9), (17, 2)]
+    found = stretches(layout, 4)
+    assert [(stretch.first, stretch.count, list(stretch.shards)) for stretch in found] == [
+        (0, 4, [0, 1]),
+        (4, 4, [2]),
+        (8, 9, [3]),
+        (17, 2, [4]),
+    ]
+    assert stretches([], 4) == []
+
+
+def test_clusters_are_taken_together_while_their_images_are_few():
+    assert _groups(np.array([3, 4, 1, 9, 2, 2]), 8) == [range(0, 3), range(3, 4), range(4, 6)]
+    assert _groups(np.array([20]), 8) == [range(0, 1)]
