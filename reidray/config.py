@@ -230,6 +230,11 @@ class RunSettings(_Section):
         "whole: one labeller reads all features; blocks: all labellers share the work block by block, none holds all; "
         "auto: blocks where there are several labellers and the search is exact",
     )
+    label_early: bool = _setting(
+        False,
+        "labelling by blocks begins while features are still being extracted: of use where labellers have processors "
+        "of their own",
+    )
     search_block: Count = _setting(2048, "images of a block of labelling by blocks, at least; whole shards", "images")
     max_failures: Annotated[int, Field(ge=-1)] = _setting(3, "worker crashes survived; -1: any number", "crashes")
     start_timeout: Positive = _setting(60.0, "wait for workers before giving up", "seconds")

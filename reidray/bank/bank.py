@@ -72,6 +72,11 @@ class MemoryBank:
             found.update(zip(own, pending.result(), strict=True))
         return np.concatenate([found[block] for block in blocks])
 
+    def blocks(self, table: str, version: int) -> set[int]:
+        """The blocks of a table that are there."""
+        asked = [member.submit("blocks", table, version) for member in self._members]
+        return {block for pending in asked for block in pending.result()}
+
     def take(self, table: str, version: int, indices: Ints, column: int | None = None) -> Array:
         """Some rows of a table, in the order of `indices`; of each only `column` unless that is None."""
         layout = self._layouts[table.split("/")[0]]

@@ -82,6 +82,10 @@ class BankShard:
             raise ValueError(f"the memory bank has no {table} of epoch {version} for block {missing[0]}")
         return [entry[block] if column is None else np.ascontiguousarray(entry[block][:, column]) for block in blocks]
 
+    def blocks(self, table: str, version: int) -> list[int]:
+        """The blocks of a table that are here."""
+        return list(self._tables.get(table, _Table()).blocks.get(version, {}))
+
     def take(self, table: str, version: int, wanted: dict[int, Ints], column: int | None = None) -> dict[int, Array]:
         """Some rows of some blocks: block -> offsets in it -> rows, of each only `column` unless that is None."""
         blocks = self.get(table, version, list(wanted), None)

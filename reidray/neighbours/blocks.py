@@ -21,7 +21,7 @@ from reidray.arrays import Doubles, Floats, Ints
 from reidray.neighbours.candidates import Candidates, no_candidates, offer_columns, offer_rows, shorten
 from reidray.neighbours.product import Product, product_error
 from reidray.neighbours.search import insert_neighbour, room_for, search_again, triangle
-from reidray.neighbours.similarity import similarity, unit_rows
+from reidray.neighbours.similarity import read_only, similarity, unit_rows
 from reidray.threads import parallel_kernel
 
 # R, S = rows of a block, D = feature width, K = neighbours, E = entries of ragged lists, U = uncertain rows
@@ -80,7 +80,7 @@ def merged(lists: Lists, found: Found) -> Lists:
     """The lists with what a task found; entries that they hold already change nothing."""
     assert len(found.counts_R) == len(lists.indices_RK)
     together = Lists(lists.indices_RK.copy(), lists.similarities_RK.copy())
-    _enter_found(*together, *found)
+    _enter_found(*together, *(read_only(array) for array in found))
     return together
 
 

@@ -9,6 +9,7 @@ N = images, K = neighbours, C = clusters, S = spaces (0 = global, then L parts),
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -28,34 +29,61 @@ from reidray.training.label_rules import (
     serves_twice,
     write_labels,
 )
-from reidray.training.pool import Task, work_off
-from reidray.training.reading import Moment, Stretch, stretches
+from reidray.training.pool import Task, Work
+from reidray.training.reading import Arrivals, Moment, Stretch, stretches
 
 _TASKS_A_MEMBER = 4  # at least, of the search of a space where there are as many pairs of blocks
 _LONGEST_STRIP = 8  # blocks that a task compares one block with
 
 
-def label_by_blocks(
-    members: Sequence[Member], settings: Settings, bank: MemoryBank, version: int, persons_N: Ints | None
-) -> LabelSummary:
-    """Label an epoch with all labellers; what is written is what `Labeller.label` writes, bit for bit.
+class BlockLabelling:
+    """An epoch's labelling by all labellers; what it writes is what `Labeller.label` writes, bit for bit.
 
     Args:
       members: labellers.
+      settings: the run's.
       bank: with the generation that writes.
-      version, persons_N: as in `Labeller.label`.
-
-    Raises:
-      ValueError: no cluster was found.
-      Lost: all members are.
+      version: the epoch.
+      persons_N: true identities where method.labels=ground_truth asks for them, else None.
+      early: begin at once, in a thread, while features still come in; a task then waits for those that it is about.
     """
-    epoch = _Epoch(settings, bank, version, len(members))
-    work_off(members, epoch.tasks(persons_N))
-    for member in members:
-        member.submit("forget")
-    assert epoch.labels_N is not None
-    write_labels(bank, version, epoch.labels_N, epoch.difficulties(), np.concatenate(epoch.centroids_CSD))
-    return LabelSummary(sum(map(len, epoch.centroids_CSD)), int((epoch.labels_N < 0).sum()))
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        settings: Settings,
+        bank: MemoryBank,
+        version: int,
+        persons_N: Ints | None,
+        *,
+        early: bool = False,
+    ) -> None:
+        self.version = version
+        self._members, self._bank = members, bank
+        self._epoch = _Epoch(settings, bank, version, len(members), Arrivals(bank, version) if early else None)
+        self._work = Work(self._epoch.tasks(persons_N))
+        self._thread = threading.Thread(target=self._work.off, args=(members,), daemon=True) if early else None
+        if self._thread is not None:
+            self._thread.start()
+
+    def finish(self) -> LabelSummary:
+        """Wait until all is done, and write it.
+
+        Raises:
+          ValueError: no cluster was found.
+          Lost: all members are.
+        """
+        if self._thread is None:
+            self._work.off(self._members)
+        else:
+            self._thread.join()
+        self._work.check()
+        for member in self._members:
+            member.submit("forget")
+        labels_N, centroids_CSD = self._epoch.labels_N, np.concatenate(self._epoch.centroids_CSD)
+        assert labels_N is not None
+        write_labels(self._bank, self.version, labels_N, self._epoch.difficulties(), centroids_CSD)
+        return LabelSummary(len(centroids_CSD), int((labels_N < 0).sum()))
 
 
 class Search:
@@ -67,6 +95,7 @@ class Search:
       k: neighbours of each, itself included; no more than there are images.
       strip: blocks that a task compares one block with.
       then: is told when all lists are complete; returns the tasks that this makes possible.
+      there: whether the features of these images are in the bank.
     """
 
     def __init__(
@@ -78,8 +107,10 @@ class Search:
         *,
         strip: int,
         then: Callable[[], Iterable[Task]],
+        there: Callable[[Stretch], bool] = lambda _: True,
     ) -> None:
-        self._moment, self._space, self._blocks, self._strip, self._then = moment, space, blocks, strip, then
+        self._moment, self._space, self._blocks, self._strip = moment, space, blocks, strip
+        self._then, self._there = then, there
         self._lists = [no_lists(block.count, k) for block in blocks]
         self._left = 0
 
@@ -111,7 +142,10 @@ class Search:
             self._left -= 1
             return () if self._left else self._then()
 
-        return Task("find", arguments, done)
+        def ready() -> bool:
+            return all(self._there(self._blocks[block]) for block in (row, *columns))
+
+        return Task("find", arguments, done, ready)
 
 
 def strip_length(blocks: int, members: int) -> int:
@@ -123,8 +157,11 @@ def strip_length(blocks: int, members: int) -> int:
 class _Epoch:
     """What is known of an epoch, and what can be done next."""
 
-    def __init__(self, settings: Settings, bank: MemoryBank, version: int, members: int) -> None:
+    def __init__(
+        self, settings: Settings, bank: MemoryBank, version: int, members: int, arrivals: Arrivals | None
+    ) -> None:
         self._settings = settings
+        self._there = (lambda _: True) if arrivals is None else arrivals.of
         self._version = version
         self._moment = Moment(version, bank.generation)
         self._blocks = stretches(bank.layout("train"), settings.run.search_block)

@@ -22,7 +22,7 @@ from reidray.config import Settings
 from reidray.labelling import labels_from_persons
 from reidray.memory import cluster_centroids
 from reidray.neighbours import Found
-from reidray.training.block_labelling import label_by_blocks
+from reidray.training.block_labelling import BlockLabelling
 from reidray.training.label_rules import LabelSummary, counted, list_length, serves_twice, write_labels
 from reidray.training.pool import Task, work_off
 from reidray.training.reading import Moment, ReadyBlocks, Stretch, clustered_features, similarities_by
@@ -105,6 +105,7 @@ class Labeller:
           rows, columns: the blocks, each with the similarities that its lists hold so far; see
             `reidray.neighbours.search_strip`.
         """
+        self._bank.generation = moment.generation
         ready = ((self._ready.block(moment, space, other), known_SK) for other, known_SK in columns)
         return kernels.search_strip(self._ready.block(moment, space, rows), known_RK, ready)
 
@@ -112,10 +113,11 @@ class Labeller:
         """Labels of all images from their neighbour lists, -1 for outliers; of the features only rows of close images
         are read whose similarity is in no list, run.search_block pairs at a time."""
         method = self._settings.method
+        self._bank.generation = moment.generation
         self._ready.forget()
         distances_NN = kernels.jaccard_from_lists(
-            kernels.on(indices_NK, self._device),
-            kernels.on(similarities_NK, self._device),
+            kernels.on(np.array(indices_NK), self._device),  # copies: Ray's are read-only, which is compiled anew
+            kernels.on(np.array(similarities_NK), self._device),
             similarities_by(self._bank, moment, space, self._settings.run.search_block),
             k1=method.k1,
             k2=method.k2,
@@ -127,6 +129,7 @@ class Labeller:
     def centroids(self, moment: Moment, members_M: Ints, labels_M: Ints) -> Floats:
         """Centroids [C, S, D] of some clusters, from the indices of all their images and the clusters 0 .. C - 1 of
         these."""
+        self._bank.generation = moment.generation
         features_MSD = self._bank.take("train/features", moment.version, members_M)
         return cluster_centroids(features_MSD, labels_M, int(labels_M.max()) + 1)
 
@@ -195,6 +198,17 @@ class LabelService:
         self._members = list(members)
         self._settings = settings
         self._bank = bank
+        self._begun: BlockLabelling | None = None
+
+    def begin(self, version: int, generation: int) -> None:
+        """Label an epoch while its features still come in, as far as that goes; `label` is to follow.
+
+        Does nothing unless run.label_early is set, all labellers share the work, and labels come from clusters.
+        """
+        settings = self._settings
+        if settings.run.label_early and settings.labels_by_blocks and settings.method.labels == "dbscan":
+            self._bank.generation = generation
+            self._begun = BlockLabelling(self._members, settings, self._bank, version, None, early=True)
 
     def parse(self, shard: int, grams_BPP: Floats, map_size: tuple[int, int]) -> Pending:
         """Parts of a shard's maps, on their way."""
@@ -209,7 +223,10 @@ class LabelService:
         """
         if self._settings.labels_by_blocks:
             self._bank.generation = generation
-            return label_by_blocks(self._members, self._settings, self._bank, version, persons_N)
+            begun, self._begun = self._begun, None
+            if begun is None or begun.version != version:
+                begun = BlockLabelling(self._members, self._settings, self._bank, version, persons_N)
+            return begun.finish()
         return self._label_whole(version, persons_N, generation)
 
     def _label_whole(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:

@@ -187,6 +187,8 @@ def _extract(context: Context, model: Embedder, epoch: int) -> None:
     images = context.split("train")
     meter = Meter(context, "extract", images.source.count, "images", epoch)
     momentum = mask_momentum(epoch, first=settings.scwm.mask_momentum, epochs=settings.scwm.mask_momentum_epochs)
+    if context.ranks.rank == 0:
+        context.labellers.begin(epoch, context.bank.generation)
     extracted = extract_shards(
         model,
         images,

@@ -9,66 +9,83 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from reidray.bank import Lost, Member
 
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds that a lost member is given to come back, one time after the other; then the others go on without it."""
+_LOOK = 0.2  # seconds after which tasks that were not ready are looked at again
 
 
-@dataclass
+@dataclass(eq=False)
 class Task:
     """A call, and what becomes of its result.
 
     Attributes:
       method: of the members.
       arguments: is asked when a member is free, so that the call knows what was found until then.
-      done: takes the result and returns the tasks that it made possible, which come next. Calls of `arguments` and
-        `done` never overlap.
+      done: takes the result and returns the tasks that it made possible, which come next.
+      ready: whether the task can begin; asked again and again until it can.
+
+    Calls of `arguments`, `done` and `ready` never overlap.
     """
 
     method: str
     arguments: Callable[[], tuple[Any, ...]]
     done: Callable[[Any], Iterable[Task]]
+    ready: Callable[[], bool] = lambda: True
 
 
 def work_off(members: Sequence[Member], tasks: Iterable[Task]) -> None:
     """Returns when all tasks are done, those included that came with them.
 
-    A single member is called from this thread, more from one thread each.
-
-    Raises:
-      Lost: all members are.
-      What a call raised, as soon as the calls under way have ended.
+    Raises: see `Work.check`.
     """
-    work = _Work(deque(tasks))
-    if len(members) == 1:
-        work.by(members[0])
-    else:
-        threads = [threading.Thread(target=work.by, args=(member,), daemon=True) for member in members]
+    work = Work(tasks)
+    work.off(members)
+    work.check()
+
+
+class Work:
+    """What is left to do, shared by the threads that do it.
+
+    Args:
+      tasks: to begin with.
+    """
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._waiting = deque(tasks)
+        self._under_way = 0
+        self._error: BaseException | None = None
+        self._loss: Lost | None = None
+        self._change = threading.Condition()
+
+    def off(self, members: Sequence[Member]) -> None:
+        """Works off all tasks: a single member is called from this thread, more from one thread each."""
+        if len(members) == 1:
+            self._by(members[0])
+            return
+        threads = [threading.Thread(target=self._by, args=(member,), daemon=True) for member in members]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    if work.error is not None:
-        raise work.error
-    if work.waiting:
-        raise Lost(f"all {len(members)} labellers are lost: {work.loss}")
 
+    def check(self) -> None:
+        """Whether all is done.
 
-@dataclass
-class _Work:
-    """What is left to do, shared by the threads."""
+        Raises:
+          Lost: all members were.
+          What a call raised; the others that were under way then have ended.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._waiting:
+            raise Lost(f"all labellers are lost: {self._loss}")
 
-    waiting: deque[Task]
-    under_way: int = 0
-    error: BaseException | None = None
-    loss: Lost | None = None
-    _change: threading.Condition = field(default_factory=threading.Condition)
-
-    def by(self, member: Member) -> None:
+    def _by(self, member: Member) -> None:
         """Works off tasks with one member until there are none, something went wrong, or it is lost for good."""
         losses = 0
         while (taken := self._take()) is not None:
@@ -89,42 +106,43 @@ class _Work:
                 self._enter(task, result)
 
     def _take(self) -> tuple[Task, tuple[Any, ...]] | None:
-        """The next task, as soon as there is one; None if there will be none."""
+        """The first task that is ready, as soon as there is one; None if there will be none."""
         with self._change:
-            self._change.wait_for(lambda: self.waiting or self._over())
-            if self._over():
-                return None
-            task = self.waiting.popleft()
             try:
-                arguments = task.arguments()
+                while not self._over():
+                    task = next((task for task in self._waiting if task.ready()), None)
+                    if task is not None:
+                        self._waiting.remove(task)
+                        arguments = task.arguments()
+                        self._under_way += 1
+                        return task, arguments
+                    self._change.wait(_LOOK if self._waiting else None)
             except BaseException as error:
                 self._stop(error)
-                return None
-            self.under_way += 1
-            return task, arguments
+            return None
 
     def _over(self) -> bool:
-        return self.error is not None or (not self.waiting and not self.under_way)
+        return self._error is not None or (not self._waiting and not self._under_way)
 
     def _enter(self, task: Task, result: Any) -> None:
         with self._change:
             try:
-                self.waiting.extendleft(reversed(list(task.done(result))))
+                self._waiting.extendleft(reversed(list(task.done(result))))
             except BaseException as error:
-                self.error = self.error or error
-            self.under_way -= 1
+                self._error = self._error or error
+            self._under_way -= 1
             self._change.notify_all()
 
     def _put_back(self, task: Task, loss: Lost) -> None:
         with self._change:
-            self.loss = loss
-            self.waiting.appendleft(task)
-            self.under_way -= 1
+            self._loss = loss
+            self._waiting.appendleft(task)
+            self._under_way -= 1
             self._change.notify_all()
 
     def _stop(self, error: BaseException) -> None:
         with self._change:
-            self.error = self.error or error
+            self._error = self._error or error
             self._change.notify_all()
 
     def _rest(self, seconds: float) -> None:

@@ -5,6 +5,8 @@ N = images, S = spaces (0 = global, then the parts), D = feature width, R = imag
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -19,6 +21,8 @@ from reidray.neighbours import Block, similarities_of_pairs, unit_rows
 
 JOINED = -1
 """The space of the global and the foreground parts' features side by side."""
+
+_ASK_SECONDS = 0.2
 
 
 class Moment(NamedTuple):
@@ -90,6 +94,22 @@ def similarities_by(bank: MemoryBank, moment: Moment, space: int, at_once: int) 
         )
 
     return of_all
+
+
+class Arrivals:
+    """Whether features are in the bank already; it is asked about what is missing at most five times a second."""
+
+    def __init__(self, bank: MemoryBank, version: int) -> None:
+        self._bank, self._version = bank, version
+        self._there: set[int] = set()
+        self._asked = -math.inf
+
+    def of(self, stretch: Stretch) -> bool:
+        """Whether those of all shards of a stretch are."""
+        if not self._there.issuperset(stretch.shards) and time.monotonic() - self._asked > _ASK_SECONDS:
+            self._there = self._bank.blocks("train/features", self._version)
+            self._asked = time.monotonic()
+        return self._there.issuperset(stretch.shards)
 
 
 class ReadyBlocks:

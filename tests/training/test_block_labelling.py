@@ -1,5 +1,7 @@
 """Labelling by blocks writes what labelling at once writes, bit for bit, whoever is lost, and reads little at once."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -80,19 +82,33 @@ def in_process(settings, bank):
 
 def labelled(settings, member=in_process, members=1, persons=None, shard=lambda: InProcess(BankShard())):
     """What labelling an epoch wrote, its summary, the members, and how many rows were read at once here."""
+    bank, write = bank_of(settings, shard)
+    write(range(len(SIZES)))
+    labellers = [member(settings, bank) for _ in range(members)]
+    summary = LabelService(labellers, settings, bank).label(4, persons, 0)
+    most = Watched.most
+    return written(bank), summary, labellers, most
+
+
+def bank_of(settings, shard=lambda: InProcess(BankShard())):
+    """A bank, and what writes the features of some shards to it."""
     firsts = np.cumsum([0, *SIZES[:-1]]).tolist()
     layout = list(zip(firsts, SIZES, strict=True))
     bank = Watched([shard() for _ in range(3)], {"train": layout})
     Watched.most = 0
     features_NSD = drawn(1 + settings.num_parts)
-    for block, (first, count) in enumerate(layout):
-        bank.put("train/features", 4, block, features_NSD[first : first + count])
-    bank.flush()
-    labellers = [member(settings, bank) for _ in range(members)]
-    summary = LabelService(labellers, settings, bank).label(4, persons, 0)
-    most = Watched.most
-    tables = [bank.read("train/labels", 4), bank.read("train/alphas", 4), bank.centroids(4)]
-    return tables, summary, labellers, most
+
+    def write(blocks):
+        for block in blocks:
+            first, count = layout[block]
+            bank.put("train/features", 4, block, features_NSD[first : first + count])
+        bank.flush()
+
+    return bank, write
+
+
+def written(bank):
+    return [bank.read("train/labels", 4), bank.read("train/alphas", 4), bank.centroids(4)]
 
 
 def assert_same(blocks, whole):
@@ -127,6 +143,36 @@ def test_labellers_that_are_lost_now_and_then_change_nothing(labelling):
     struck = labelled(settings_of(labelling=labelling), member=Unsteady, members=3)
     assert sum(member.losses for member in struck[2]) > 0
     assert_same(struck, labelled(settings_of(labelling="whole")))
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_labelling_may_begin_while_features_come_in(members):
+    settings = settings_of(labelling="blocks", label_early=True)
+    bank, write = bank_of(settings)
+    found = threading.Semaphore(0)
+
+    class Told(InProcess):
+        def submit(self, method, *arguments):
+            pending = super().submit(method, *arguments)
+            found.release()
+            return pending
+
+    service = LabelService([Told(Labeller(settings, bank)) for _ in range(members)], settings, bank)
+    service.begin(4, 0)
+    write([7, 2, 5, 4])
+    assert found.acquire(timeout=60), "nobody found anything before all features were there"
+    write([6, 0, 3, 1])
+    summary = service.label(4, None, 0)
+    assert_same((written(bank), summary), labelled(settings_of(labelling="whole")))
+
+
+def test_labelling_begins_early_only_where_that_was_asked_for():
+    before = threading.active_count()
+    for run in ({"labelling": "blocks"}, {"labelling": "whole", "label_early": True}):
+        settings = settings_of(**run)
+        bank, _ = bank_of(settings)
+        LabelService([in_process(settings, bank)], settings, bank).begin(4, 0)
+        assert threading.active_count() == before
 
 
 def test_true_identities_as_labels():
