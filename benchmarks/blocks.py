@@ -15,6 +15,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -144,7 +145,7 @@ def prepared_task(file: Path, count: int) -> tuple[Labeller, tuple[Any, ...]]:
     labeller = Labeller(tiny, bank)
     blocks = search_of(1, count)._blocks
     known = [np.full((block.count, K1), -np.inf, np.float32) for block in blocks]
-    small = [block._replace(count=1, shards=range(block.shards.start, block.shards.start + 1)) for block in blocks]
+    small = [replace(block, count=1, shards=range(block.shards.start, block.shards.start + 1)) for block in blocks]
     few = [np.full((bank.layout("train")[block.shards.start][1], K1), -np.inf, np.float32) for block in small]
     labeller.find(Moment(0, 0), 0, small[0], few[0], [(small[1], few[1])])
     labeller.forget()

@@ -28,7 +28,7 @@ from reidray.training.batches import EpochBatches, plan_batches, shares
 from reidray.training.context import Context, Meter
 from reidray.training.evaluation import can_evaluate, evaluate, parsing_quality
 from reidray.training.extraction import extract_shards
-from reidray.training.labelling import LabelSummary
+from reidray.training.label_rules import LabelSummary
 from reidray.training.learner import Learner
 
 History = dict[str, Any]
