@@ -122,7 +122,9 @@ def search_of(members: int, count: int) -> Search:
     """The search that a labelling would make, of `BLOCKS` blocks."""
     blocks = stretches(shards_of(count), count // BLOCKS - 1)
     assert len(blocks) == BLOCKS
-    return Search(Moment(0, 0), 0, blocks, K1, strip=strip_length(len(blocks), members), then=tuple)
+    return Search(
+        Moment(0, 0), 0, blocks, K1, strip=strip_length(len(blocks), members), then=tuple, there=lambda _: True
+    )
 
 
 def by_blocks(members: list[Any], count: int) -> tuple[Ints, Floats]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from reidray import kernels
 from reidray.arrays import Floats, Ints
-from reidray.bank import Member, MemoryBank
+from reidray.bank import Lost, Member, MemoryBank
 from reidray.config import Settings
 from reidray.labelling import labels_from_persons
 from reidray.neighbours import Found, Lists, merged, no_lists
@@ -79,7 +80,8 @@ class BlockLabelling:
             self._thread.join()
         self._work.check()
         for member in self._members:
-            member.submit("forget")
+            with suppress(Lost):
+                member.submit("forget")
         labels_N, centroids_CSD = self._epoch.labels_N, np.concatenate(self._epoch.centroids_CSD)
         assert labels_N is not None
         write_labels(self._bank, self.version, labels_N, self._epoch.difficulties(), centroids_CSD)
@@ -107,7 +109,7 @@ class Search:
         *,
         strip: int,
         then: Callable[[], Iterable[Task]],
-        there: Callable[[Stretch], bool] = lambda _: True,
+        there: Callable[[Stretch], bool],
     ) -> None:
         self._moment, self._space, self._blocks, self._strip = moment, space, blocks, strip
         self._then, self._there = then, there
@@ -194,7 +196,15 @@ class _Epoch:
         return kernels.as_numpy(kernels.difficulty(next(of_spaces)[:, :k], of_spaces))
 
     def _search(self, space: int, k: int, then: Callable[[], Iterable[Task]]) -> list[Task]:
-        search = Search(self._moment, space, self._blocks, min(k, self._count), strip=self._strip, then=then)
+        search = Search(
+            self._moment,
+            space,
+            self._blocks,
+            min(k, self._count),
+            strip=self._strip,
+            then=then,
+            there=self._there,
+        )
         self._searches[space] = search
         return search.tasks()
 
