@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reidray.config import Settings
-from reidray.overlay import Setting, as_yaml, from_file, from_words, sections, settings_from
+from reidray.overlay import Layer, Setting, as_yaml, from_file, from_words, sections, settings_from
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _MAY_CHANGE = {"train.epochs"}  # in a resumed run, beside the section run and the places of the data
@@ -49,6 +49,7 @@ def parse(
     extra: Callable[[argparse.ArgumentParser], object] | None = None,
     resume: bool = False,
     settings: bool = True,
+    beneath: Callable[[argparse.Namespace], list[Layer]] | None = None,
 ) -> Command:
     """Reads a job's command line.
 
@@ -59,6 +60,7 @@ def parse(
       extra: adds the job's own arguments to the parser it is given.
       resume: the job knows --resume RUN_DIR. The settings are then those of that run: only the section `run`,
         where the data lie, and train.epochs may be given anew. `options.resume` is the folder or None.
+      beneath: given the job's own options, the values that --config and the command line are laid over.
       settings: False for jobs whose settings come from a checkpoint: then only `extra`'s arguments are known, and
         the command holds the defaults.
 
@@ -93,7 +95,8 @@ def parse(
                 raise ValueError("--resume takes the settings of its run: leave --config out")
             tree = _resumed(options.resume, overlays)
         else:
-            tree = settings_from([*([from_file(config[0])] if config else []), *overlays])
+            under = beneath(options) if beneath is not None else []
+            tree = settings_from([*under, *([from_file(config[0])] if config else []), *overlays])
     except ValueError as error:
         parser.error(str(error))
     if print_config:
@@ -186,7 +189,7 @@ def _examples(prog: str, resume: bool) -> str:
 def _row(setting: Setting) -> tuple[str, str, str]:
     default = setting.default
     if isinstance(default, tuple):
-        text = "[" + ", ".join(f"{value:g}" for value in default) + "]"
+        text = "[" + ", ".join(value if isinstance(value, str) else f"{value:g}" for value in default) + "]"
     elif isinstance(default, bool) or default is None:
         text = {True: "true", False: "false", None: "null"}[default]
     else:

@@ -216,9 +216,17 @@ class RunSettings(_Section):
     workers: Annotated[int, Field(ge=0)] | None = _setting(
         None, "DDP workers; 0: no Ray; default: every GPU, else 2 CPU workers", "workers"
     )
+    min_workers: Count | None = _setting(
+        None, "go on with as few where machines are lost, with more when they are back; default: never fewer", "workers"
+    )
+    resize_seconds: Positive = _setting(60.0, "how often a group that is too small looks for machines", "seconds")
     device: Literal["auto", "cpu", "cuda"] = _setting("auto", "auto: CUDA where there is a GPU")
     threads: Count = _setting(1, "CPU threads of a worker", "threads")
     bank_shards: Count = _setting(2, "actors that hold the memory bank", "actors")
+    bank_cpus: NotNegative = _setting(0.0, "CPUs reserved for each of them; 0: they work beside the workers", "CPUs")
+    service_label: Annotated[str, Field(pattern=r"^[^=\s]+=[^=\s]+$")] | None = _setting(
+        None, "label of the machines that may hold bank and labellers, name=value as in ray start --labels"
+    )
     labellers: Count = _setting(1, "actors that parse shards and label", "actors")
     labeller_threads: Count = _setting(2, "CPU threads of a labeller", "threads")
     labeller_cache_mb: NotNegative = _setting(
@@ -236,10 +244,25 @@ class RunSettings(_Section):
         "of their own",
     )
     search_block: Count = _setting(2048, "images of a block of labelling by blocks, at least; whole shards", "images")
-    max_failures: Annotated[int, Field(ge=-1)] = _setting(3, "worker crashes survived; -1: any number", "crashes")
+    max_failures: Annotated[int, Field(ge=-1)] = _setting(
+        3, "crashes survived, of workers and of each actor; -1: any number", "crashes"
+    )
     start_timeout: Positive = _setting(60.0, "wait for workers before giving up", "seconds")
     keep_checkpoints: Count = _setting(2, "newest checkpoints kept", "checkpoints")
+    replica: Literal["auto", "replicated", "sharded"] = _setting(
+        "auto", "centroids that training contrasts with: all on every worker, or a share on each"
+    )
+    replica_mb: Positive = _setting(2048.0, "auto shares the centroids out where all of them need more", "MB")
     checkpoint_every: Count = _setting(1, "epochs between checkpoints", "epochs")
+    checkpoint_steps: Annotated[int, Field(ge=0)] = _setting(
+        0, "also a checkpoint before an epoch's updates and after every so many of them; 0: none", "steps"
+    )
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = _setting(
+        ("tensorboard",), "where curves go beside the run folder's own files; mlflow and wandb are extras"
+    )
+    trace_epoch: Annotated[int, Field(ge=0)] | None = _setting(
+        None, "epoch whose timeline is kept, counted from 0 as in the run folder's files", "epoch"
+    )
 
 
 class Settings(_Section):
@@ -262,6 +285,10 @@ class Settings(_Section):
                 f"model.bn_group_size={group} must divide the batch of {batch} images (method.clusters_per_batch x "
                 f"method.images_per_cluster) and hold whole clusters of {self.method.images_per_cluster}"
             )
+        if self.run.min_workers and self.run.workers is not None and self.run.min_workers > self.run.workers:
+            raise ValueError(
+                f"run.min_workers={self.run.min_workers} must not be more than run.workers={self.run.workers}"
+            )
         if self.run.workers and self.run.workers > self.num_groups:
             raise ValueError(
                 f"run.workers={self.run.workers} is more than the {self.num_groups} BN groups of a batch: "
@@ -272,6 +299,11 @@ class Settings(_Section):
                 "run.labelling=blocks searches exactly: set method.search=exact, or run.labelling=whole for the "
                 "approximate search"
             )
+        if self.run.trace_epoch is not None and self.run.trace_epoch >= self.train.epochs:
+            raise ValueError(
+                f"run.trace_epoch={self.run.trace_epoch} is no epoch of the run: with train.epochs={self.train.epochs} "
+                f"it can be 0 to {self.train.epochs - 1}"
+            )
         if self.data.dataset != "drawn" and self.data.root is None and self.data.packed is None:
             raise ValueError(
                 f"data.dataset={self.data.dataset} needs data.root=DIR (or data.packed=DIR, already packed)"
@@ -280,6 +312,11 @@ class Settings(_Section):
             value for name, value in self.scwm if name.endswith("_weight") and name != "weight_place"
         ):
             raise ValueError("all loss weights of the section scwm are 0: give at least one of them a value")
+        if self.run.replica == "sharded" and self.cluster_classifiers:
+            raise ValueError(
+                "run.replica=sharded has no place for classifiers with a row a cluster: set "
+                "scwm.global_identity_weight=0 and scwm.part_identity_weight=0, or run.replica=replicated"
+            )
         if self.method.update == "weighted" and self.method.name != "scwm":
             raise ValueError("method.update=weighted needs the difficulties of method.name=scwm")
         if self.model.backbone != "small" and self.model.weights == "shipped":
@@ -330,6 +367,11 @@ class Settings(_Section):
         if self.run.labelling == "auto":
             return self.run.labellers > 1 and self.method.search == "exact"
         return self.run.labelling == "blocks"
+
+    @property
+    def cluster_classifiers(self) -> bool:
+        """Whether classifiers with a row a cluster are trained beside the network."""
+        return self.method.name == "scwm" and self.scwm.global_identity_weight + self.scwm.part_identity_weight > 0
 
     def hash(self) -> str:
         """Twelve hex digits over everything that can change a result: all but the section `run`, where data lie and how

@@ -129,6 +129,11 @@ def dbscan(distances_NN: Any, *, eps: float, min_samples: int) -> Any:
     )
 
 
+def as_scipy(distances_NN: Any) -> Any:
+    """What `jaccard_from_neighbours` returned, as SciPy's CSR in this process's memory."""
+    return distances_NN.to_scipy() if on_gpu(getattr(distances_NN, "ends_N1", None)) else distances_NN
+
+
 def difficulty(global_neighbours_NK: Any, part_neighbours_LNK: Iterable[Any]) -> Any:
     """`reidray.memory.difficulty`: alphas [N, L]."""
     if on_gpu(global_neighbours_NK):

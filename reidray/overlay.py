@@ -89,17 +89,25 @@ def from_file(path: Path) -> Layer:
     Raises:
       ValueError: the file is missing, unreadable, not YAML or not a mapping of sections, a key is unknown or twice.
     """
+    return from_tree(read_mapping(path), str(path))
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """What a YAML file holds, which must be a mapping; an empty file holds none. Errors as in `from_file`."""
     try:
         data = path.read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ValueError(f"the settings file {path} cannot be read: {reason}") from None
     tree = _load(data, str(path))
-    if tree is None:
-        return Layer(str(path), {})
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict | NoneType):
         raise ValueError(f"{path}: expected a mapping of sections such as 'train: {{epochs: 3}}', got {_short(tree)}")
-    return Layer(str(path), _flat(tree, str(path)))
+    return tree or {}
+
+
+def from_tree(tree: Mapping[str, Any], source: str) -> Layer:
+    """The values of a tree of sections, such as `Settings.model_dump(mode="json")`; errors as in `from_file`."""
+    return Layer(source, _flat(tree, source))
 
 
 def from_words(words: Sequence[str]) -> list[Layer]:
@@ -131,16 +139,8 @@ def settings_from(layers: Sequence[Layer]) -> Settings:
     Raises:
       ValueError: a value is of the wrong type or out of range, or settings do not fit together; one sentence.
     """
-    tree: dict[str, Any] = {}
-    for layer in layers:
-        for name, value in layer.values.items():
-            *path, last = name.split(".")
-            branch = tree
-            for key in path:
-                branch = branch.setdefault(key, {})
-            branch[last] = value
     try:
-        return Settings.model_validate_json(json.dumps(tree), strict=True)
+        return Settings.model_validate_json(json.dumps(_nested(layers)), strict=True)
     except ValidationError as failed:
         error = failed.errors()[0]
     name = ".".join(str(part) for part in error["loc"])
@@ -150,6 +150,20 @@ def settings_from(layers: Sequence[Layer]) -> Settings:
         raise ValueError(error["msg"].removeprefix("Value error, "))
     source, value = next((layer.source, layer.values[name]) for layer in reversed(layers) if name in layer.values)
     raise ValueError(_wrong(known()[name], value, source))
+
+
+def check_value(name: str, value: Any, source: str) -> None:
+    """Whether a setting takes a value by itself, whatever the other settings are.
+
+    Raises:
+      ValueError: unknown setting, wrong type or out of range; one sentence.
+    """
+    layer = from_tree({name: value}, source)
+    try:
+        Settings.model_validate_json(json.dumps(_nested([layer])), strict=True)
+    except ValidationError as failed:
+        if failed.errors()[0]["loc"]:
+            raise ValueError(_wrong(known()[name], value, source)) from None
 
 
 def load(path: Path) -> Settings:
@@ -164,6 +178,18 @@ def as_yaml(settings: Settings) -> str:
 
 
 # --- values and sentences ---------------------------------------------------------------------------------------------
+
+
+def _nested(layers: Sequence[Layer]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.values.items():
+            *path, last = name.split(".")
+            branch = tree
+            for key in path:
+                branch = branch.setdefault(key, {})
+            branch[last] = value
+    return tree
 
 
 def _flat(tree: Mapping[Any, Any], source: str, prefix: str = "") -> dict[str, Any]:
@@ -210,6 +236,8 @@ def _expected(kind: Any, bounds: Sequence[Any] = ()) -> str:
         return "one of " + ", ".join(str(choice) for choice in inner)
     if origin in (Union, UnionType):
         return " or ".join("null" if one is NoneType else _expected(one, bounds) for one in inner)
+    if origin is tuple and inner[-1] is Ellipsis:
+        return f"a list, each {_expected(inner[0])}"
     if origin is tuple:
         return f"a list of {len(inner)}, each {_expected(inner[0])}"
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]

@@ -6,8 +6,9 @@ for _pool in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_pool, "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")  # the most that a test can ask for
 
+import fcntl
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,18 @@ TINY = {
     "run": {"workers": 0},
     "evaluate": {"ranked_lists": 2},
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_ray_at_a_time(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where tests run in several processes (-n 2), those of a file in one: files that start Ray take turns."""
+    if not any(item.get_closest_marker("ray") for item in request.session.items if item.path == request.node.path):
+        yield
+        return
+    place = tmp_path_factory.getbasetemp()
+    with ((place.parent if os.environ.get("PYTEST_XDIST_WORKER") else place) / "ray.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

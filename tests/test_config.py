@@ -168,6 +168,19 @@ def test_settings_that_do_not_fit_together_are_refused_in_words():
     assert "needs data.root" in refusal("data.dataset=market1501")
 
 
+def test_classifiers_with_a_row_a_cluster_and_shared_rows_are_refused_with_both_ways_out():
+    for weight in ("scwm.global_identity_weight=1", "scwm.part_identity_weight=0.5"):
+        said = refusal("run.replica=sharded", weight)
+        assert "set scwm.global_identity_weight=0 and scwm.part_identity_weight=0, or run.replica=replicated" in said
+        assert settings_of("run.replica=auto", weight).cluster_classifiers
+        settings_of("run.replica=sharded", weight, "method.name=cluster_contrast", "method.update=average")
+    assert not settings_of("run.replica=sharded").cluster_classifiers
+
+
+def test_where_the_replica_lies_is_no_part_of_what_a_result_depends_on():
+    assert settings_of("run.replica=sharded", "run.replica_mb=1").hash() == Settings().hash()
+
+
 @pytest.mark.parametrize("word", ["train.epochs", "=3", "3"])
 def test_a_word_without_name_or_value_is_refused(word: str):
     assert refusal(word).startswith(f"expected section.name=value, got {word!r}")

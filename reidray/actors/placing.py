@@ -7,7 +7,9 @@ from typing import Any, final
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from reidray.bank import Done, Lost, Pending
+from reidray.bank import Done, Pending
+
+_BESIDE = "beside"  # the group of calls that run in a thread of their own
 
 
 @final
@@ -18,51 +20,82 @@ class OnTheWay:
         self.reference = reference
 
     def result(self) -> Any:
-        """Wait for it; a ValueError of the call is raised as such, without Ray's wrapping.
-
-        Raises:
-          Lost: the actor is gone, or what it answered.
-        """
+        """Wait for it; a ValueError or OSError of the call is raised as such, without Ray's wrapping."""
         try:
             return ray.get(self.reference)
         except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, OSError):
+                raise OSError(error.cause.errno, error.cause.strerror or str(error.cause)) from error
             if isinstance(error.cause, ValueError):
                 raise ValueError(str(error.cause)) from error
             raise
-        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
-            raise Lost(str(error).strip()) from error
+
+    def done(self) -> bool:
+        """Whether the call has ended."""
+        return bool(ray.wait([self.reference], timeout=0, fetch_local=False)[0])
 
 
 @final
 class OnRay:
-    """A member that is an actor."""
+    """A member that is an actor.
 
-    def __init__(self, handle: Any) -> None:
+    Args:
+      handle: of the actor.
+      beside: methods whose calls run beside all others; calls of other methods run in order, one at a time.
+    """
+
+    def __init__(self, handle: Any, beside: frozenset[str] = frozenset()) -> None:
         self._handle = handle
+        self._beside = beside
 
     def submit(self, method: str, *arguments: Any) -> Pending:
         """Send the call; an argument that is on its way goes from its actor to this one."""
-        sent = [_sent(argument) for argument in arguments]
-        return OnTheWay(getattr(self._handle, method).remote(*sent))
+        call = getattr(self._handle, method)
+        if method in self._beside:
+            call = call.options(concurrency_group=_BESIDE)
+        return OnTheWay(call.remote(*[_sent(argument) for argument in arguments]))
 
 
-def placed(kind: type, *arguments: Any, threads: int, gpus: float = 0.0) -> OnRay:
+def placed(
+    kind: type,
+    *arguments: Any,
+    threads: int,
+    restarts: int,
+    cpus: float = 0.0,
+    gpus: float = 0.0,
+    spread: bool = True,
+    label: str | None = None,
+    beside: tuple[str, ...] = (),
+) -> OnRay:
     """An actor of a plain class, owned by the caller: it lives as long as the driver and outlives worker restarts.
 
-    It lives on the driver's node, without which the job is lost anyway, so that no other node's end takes it along. It
-    takes no CPU from the placement of training workers: on a laptop there is none to spare, and it works mostly
-    while they wait.
+    A process that dies is started again with the same arguments, elsewhere if its machine is gone, and the calls that
+    were on their way are made again: they must be harmless twice, and the object must notice where it misses what it
+    held before.
+
+    Args:
+      kind, arguments: of the object.
+      threads: of each pool of its process.
+      restarts: how often it is started again; -1: always.
+      cpus, gpus: taken from the placement of training workers. Without CPUs it works beside them: on a laptop there
+        are none to spare, and it works mostly while they wait.
+      spread: over the machines; else it lives on the driver's, without which the job is lost anyway.
+      label: name=value that its machine must have (Ray's label selector).
+      beside: methods that run in a thread of their own.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS")}
     remote = ray.remote(
-        num_cpus=0,
+        num_cpus=cpus,
         num_gpus=gpus,
-        max_restarts=0,
+        max_restarts=restarts,
+        max_task_retries=-1,
         runtime_env={"env_vars": environment},
-        scheduling_strategy=here,
+        scheduling_strategy="SPREAD" if spread else here,
+        concurrency_groups={_BESIDE: 1},
+        **({"label_selector": dict([label.split("=")])} if label else {}),
     )
-    return OnRay(remote(kind).remote(*arguments))
+    return OnRay(remote(kind).remote(*arguments), frozenset(beside))
 
 
 def _sent(argument: Any) -> Any:

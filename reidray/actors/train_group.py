@@ -2,15 +2,15 @@
 
 The driver makes the memory bank, the labellers and a mailbox, then the workers, and hands out the handles. A worker
 that dies takes its group with it; Ray Train starts the group anew, and it goes on from the newest checkpoint with the
-same actors, whose tables it puts back to that checkpoint's.
+same actors, whose tables it puts back to that checkpoint's. A shard of the bank that dies is started again, empty, and
+takes the group with it by refusing to serve it. A labeller that dies is started again and does what it was doing once
+more. The workers' controller is replaced by the driver; the driver by `--resume`.
 """
 
 from __future__ import annotations
 
 import errno
-import logging
-import math
-import os
+import itertools
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -23,79 +23,26 @@ import torch
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from reidray.actors.cluster import chosen_workers
 from reidray.actors.mailbox import Mailbox
+from reidray.actors.metrics import Exporter, RunMetrics, measured, of_bank, of_labeller, of_worker
 from reidray.actors.placing import OnRay, placed
 from reidray.bank import BankShard, MemoryBank
 from reidray.config import Settings
 from reidray.launch.services import layouts, worker_context
-from reidray.training.labelling import Labeller, LabelService
-from reidray.training.loop import History, train
+from reidray.training.label_service import LabelService
+from reidray.training.labelling import Labeller
+from reidray.training.loop import train
 from reidray.training.ranks import ProcessGroup
+from reidray.training.resume import History
 
-# Read by the controller and the workers of Ray Train from the environment of the driver.
-_TRAIN_ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a dead worker is noticed
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints every line twice
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # logs an error at every start; elastic groups are not used here
-}
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-def connect(settings: Settings) -> None:
-    """Join the cluster that RAY_ADDRESS names (as in a submitted job), or start Ray on this machine.
-
-    The dashboard of a local start listens on 127.0.0.1 only; token authentication is Ray's default there.
-    """
-    for name, value in _TRAIN_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(settings.run.start_timeout))
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; else it warns
-    if ray.is_initialized():
-        return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        ray.init(address="local", dashboard_host="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR)
-
-
-def chosen_workers(settings: Settings) -> tuple[int, bool]:
-    """How many workers, and whether each has a GPU.
-
-    run.workers where it is given; else one for every GPU of the cluster that labellers leave, else two on CPUs (one
-    where there is only one), and never more than there are BN groups in a batch.
-
-    Raises:
-      ValueError: the cluster has fewer GPUs or CPUs than asked for.
-    """
-    there = ray.cluster_resources()
-    gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
-    for_labellers = math.ceil(settings.run.labellers * settings.run.labeller_gpus)
-    if for_labellers > gpus:
-        raise ValueError(
-            f"run.labellers={settings.run.labellers} x run.labeller_gpus={settings.run.labeller_gpus:g} needs "
-            f"{for_labellers} GPUs and the cluster has {gpus}: set run.labeller_gpus=0 to label on CPUs"
-        )
-    gpus -= for_labellers
-    use_gpu = settings.run.device == "cuda" or (settings.run.device == "auto" and gpus > 0)
-    most = gpus if use_gpu else min(2, max(1, cpus // settings.run.threads))
-    workers = settings.run.workers or max(1, min(most, settings.num_groups))
-    if use_gpu and workers > gpus:
-        raise ValueError(
-            f"{workers} workers with run.device={settings.run.device} need as many GPUs; the cluster has {gpus} for "
-            "them: lower run.workers or set run.device=cpu"
-        )
-    if workers * settings.run.threads > cpus:
-        raise ValueError(
-            f"run.workers={workers} x run.threads={settings.run.threads} needs {workers * settings.run.threads} CPUs "
-            f"and the cluster has {cpus}: lower run.workers or run.threads"
-        )
-    return workers, use_gpu
 
 
 def train_on_ray(
     settings: Settings, packed: str, run_dir: Path, report: Callable[[Mapping[str, Any]], None]
 ) -> History:
-    """Train with Ray Train workers; `connect` comes first.
+    """Train with Ray Train workers; `reidray.actors.cluster.connect` comes first.
 
     Args:
       settings: the run's, with absolute paths.
@@ -108,49 +55,117 @@ def train_on_ray(
     Raises:
       ValueError: what a user can put right, in a worker too.
     """
-    workers, use_gpu = chosen_workers(settings)
-    shards = [placed(BankShard, threads=1) for _ in range(settings.run.bank_shards)]
+    workers, use_gpu = chosen_workers(settings, ray.cluster_resources())
+    restarts = settings.run.max_failures
+    mailbox = placed(Mailbox, threads=1, restarts=-1, spread=False)
+    bank, labellers = _services(settings, packed, run_dir.name)
+    handed = {
+        "settings": settings,
+        "packed": packed,
+        "run_dir": str(run_dir),
+        "bank": bank,
+        "labellers": labellers,
+        "mailbox": mailbox,
+    }
+    reported = _measured(report, RunMetrics(run_dir.name))
+    report({"kind": "message", "text": "starting the workers"})
+    for failures in itertools.count():
+        trainer = _trainer(settings, run_dir, handed, workers, use_gpu=use_gpu)
+        try:
+            with _Drained(mailbox, reported):
+                history: History = trainer.fit().return_value
+            break
+        except ray.exceptions.RayActorError as error:  # the controller of the workers, which Ray Train does not replace
+            _raise_failure(mailbox)
+            if 0 <= restarts <= failures:
+                raise _stopped(settings, run_dir, error) from error
+            report({"kind": "message", "text": "the controller of the workers died: starting it and them again"})
+        except ray.train.TrainingFailedError as error:
+            _raise_failure(mailbox)
+            raise _stopped(settings, run_dir, error) from error
+    _raise_failure(mailbox)
+    return history
+
+
+def _services(settings: Settings, packed: str, name: str) -> tuple[MemoryBank, LabelService]:
+    """Memory bank and labellers as actors; `name` is the run's, in metrics."""
+    run = settings.run
+    everywhere: dict[str, Any] = {"restarts": run.max_failures, "label": run.service_label}
+    shards = []
+    for place in range(run.bank_shards):
+        shard = measured(BankShard, of_bank, {"run": name, "shard": str(place)})
+        own: dict[str, Any] = {"threads": 1, "cpus": run.bank_cpus, "beside": ("write",)}
+        shards.append(placed(shard, f"bank shard {place}", **own, **everywhere))
     bank = MemoryBank(shards, layouts(settings, packed))
-    threads, gpus = settings.run.labeller_threads, settings.run.labeller_gpus
-    members = [placed(Labeller, settings, bank, threads=threads, gpus=gpus) for _ in range(settings.run.labellers)]
-    labellers = LabelService(members, settings, bank)
-    mailbox = placed(Mailbox, threads=1)
-    trainer = TorchTrainer(
+    members = []
+    for place in range(run.labellers):
+        labeller = measured(Labeller, of_labeller, {"run": name, "labeller": str(place)})
+        own = {"threads": run.labeller_threads, "gpus": run.labeller_gpus}
+        members.append(placed(labeller, settings, bank, f"labeller {place}", **own, **everywhere))
+    return bank, LabelService(members, settings, bank)
+
+
+def _trainer(settings: Settings, run_dir: Path, handed: dict[str, Any], workers: int, *, use_gpu: bool) -> TorchTrainer:
+    run = settings.run
+    elastic = run.min_workers is not None and run.min_workers < workers
+    return TorchTrainer(
         _worker,
-        train_loop_config={
-            "settings": settings,
-            "packed": packed,
-            "run_dir": str(run_dir),
-            "bank": bank,
-            "labellers": labellers,
-            "mailbox": mailbox,
-        },
+        train_loop_config=handed,
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=workers,
+            num_workers=(run.min_workers, workers) if elastic else workers,
+            elastic_resize_monitor_interval_s=run.resize_seconds,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": settings.run.threads, "GPU": int(use_gpu)},
+            resources_per_worker={"CPU": run.threads, "GPU": int(use_gpu)},
         ),
         run_config=RunConfig(
             name="ray",
             storage_path=str(run_dir),
-            failure_config=FailureConfig(max_failures=settings.run.max_failures, controller_failure_limit=1),
+            failure_config=FailureConfig(max_failures=run.max_failures, controller_failure_limit=1),
             logging_config=LoggingConfig(log_level="ERROR"),
             worker_runtime_env={"env_vars": _worker_environment(settings)},
         ),
     )
-    try:
-        with _Drained(mailbox, report):
-            result = trainer.fit()
-    except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
-        _raise_failure(mailbox)
-        raise ValueError(
-            f"training stopped after {settings.run.max_failures} restarts of its workers; --resume {run_dir} goes on "
-            f"from the newest checkpoint; the last error: {str(error).strip().splitlines()[-1]}"
-        ) from error
-    _raise_failure(mailbox)
-    history: History = result.return_value
-    return history
+
+
+def _stopped(settings: Settings, run_dir: Path, error: Exception) -> ValueError:
+    """The sentence for a run that Ray gave up."""
+    go_on = f"--resume {run_dir} goes on from the newest checkpoint"
+    if isinstance(error, ray.train.ControllerError):
+        there = ray.cluster_resources()
+        has = f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs"
+        return ValueError(
+            f"the workers could not be placed within run.start_timeout={settings.run.start_timeout:g} s (the cluster "
+            f"has {has}, a worker takes run.threads={settings.run.threads} CPUs): lower run.workers or give "
+            f"run.min_workers; {go_on}; Ray said: {_last_line(error)}"
+        )
+    return ValueError(
+        f"training stopped after {settings.run.max_failures} restarts of its workers; {go_on}; the last error: "
+        f"{_last_line(error)}"
+    )
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def _measured(report: Callable[[Mapping[str, Any]], None], metrics: RunMetrics) -> Callable[[Mapping[str, Any]], None]:
+    """Events go to Ray's metrics as well."""
+
+    def reported(event: Mapping[str, Any]) -> None:
+        metrics.handle(event)
+        report(event)
+
+    return reported
+
+
+def _queues(bank: MemoryBank, labellers: LabelService) -> dict[str, float]:
+    writes, steps = bank.queue()
+    return {
+        "reidray_bank_pending_writes": writes,
+        "reidray_bank_lag_steps": steps,
+        "reidray_labeller_pending_shards": labellers.queue(),
+    }
 
 
 def _raise_failure(mailbox: OnRay) -> None:
@@ -184,6 +199,12 @@ def _worker(handed: dict[str, Any]) -> History | None:
         ranks,
         device,
     )
+    exporter = Exporter(
+        context.spans,
+        of_worker,
+        {"run": Path(handed["run_dir"]).name, "rank": str(ranks.rank)},
+        lambda: _queues(handed["bank"], handed["labellers"]),
+    )
     try:
         history = train(context)
     except (ValueError, OSError) as error:
@@ -191,6 +212,7 @@ def _worker(handed: dict[str, Any]) -> History | None:
             mailbox.submit("fail", str(error), traceback.format_exc()).result()
         raise
     finally:
+        exporter.close()
         context.checkpoints.close()
     return history if ranks.rank == 0 else None
 

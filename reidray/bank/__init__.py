@@ -3,19 +3,21 @@
 Nothing here needs PyTorch, so that a shard of its own process is there in a second and small.
 """
 
-from reidray.bank.bank import MemoryBank
-from reidray.bank.members import Done, InProcess, Lost, Member, Pending
-from reidray.bank.shard import BankShard
+from reidray.bank.bank import MemoryBank, Snapshot
+from reidray.bank.members import Done, InProcess, Member, Pending
+from reidray.bank.shard import BankShard, LostRowsError, read_snapshot
 from reidray.bank.smoothing import mask_momentum, smoothed_masks
 
 __all__ = [
     "BankShard",
     "Done",
     "InProcess",
-    "Lost",
+    "LostRowsError",
     "Member",
     "MemoryBank",
     "Pending",
+    "Snapshot",
     "mask_momentum",
+    "read_snapshot",
     "smoothed_masks",
 ]

@@ -9,7 +9,8 @@ member c mod M. The facade knows who keeps what and is all that workers and labe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 
@@ -17,6 +18,25 @@ from reidray.arrays import Array, Floats, Ints
 from reidray.bank.members import Member, Pending
 
 _PENDING_WRITES = 64
+
+
+@final
+class Snapshot:
+    """What the bank held when it was marked; each shard writes its own part, while the bank goes on."""
+
+    def __init__(self, members: Sequence[Member], ticket: str, marked: Sequence[Pending]) -> None:
+        self._members, self._ticket, self._marked = members, ticket, marked
+
+    def write(self, folder: Path) -> dict[str, str]:
+        """Have the shards write their files into a folder that all of them see; waits; name -> SHA-256."""
+        for pending in self._marked:
+            pending.result()
+        names = [f"bank-{place}.safetensors" for place in range(len(self._members))]
+        asked = [
+            member.submit("write", self._ticket, str(folder / name))
+            for member, name in zip(self._members, names, strict=True)
+        ]
+        return {name: pending.result() for name, pending in zip(names, asked, strict=True)}
 
 
 class MemoryBank:
@@ -33,7 +53,9 @@ class MemoryBank:
     def __init__(self, members: Sequence[Member], layouts: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         self._members = list(members)
         self._layouts = {split: list(blocks) for split, blocks in layouts.items()}
-        self._pending: list[Pending] = []
+        self._pending: list[tuple[Pending, int]] = []  # writes on their way, and the step that sent them or -1
+        self._sent = -1
+        self._marks = 0
         self.generation = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -67,14 +89,14 @@ class MemoryBank:
         for place, member in enumerate(self._members):
             own = [block for block in blocks if block % len(self._members) == place]
             if own:
-                asked.append((own, member.submit("get", table, version, own, column)))
+                asked.append((own, member.submit("get", table, version, own, column, self.generation)))
         for own, pending in asked:
             found.update(zip(own, pending.result(), strict=True))
         return np.concatenate([found[block] for block in blocks])
 
     def blocks(self, table: str, version: int) -> set[int]:
         """The blocks of a table that are there."""
-        asked = [member.submit("blocks", table, version) for member in self._members]
+        asked = [member.submit("blocks", table, version, self.generation) for member in self._members]
         return {block for pending in asked for block in pending.result()}
 
     def take(self, table: str, version: int, indices: Ints, column: int | None = None) -> Array:
@@ -88,7 +110,7 @@ class MemoryBank:
             if own:
                 places = {block: np.flatnonzero(blocks == block) for block in own}
                 wanted = {block: indices[places[block]] - firsts[block] for block in own}
-                asked.append((places, member.submit("take", table, version, wanted, column)))
+                asked.append((places, member.submit("take", table, version, wanted, column, self.generation)))
         rows: Array | None = None
         for places, pending in asked:
             for block, values in pending.result().items():
@@ -115,50 +137,85 @@ class MemoryBank:
             own = clusters % len(self._members) == place
             if own.any():
                 rows = rows_CSD[own]
+                self._sent = step
                 self._write(member.submit("update_centroids", version, step, clusters[own], rows, self.generation))
 
     def centroids(self, version: int) -> Floats:
         """All centroids of an epoch, float32 [C, S, D]."""
-        found = [pending.result() for pending in [m.submit("get_centroids", version) for m in self._members]]
+        asked = [member.submit("get_centroids", version, self.generation) for member in self._members]
+        found = [pending.result() for pending in asked]
         rows = [rows for clusters, rows in found if len(clusters)]
         centroids_CSD = np.empty((sum(len(part) for part in rows), *rows[0].shape[1:]), np.float32)
         for clusters, part in found:
             centroids_CSD[clusters] = part
         return centroids_CSD
 
+    def centroids_shape(self, version: int) -> tuple[int, int, int]:
+        """C, S and D of the centroids of an epoch, of which none is moved."""
+        asked = [member.submit("centroids_shape", version, self.generation) for member in self._members]
+        shapes = [pending.result() for pending in asked]
+        _, spaces, width = shapes[0]
+        return sum(count for count, _, _ in shapes), spaces, width
+
+    def take_centroids(self, version: int, clusters: Ints) -> Floats:
+        """Some centroids of an epoch, in the order of `clusters`: float32 [len(clusters), S, D]."""
+        taken = np.empty((len(clusters), *self.centroids_shape(version)[1:]), np.float32)
+        asked = []
+        for place, member in enumerate(self._members):
+            places = np.flatnonzero(clusters % len(self._members) == place)
+            if len(places):
+                asked.append((places, member.submit("take_centroids", version, clusters[places], self.generation)))
+        for places, pending in asked:
+            taken[places] = pending.result()
+        return taken
+
     # ---- the whole bank
 
     def flush(self) -> None:
         """Wait until every write of this caller has arrived; raises what went wrong."""
-        pending, self._pending = self._pending, []
-        for write in pending:
+        pending, self._pending, self._sent = self._pending, [], -1
+        for write, _ in pending:
             write.result()
 
-    def snapshot(self, tables: list[str], version: int) -> dict[str, Array]:
-        """Tables as a checkpoint keeps them: "table/block" -> rows."""
-        asked = [member.submit("snapshot", tables, version) for member in self._members]
-        return {
-            f"{table}/{block}": rows
-            for pending in asked
-            for table, blocks in pending.result().items()
-            for block, rows in blocks.items()
-        }
+    def queue(self) -> tuple[int, int]:
+        """Writes of this caller that have not arrived, and how many steps of the epoch that leaves the shards behind.
 
-    def restore(self, version: int, snapshot: Mapping[str, Array]) -> int:
-        """Make the bank what it was when `snapshot` was taken; an empty snapshot empties it.
+        May be asked from another thread.
+        """
+        waiting = [step for write, step in list(self._pending) if not write.done()]
+        steps = [step for step in waiting if step >= 0]
+        return len(waiting), steps[-1] - steps[0] + 1 if steps else 0
+
+    def trace(self, epoch: int) -> list[Pending]:
+        """Have every shard keep its spans."""
+        return [member.submit("trace", epoch) for member in self._members]
+
+    def traced(self) -> list[Pending]:
+        """A `Recording` of each."""
+        return [member.submit("traced") for member in self._members]
+
+    def mark(self, tables: Sequence[str], version: int, *, centroids: bool) -> Snapshot:
+        """What `tables` hold at a version, and the centroids if wanted, as of the writes of this caller so far.
+
+        Does not wait; the snapshot is written by whoever has the time, in any thread.
+        """
+        self._marks += 1
+        ticket = f"{self.generation}/{self._marks}"
+        arguments = (ticket, list(tables), version, centroids, self.generation)
+        return Snapshot(self._members, ticket, [member.submit("mark", *arguments) for member in self._members])
+
+    def restore(self, version: int, files: Sequence[Path]) -> int:
+        """Make the bank what it was when the shards wrote `files`; without files it is empty.
 
         Begins a new generation, which it returns: facades of other processes must be given it, and what comes for
         older ones is dropped from now on.
         """
-        self.flush()
+        self._pending, self._sent = [], -1  # of the generation that ends here
         asked = [member.submit("generation") for member in self._members]
-        self.generation = 1 + max((pending.result() for pending in asked), default=0)
-        parts: list[dict[str, dict[int, Array]]] = [{} for _ in self._members]
-        for key, rows in snapshot.items():
-            table, block = key.rsplit("/", 1)
-            parts[int(block) % len(parts)].setdefault(table, {})[int(block)] = rows
-        for member, part in zip(self._members, parts, strict=True):
-            self._write(member.submit("restore", version, part, self.generation))
+        self.generation = 1 + max([self.generation, *(pending.result() for pending in asked)])
+        count, names = len(self._members), [str(file) for file in files]
+        for place, member in enumerate(self._members):
+            self._write(member.submit("restore", version, names, place, count, self.generation))
         self.flush()
         return self.generation
 
@@ -170,6 +227,6 @@ class MemoryBank:
         return self._members[block % len(self._members)]
 
     def _write(self, pending: Pending) -> None:
-        self._pending.append(pending)
+        self._pending.append((pending, self._sent))
         if len(self._pending) > _PENDING_WRITES:
-            self._pending.pop(0).result()
+            self._pending.pop(0)[0].result()

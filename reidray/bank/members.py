@@ -10,15 +10,15 @@ from __future__ import annotations
 from typing import Any, Protocol, final
 
 
-class Lost(Exception):  # noqa: N818  (it says what happened to a member; nobody made an error)
-    """Whoever was to answer is gone, or cannot be reached now; the call may have run or not."""
-
-
 class Pending(Protocol):
     """A result that is or will be there."""
 
     def result(self) -> Any:
-        """Wait for it; errors of the call are raised here, `Lost` among them."""
+        """Wait for it; errors of the call are raised here."""
+        ...
+
+    def done(self) -> bool:
+        """Whether `result` would not wait."""
         ...
 
 
@@ -40,6 +40,10 @@ class Done:
     def result(self) -> Any:
         """The value."""
         return self._value
+
+    def done(self) -> bool:
+        """True."""
+        return True
 
 
 @final

@@ -5,18 +5,32 @@ of the last one (the momentum of masks) is there, and an epoch that is repeated 
 writes the same rows. A write of an older version than the newest is refused; a repeated one is harmless.
 
 A generation is a group of workers. `restore` begins a new one; what a group that is gone still had on its way, or had a
-labeller do, comes with an older generation and is dropped.
+labeller do, comes with an older generation and is dropped. A shard whose process died is started again, empty and of
+generation 0: whatever comes for a later one is refused with `LostRowsError`, so that a run never goes on from a mixture
+of old and missing rows but from its newest checkpoint, to which it puts all shards back.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from reidray.arrays import Array, Floats, Ints
 from reidray.bank.smoothing import smoothed_masks
+from reidray.spans import Recording, Spans, spanned
+
+_CLUSTERS, _CENTROIDS = "centroids/clusters", "centroids/rows"
+
+
+class LostRowsError(RuntimeError):
+    """A shard of the memory bank was started again and holds nothing: only a checkpoint has what it held."""
 
 
 @dataclass
@@ -37,16 +51,19 @@ class _Table:
 class BankShard:
     """Plain object; `reidray.actors` makes an actor of it, `--workers 0` calls it directly."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "bank shard 0") -> None:
+        self.spans = Spans(name)
         self._tables: dict[str, _Table] = {}
         self._centroids: dict[int, _ClusterRows] = {}
         self._generation = 0
+        self._marked: dict[str, dict[str, Array]] = {}  # entries come and go in one step each: threads share it
 
     # ---- rows of images, in the blocks of the data set's shards
 
+    @spanned
     def put(self, table: str, version: int, block: int, rows: Array, generation: int = 0) -> None:
         """Write the rows of one block of images."""
-        if generation < self._generation:
+        if self._from_a_group_that_is_gone(generation):
             return
         entry = self._tables.setdefault(table, _Table())
         if version < entry.newest:
@@ -59,6 +76,7 @@ class BankShard:
         for old in [known for known in entry.blocks if known < version - 1]:
             del entry.blocks[old]
 
+    @spanned
     def put_smoothed(
         self,
         table: str,
@@ -74,38 +92,47 @@ class BankShard:
         masks = smoothed_masks(previous, parts_BHW, num_parts=num_parts, momentum=momentum)
         self.put(table, version, block, masks, generation)
 
-    def get(self, table: str, version: int, blocks: list[int], column: int | None) -> list[Array]:
+    @spanned
+    def get(self, table: str, version: int, blocks: list[int], column: int | None, generation: int = 0) -> list[Array]:
         """The rows of some blocks; of each row only `column` of its second axis unless that is None."""
+        self._refuse_a_group_that_is_gone(generation)
         entry = self._tables.get(table, _Table()).blocks.get(version, {})
         missing = [block for block in blocks if block not in entry]
         if missing:
             raise ValueError(f"the memory bank has no {table} of epoch {version} for block {missing[0]}")
         return [entry[block] if column is None else np.ascontiguousarray(entry[block][:, column]) for block in blocks]
 
-    def blocks(self, table: str, version: int) -> list[int]:
+    @spanned
+    def blocks(self, table: str, version: int, generation: int = 0) -> list[int]:
         """The blocks of a table that are here."""
+        self._refuse_a_group_that_is_gone(generation)
         return list(self._tables.get(table, _Table()).blocks.get(version, {}))
 
-    def take(self, table: str, version: int, wanted: dict[int, Ints], column: int | None = None) -> dict[int, Array]:
-        """Some rows of some blocks: block -> offsets in it -> rows, of each only `column` unless that is None."""
-        blocks = self.get(table, version, list(wanted), None)
+    @spanned
+    def take(
+        self, table: str, version: int, wanted: dict[int, Ints], column: int | None, generation: int = 0
+    ) -> dict[int, Array]:
+        """Some rows of some blocks: block -> offsets in it -> rows; of each only `column` unless that is None."""
+        blocks = self.get(table, version, list(wanted), None, generation)
         if column is not None:
             blocks = [rows[:, column] for rows in blocks]
         return {block: rows[wanted[block]] for block, rows in zip(wanted, blocks, strict=True)}
 
     # ---- rows of clusters
 
+    @spanned
     def put_centroids(self, version: int, clusters: Ints, rows_CSD: Floats, generation: int = 0) -> None:
         """Write all the clusters that this shard owns, as labelling made them; forgets older versions."""
-        if generation < self._generation:
+        if self._from_a_group_that_is_gone(generation):
             return
         if self._centroids and version < max(self._centroids):
             raise ValueError(f"the memory bank holds centroids of epoch {max(self._centroids)} and was sent {version}")
         self._centroids = {version: _ClusterRows(np.array(clusters), np.array(rows_CSD))}
 
+    @spanned
     def update_centroids(self, version: int, step: int, clusters: Ints, rows_CSD: Floats, generation: int = 0) -> None:
         """Write the rows that a step moved. Steps come in order; one that came already is written again."""
-        if generation < self._generation:
+        if self._from_a_group_that_is_gone(generation):
             return
         entry = self._entry(version)
         if step < entry.step:
@@ -113,10 +140,29 @@ class BankShard:
         entry.rows_CSD[np.searchsorted(entry.clusters, clusters)] = rows_CSD
         entry.step = step
 
-    def get_centroids(self, version: int) -> tuple[Ints, Floats]:
+    @spanned
+    def get_centroids(self, version: int, generation: int = 0) -> tuple[Ints, Floats]:
         """The clusters that this shard owns and their rows."""
+        self._refuse_a_group_that_is_gone(generation)
         entry = self._entry(version)
         return entry.clusters, entry.rows_CSD.copy()
+
+    @spanned
+    def centroids_shape(self, version: int, generation: int = 0) -> tuple[int, ...]:
+        """How many clusters this shard owns, and the shape of a row."""
+        self._refuse_a_group_that_is_gone(generation)
+        return self._entry(version).rows_CSD.shape
+
+    @spanned
+    def take_centroids(self, version: int, clusters: Ints, generation: int = 0) -> Floats:
+        """The rows of some clusters, all of which this shard must own."""
+        self._refuse_a_group_that_is_gone(generation)
+        entry = self._entry(version)
+        if not np.isin(clusters, entry.clusters).all():
+            raise ValueError(
+                f"a shard of the memory bank was asked for clusters of epoch {version} that it does not own"
+            )
+        return entry.rows_CSD[np.searchsorted(entry.clusters, clusters)]
 
     def _entry(self, version: int) -> _ClusterRows:
         if version not in self._centroids:
@@ -125,19 +171,77 @@ class BankShard:
 
     # ---- the whole shard
 
-    def snapshot(self, tables: list[str], version: int) -> dict[str, dict[int, Array]]:
-        """The blocks of some tables at a version: table -> block -> rows."""
-        return {table: dict(self._tables.get(table, _Table()).blocks.get(version, {})) for table in tables}
+    def trace(self, epoch: int) -> None:
+        """Keep every span from now on."""
+        self.spans.trace(epoch)
+
+    def traced(self) -> Recording:
+        """The spans since `trace`."""
+        return self.spans.traced()
+
+    @spanned
+    def mark(self, ticket: str, tables: Sequence[str], version: int, centroids: bool, generation: int = 0) -> None:
+        """Keep what `tables` hold at a version, and the centroids if wanted, until `write` is called; copies little.
+
+        Rows of images are never changed once they are here, only replaced; centroids move in place and are copied.
+        """
+        self._refuse_a_group_that_is_gone(generation)
+        rows = {
+            f"{table}/{block}": rows
+            for table in tables
+            for block, rows in self._tables.get(table, _Table()).blocks.get(version, {}).items()
+        }
+        if centroids:
+            entry = self._entry(version)
+            rows.update({_CLUSTERS: entry.clusters, _CENTROIDS: entry.rows_CSD.copy()})
+        self._marked[ticket] = rows
+
+    @spanned
+    def write(self, ticket: str, path: str) -> str:
+        """Write what was marked to a safetensors file and forget the mark; the file's SHA-256.
+
+        May run in another thread than everything else: training goes on meanwhile.
+        """
+        rows = self._marked.pop(ticket, None)
+        if rows is None:
+            raise LostRowsError("a shard of the memory bank was started again before it had written its checkpoint")
+        save_file({key: np.ascontiguousarray(values) for key, values in rows.items()}, path)
+        with Path(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def generation(self) -> int:
         """The group of workers whose writes are taken."""
         return self._generation
 
-    def restore(self, version: int, snapshot: dict[str, dict[int, Array]], generation: int = 0) -> None:
-        """Forget everything, take a snapshot's blocks as those of `version`, and writes of `generation` from now on."""
+    @spanned
+    def restore(self, version: int, files: Sequence[str], place: int, count: int, generation: int = 0) -> None:
+        """Forget everything, and take writes of `generation` from now on.
+
+        Args:
+          version: of what is in the files.
+          files: that shards wrote, however many they were; none: start empty.
+          place, count: this is shard `place` of `count`: it takes block b where b mod count = place, clusters likewise.
+        """
         self._generation = generation
-        self._tables = {table: _Table({version: dict(blocks)}, version) for table, blocks in snapshot.items()}
-        self._centroids = {}
+        self._tables, self._centroids = {}, {}
+        self._marked = {}
+        moved: list[tuple[Ints, Floats]] = []
+        for file in files:
+            with safe_open(file, framework="numpy") as stored:
+                keys = list(stored.keys())
+                for key in keys:
+                    table, _, block = key.rpartition("/")
+                    if key not in (_CLUSTERS, _CENTROIDS) and int(block) % count == place:
+                        blocks = self._tables.setdefault(table, _Table({version: {}}, version)).blocks[version]
+                        blocks[int(block)] = stored.get_tensor(key)
+                if _CLUSTERS in keys:
+                    clusters = stored.get_tensor(_CLUSTERS)
+                    own = clusters % count == place
+                    moved.append((clusters[own], stored.get_tensor(_CENTROIDS)[own]))
+        if moved:
+            clusters, rows_CSD = (np.concatenate(part) for part in zip(*moved, strict=True))
+            order = np.argsort(clusters)
+            self._centroids = {version: _ClusterRows(clusters[order], rows_CSD[order])}
 
     def sizes(self) -> dict[str, Any]:
         """Bytes held, by table; for inspection."""
@@ -147,3 +251,33 @@ class BankShard:
         }
         sizes["centroids"] = sum(entry.rows_CSD.nbytes for entry in self._centroids.values())
         return sizes
+
+    def _from_a_group_that_is_gone(self, generation: int) -> bool:
+        if generation > self._generation:
+            raise LostRowsError(
+                f"a shard of the memory bank was started again and holds nothing of generation {generation}; the run "
+                "goes on from its newest checkpoint"
+            )
+        return generation < self._generation
+
+    def _refuse_a_group_that_is_gone(self, generation: int) -> None:
+        if self._from_a_group_that_is_gone(generation):
+            raise RuntimeError(
+                f"the memory bank serves generation {self._generation} and was asked by generation {generation}, a "
+                "group of workers that should be gone"
+            )
+
+
+def read_snapshot(files: Sequence[Path]) -> dict[str, Array]:
+    """All that shards wrote: "table/block" -> rows, "centroids/clusters" and "centroids/rows" joined; to look at.
+
+    Raises:
+      OSError: a file is not there. safetensors.SafetensorError: it is damaged.
+    """
+    found: dict[str, Array] = {}
+    for file in files:
+        with safe_open(file, framework="numpy") as stored:
+            for key in stored.keys():  # noqa: SIM118 (it is no dict)
+                rows = stored.get_tensor(key)
+                found[key] = np.concatenate([found[key], rows]) if key in found else rows
+    return found

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
 from reidray.data.records import Dataset, ImageRecord, Split
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a terminal would obey them where a name is printed
 
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp")
 
@@ -40,7 +43,7 @@ def read(root: str | os.PathLike[str]) -> Dataset:
             if file.startswith("."):
                 continue
             path = Path(where) / file
-            reason = _why_not(path)
+            reason = _why_not(path, root)
             if reason is None:
                 images.append(ImageRecord(path, path.relative_to(root).as_posix(), -1))
             else:
@@ -55,7 +58,7 @@ def read(root: str | os.PathLike[str]) -> Dataset:
     return Dataset("folder", root, {"train": Split("train", tuple(images), None)}, reasons)
 
 
-def _why_not(path: Path) -> str | None:
+def _why_not(path: Path, root: Path) -> str | None:
     if path.suffix[1:].lower() not in EXTENSIONS:
         return "not an image"
     if not path.is_file():
@@ -64,4 +67,6 @@ def _why_not(path: Path) -> str | None:
         str(path).encode()
     except UnicodeEncodeError:
         return "name is not UTF-8"
+    if _CONTROL.search(str(path.relative_to(root))):
+        return "name has control characters"
     return None

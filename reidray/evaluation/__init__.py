@@ -1,4 +1,5 @@
-"""How good a run is, measured with the true identities and masks, which nothing else in reidray may look at.
+"""How good a run is, measured with the true identities and masks, which nothing else in reidray may look at; and, in
+`criteria`, what can be told without them.
 
 `ranking` is the retrieval protocol (mAP, CMC, mINP), `clusters` compares pseudo-labels with identities, `masks`
 compares predicted parts with true ones. All figures are fractions in 0 .. 1 unless a name says percent.

@@ -22,7 +22,7 @@ from reidray.threads import set_threads
 from reidray.training.context import Context
 from reidray.training.extraction import extract_shards, joined_features
 from reidray.training.images import SizedImages
-from reidray.training.labelling import LabelService
+from reidray.training.label_service import LabelService
 from reidray.training.loop import new_model
 
 

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,31 +16,38 @@ from reidray.config import Settings
 from reidray.launch.prepare import prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
 from reidray.report.console import Console
+from reidray.report.loggers import check_loggers
 from reidray.storage.runfolder import RunFolder, default_run_dir
 from reidray.storage.weights import load_weights
-from reidray.training.loop import History, new_model, train
+from reidray.training.context import Report
+from reidray.training.loop import new_model, train
+from reidray.training.resume import History
 from reidray.version import __version__
 
 _FIGURES = ("mAP", "rank1", "rank5", "rank10", "mINP")
 
 
-def launch(settings: Settings, *, resume: Path | None = None) -> dict[str, Any]:
+def launch(
+    settings: Settings, *, resume: Path | None = None, watch: Callable[[Mapping[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Run a training job to its end and return what result.json says.
 
     Args:
       settings: as parsed; paths are taken relative to the working directory.
       resume: a run folder to continue.
+      watch: is handed every event of the training, after the console has filed it.
 
     Raises:
       ValueError: one sentence for everything a person can put right.
     """
+    check_loggers(settings.run.loggers)
     settings = with_places(settings.resolved(Path.cwd()))
     place = resume or Path(settings.run.dir or default_run_dir(Path.cwd() / "runs", settings, datetime.now()))
     place = place.resolve()
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"dir": str(place)})})
     folder = RunFolder.open(place) if resume else RunFolder.create(place, settings)
     started = time.perf_counter()
-    with _locked(place), Console(folder, settings) as console, _removed_if_nothing_began(folder, resume):
+    with locked(place), _removed_if_nothing_began(folder, resume), Console(folder, settings) as console:
         console.handle({"kind": "message", "text": f"run folder {place}"})
         if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and str(place).startswith(str(Path.cwd())):
             text = "the run folder lies in the job's own copy of the working directory: give run.dir=DIR to keep it"
@@ -49,7 +56,7 @@ def launch(settings: Settings, *, resume: Path | None = None) -> dict[str, Any]:
             _check_weights(settings, console)
         _check_machines(settings, console)
         packed = prepared(settings, console.handle, processes=num_cpus())
-        history = _trained(settings, packed, place, console)
+        history = _trained(settings, packed, place, _both(console.handle, watch) if watch else console.handle)
         result = summary(settings, history, time.perf_counter() - started, place)
         folder.write_result(result)
         draw_pictures(settings, packed, folder, history)
@@ -57,7 +64,7 @@ def launch(settings: Settings, *, resume: Path | None = None) -> dict[str, Any]:
 
 
 @contextmanager
-def _locked(place: Path) -> Iterator[None]:
+def locked(place: Path) -> Iterator[None]:
     """One driver a run folder, for as long as it lives."""
     with (place / ".lock").open("w") as file:
         try:
@@ -78,18 +85,26 @@ def _removed_if_nothing_began(folder: RunFolder, resume: Path | None) -> Iterato
         raise
 
 
-def _trained(settings: Settings, packed: str, place: Path, console: Console) -> History:
+def _both(first: Report, second: Report) -> Report:
+    def report(event: Mapping[str, Any]) -> None:
+        first(event)
+        second(event)
+
+    return report
+
+
+def _trained(settings: Settings, packed: str, place: Path, report: Report) -> History:
     """The history of the run: in this process for run.workers=0, else with Ray's workers."""
     if settings.run.workers == 0:
         bank, labellers = in_process_services(settings, packed)
-        context = worker_context(settings, packed, place, bank, labellers, console.handle)
+        context = worker_context(settings, packed, place, bank, labellers, report)
         try:
             return train(context)
         finally:
             context.checkpoints.close()
     from reidray.actors.train_group import train_on_ray  # a run without Ray never imports it
 
-    return train_on_ray(settings, packed, place, console.handle)
+    return train_on_ray(settings, packed, place, report)
 
 
 def _check_weights(settings: Settings, console: Console) -> None:
@@ -100,7 +115,8 @@ def _check_weights(settings: Settings, console: Console) -> None:
     console.handle({"kind": "message", "text": f"start weights: {report.loaded} tensors from {report.origin}"})
     for what, keys in (("not in the file, newly drawn", report.missing), ("in the file, not used", report.unexpected)):
         if keys:
-            console.handle({"kind": "message", "text": f"  {len(keys)} {what}: {', '.join(keys)}"})
+            layers = ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
+            console.handle({"kind": "message", "text": f"  {len(keys)} tensors {what}: {layers}"})
 
 
 def _check_machines(settings: Settings, console: Console) -> None:
@@ -108,12 +124,14 @@ def _check_machines(settings: Settings, console: Console) -> None:
     if settings.run.workers == 0:
         chosen_device(settings)
         return
-    from reidray.actors.train_group import chosen_workers, connect  # a run without Ray never imports it
+    from reidray.actors.cluster import awaited_workers, connect  # a run without Ray never imports it
 
     console.handle({"kind": "message", "text": "starting Ray"})
     connect(settings)
-    workers, use_gpu = chosen_workers(settings)
-    console.handle({"kind": "message", "text": f"{workers} training workers on {'GPUs' if use_gpu else 'CPUs'}"})
+    workers, use_gpu = awaited_workers(settings, lambda text: console.handle({"kind": "message", "text": text}))
+    many = "workers" if workers > 1 else "worker"
+    where = "with a GPU each" if use_gpu else "on CPUs"
+    console.handle({"kind": "message", "text": f"to train: {workers} {many} {where}"})
 
 
 def summary(settings: Settings, history: History, total_seconds: float, place: Path) -> dict[str, Any]:

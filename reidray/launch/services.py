@@ -13,7 +13,8 @@ from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.shards import ShardedImages
 from reidray.threads import set_threads
 from reidray.training.context import Context, Report, open_split
-from reidray.training.labelling import Labeller, LabelService
+from reidray.training.label_service import LabelService
+from reidray.training.labelling import Labeller
 from reidray.training.ranks import OneProcess, Ranks
 
 
@@ -25,7 +26,8 @@ def layouts(settings: Settings, packed: str) -> dict[str, list[tuple[int, int]]]
 
 def in_process_services(settings: Settings, packed: str) -> tuple[MemoryBank, LabelService]:
     """Bank and labeller as plain objects, for `--workers 0`."""
-    bank = MemoryBank([InProcess(BankShard()) for _ in range(settings.run.bank_shards)], layouts(settings, packed))
+    shards = [InProcess(BankShard(f"bank shard {place}")) for place in range(settings.run.bank_shards)]
+    bank = MemoryBank(shards, layouts(settings, packed))
     return bank, LabelService([InProcess(Labeller(settings, bank))], settings, bank)
 
 

@@ -3,14 +3,19 @@
 from reidray.losses.contrast import centroid_contrast, part_separation, weighted_contrast
 from reidray.losses.identity import distilled_global_targets, identity_loss, refined_part_targets
 from reidray.losses.parsing import diversity_loss, parsing_loss
+from reidray.losses.partial import joined_contrast, partial_contrast, unpacked, with_gradient
 
 __all__ = [
     "centroid_contrast",
     "distilled_global_targets",
     "diversity_loss",
     "identity_loss",
+    "joined_contrast",
     "parsing_loss",
     "part_separation",
+    "partial_contrast",
     "refined_part_targets",
+    "unpacked",
     "weighted_contrast",
+    "with_gradient",
 ]

@@ -29,17 +29,17 @@ def centroid_contrast(features_BD: Tensor, labels_B: Tensor, centroids_CD: Tenso
     return F.cross_entropy(features_BD @ centroids_CD.T / temperature, labels_B, reduction="none")
 
 
-def weighted_contrast(losses_B: Tensor, weights_B: Tensor, *, place: str) -> Tensor:
-    """One term of SCWM eq. 10 from its unweighted losses and weights of mean 1 over the batch.
+def weighted_contrast(losses: Tensor, weights: Tensor, *, place: str) -> Tensor:
+    """Terms of SCWM eq. 10 from their unweighted losses and weights of mean 1 over the batch, of one shape.
 
     place: "outside": -w log p, the weight acts on the gradient; "inside": -log(w p) as printed, where the weight is a
     constant without gradient (weights below 1e-6 are taken as 1e-6); "none": -log p.
     """
     if place == "outside":
-        return weights_B * losses_B
+        return weights * losses
     if place == "inside":
-        return losses_B - torch.log(weights_B.clamp_min(1e-6))
-    return losses_B
+        return losses - torch.log(weights.clamp_min(1e-6))
+    return losses
 
 
 def part_separation(features_BLD: Tensor, centroids_BLD: Tensor, *, temperature: float) -> Tensor:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from reidray.config import Settings
 from reidray.methods.cluster_contrast import ClusterContrast
-from reidray.methods.method import Method, Targets
+from reidray.methods.method import AllCentroids, Centroids, Method, Targets
 from reidray.methods.scwm import SCWM
 
-__all__ = ["SCWM", "ClusterContrast", "Method", "Targets", "make_method"]
+__all__ = ["SCWM", "AllCentroids", "Centroids", "ClusterContrast", "Method", "Targets", "make_method"]
 
 
 def make_method(settings: Settings) -> Method:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from reidray.config import MethodSettings
 from reidray.features import Features
-from reidray.losses import centroid_contrast
-from reidray.methods.method import Targets, no_weights, updated_rows
+from reidray.methods.method import AllCentroids, Centroids, Targets, no_weights, updated_rows
 
 
 @final
@@ -24,7 +23,7 @@ class ClusterContrast:
     def __init__(self, settings: MethodSettings) -> None:
         self._settings = settings
 
-    def heads(self, centroids_CSD: Tensor) -> nn.Module | None:  # noqa: ARG002 (it has none, whatever the centroids)
+    def heads(self, centroids: AllCentroids) -> nn.Module | None:  # noqa: ARG002 (it has none, whatever the centroids)
         """None: Cluster Contrast classifies by the memory alone."""
         return None
 
@@ -36,23 +35,19 @@ class ClusterContrast:
         self,
         features: Features,
         targets: Targets,
-        centroids_CSD: Tensor,
+        centroids: Centroids,
         heads: nn.Module | None,  # noqa: ARG002
         epoch: int,  # noqa: ARG002
     ) -> dict[str, Tensor]:
         """ClusterNCE, eq. 3."""
-        return {
-            "contrast": centroid_contrast(
-                features.features_BSD[:, 0],
-                targets.labels_B,
-                centroids_CSD[:, 0],
-                temperature=self._settings.temperature,
-            )
-        }
+        losses_BT = centroids.contrast(
+            features.features_BSD, targets.labels_B, [0], temperature=self._settings.temperature
+        )
+        return {"contrast": losses_BT[:, 0]}
 
     def updated_rows(
         self,
-        centroids_CSD: Tensor,
+        centroids: Centroids,
         features_BSD: Tensor,
         labels_B: Tensor,
         alphas_BL: Tensor,  # noqa: ARG002
@@ -61,7 +56,7 @@ class ClusterContrast:
         """Eq. 4, by average, hardest or random images of the batch."""
         return updated_rows(
             self._settings.update,
-            centroids_CSD,
+            centroids,
             features_BSD,
             labels_B,
             momentum=self._settings.momentum,

@@ -1,6 +1,7 @@
 """The verbs of a method, and the memory rules that methods share.
 
-B = images, C = clusters, U = clusters in the batch, S = spaces (0 = global, then L parts), D = feature width.
+B = images, C = clusters, U = clusters in the batch, S = spaces (0 = global, then L parts), T = spaces asked for,
+D = feature width.
 
 A method is one final class in one file. It knows of no workers, no disk and no Ray: the engine (`reidray.training`)
 extracts, has images labelled, forwards the groups of a batch and gathers; the method says which losses train the
@@ -9,6 +10,7 @@ network and how the memory moves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,12 +44,47 @@ class Targets:
     visible_BHW: Tensor | None
 
 
+class Centroids(Protocol):
+    """The memory as a method sees it during a step, wherever its rows lie (`reidray.training.replica`).
+
+    Where workers share the rows out, a verb may need all of them: a method therefore calls the same verbs in the same
+    order for every group, whatever is in it.
+    """
+
+    def contrast(self, features_BSD: Tensor, labels_B: Tensor, spaces: Sequence[int], *, temperature: float) -> Tensor:
+        """`reidray.losses.centroid_contrast` in each of some spaces: [B, T].
+
+        Args:
+          features_BSD: of all images of the group, unit length.
+          labels_B: their clusters.
+          spaces: numbers of spaces, at least one.
+          temperature: tau > 0.
+        """
+        ...
+
+    def rows(self, clusters: Tensor) -> Tensor:
+        """The centroids [..., S, D] of some clusters of the global batch."""
+        ...
+
+
+class AllCentroids(Protocol):
+    """The memory as an epoch begins, for layers that start from it."""
+
+    def all_rows(self) -> Tensor:
+        """All centroids [C, S, D].
+
+        Raises:
+          ValueError: no worker holds them all.
+        """
+        ...
+
+
 class Method(Protocol):
     """What a method decides; `num_parts` is 0 where it has none."""
 
     num_parts: int
 
-    def heads(self, centroids_CSD: Tensor) -> nn.Module | None:
+    def heads(self, centroids: AllCentroids) -> nn.Module | None:
         """Layers that live for one epoch, such as classifiers with a row a cluster; None where there are none."""
         ...
 
@@ -56,13 +93,16 @@ class Method(Protocol):
         ...
 
     def losses(
-        self, features: Features, targets: Targets, centroids_CSD: Tensor, heads: nn.Module | None, epoch: int
+        self, features: Features, targets: Targets, centroids: Centroids, heads: nn.Module | None, epoch: int
     ) -> dict[str, Tensor]:
-        """The terms of the objective by name, each [B]; the objective is the sum of their means over the batch."""
+        """The terms of the objective by name, each [B]; the objective is the sum of their means over the batch.
+
+        A group may have no images at all: a worker with fewer groups than another takes part in its exchanges so.
+        """
         ...
 
     def updated_rows(
-        self, centroids_CSD: Tensor, features_BSD: Tensor, labels_B: Tensor, alphas_BL: Tensor, uniforms_B: Tensor
+        self, centroids: Centroids, features_BSD: Tensor, labels_B: Tensor, alphas_BL: Tensor, uniforms_B: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The clusters [U] in the global batch and their new centroids [U, S, D]; the input is left alone.
 
@@ -73,7 +113,7 @@ class Method(Protocol):
 
 def updated_rows(
     rule: str,
-    centroids_CSD: Tensor,
+    centroids: Centroids,
     features_BSD: Tensor,
     labels_B: Tensor,
     *,
@@ -84,7 +124,7 @@ def updated_rows(
 ) -> tuple[Tensor, Tensor]:
     """The memory update by name: "average", "hardest", "random" or "weighted" (which needs `raw_weights_BS`)."""
     clusters_U, places_B = clusters_in_batch(labels_B)
-    rows_USD = centroids_CSD[clusters_U]
+    rows_USD = centroids.rows(clusters_U)
     if rule == "average":
         rows_USD = average_update(rows_USD, features_BSD, places_B, momentum=momentum)
     elif rule == "hardest":

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from reidray.config import MethodSettings, ScwmSettings
 from reidray.features import Features
 from reidray.losses import (
-    centroid_contrast,
     distilled_global_targets,
     diversity_loss,
     identity_loss,
@@ -33,7 +32,7 @@ from reidray.losses import (
     weighted_contrast,
 )
 from reidray.memory import clusters_in_batch, normalised_weights
-from reidray.methods.method import Targets, no_weights, of_mean_one, updated_rows
+from reidray.methods.method import AllCentroids, Centroids, Targets, no_weights, of_mean_one, updated_rows
 
 
 class IdentityHeads(nn.Module):
@@ -58,10 +57,10 @@ class SCWM:
         self.num_parts = scwm.num_parts
         self._loss_parts = scwm.num_parts if scwm.background_in_losses else scwm.num_parts - 1
 
-    def heads(self, centroids_CSD: Tensor) -> nn.Module | None:
+    def heads(self, centroids: AllCentroids) -> nn.Module | None:
         """Classifier rows from the centroids (Sec. 3.4); none where eq. 15 has no weight."""
         used = self._scwm.global_identity_weight + self._scwm.part_identity_weight > 0
-        return IdentityHeads(centroids_CSD) if used else None
+        return IdentityHeads(centroids.all_rows()) if used else None
 
     def raw_weights(self, alphas_BL: Tensor) -> Tensor:
         """1 - alpha_g for the global feature, alpha_pk for the parts: [B, S] (Sec. 3.3, before eq. 8)."""
@@ -76,10 +75,10 @@ class SCWM:
         return of_mean_one(normalised_weights(self.raw_weights(alphas_BL), places_B))
 
     def losses(
-        self, features: Features, targets: Targets, centroids_CSD: Tensor, heads: nn.Module | None, epoch: int
+        self, features: Features, targets: Targets, centroids: Centroids, heads: nn.Module | None, epoch: int
     ) -> dict[str, Tensor]:
         """The terms of eq. 16, each with its weight; a term of weight 0 is left out."""
-        terms = {**self._clustering_terms(features, targets), **self._memory_terms(features, targets, centroids_CSD)}
+        terms = {**self._clustering_terms(features, targets), **self._memory_terms(features, targets, centroids)}
         if heads is not None:
             terms.update(self._identity_terms(heads(features.necks_BSD), targets, epoch))
         return terms
@@ -98,25 +97,23 @@ class SCWM:
             terms["diversity"] = scwm.diversity_weight * diversity_loss(features.masks_BLHW)
         return terms
 
-    def _memory_terms(self, features: Features, targets: Targets, centroids_CSD: Tensor) -> dict[str, Tensor]:
+    def _memory_terms(self, features: Features, targets: Targets, centroids: Centroids) -> dict[str, Tensor]:
         """L_WM = L_wNCE + L_sep: eq. 10, 11, 12."""
-        scwm, tau = self._scwm, self._method.temperature
-
-        def contrast(space: int) -> Tensor:
-            loss_B = centroid_contrast(
-                features.features_BSD[:, space], targets.labels_B, centroids_CSD[:, space], temperature=tau
-            )
-            return weighted_contrast(loss_B, targets.weights_BS[:, space], place=scwm.weight_place)
-
+        scwm, tau, parts = self._scwm, self._method.temperature, range(1, 1 + self._loss_parts)
+        spaces = [*([0] if scwm.global_memory_weight else []), *(parts if scwm.part_memory_weight else [])]
         terms = {}
+        if spaces:
+            losses_BT = centroids.contrast(features.features_BSD, targets.labels_B, spaces, temperature=tau)
+            losses_BT = weighted_contrast(losses_BT, targets.weights_BS[:, spaces], place=scwm.weight_place)
+            by_space = dict(zip(spaces, losses_BT.unbind(1), strict=True))
         if scwm.global_memory_weight:
-            terms["global_contrast"] = scwm.global_memory_weight * contrast(0)
+            terms["global_contrast"] = scwm.global_memory_weight * by_space[0]
         if scwm.part_memory_weight:
-            parts = torch.stack([contrast(1 + part) for part in range(self._loss_parts)])
-            terms["part_contrast"] = scwm.part_memory_weight * parts.mean(0)
+            loss_B = torch.stack([by_space[part] for part in parts]).mean(0)
+            terms["part_contrast"] = scwm.part_memory_weight * loss_B
         if scwm.separation_weight:
             kept = slice(1, 1 + self._loss_parts)
-            own_BLD = centroids_CSD[targets.labels_B][:, kept]
+            own_BLD = centroids.rows(targets.labels_B)[:, kept]
             loss_B = part_separation(features.features_BSD[:, kept], own_BLD, temperature=tau)
             terms["separation"] = scwm.separation_weight * loss_B
         return terms
@@ -139,12 +136,12 @@ class SCWM:
         return terms
 
     def updated_rows(
-        self, centroids_CSD: Tensor, features_BSD: Tensor, labels_B: Tensor, alphas_BL: Tensor, uniforms_B: Tensor
+        self, centroids: Centroids, features_BSD: Tensor, labels_B: Tensor, alphas_BL: Tensor, uniforms_B: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The weighted memory, eq. 8 and 9 (or another rule, as an ablation)."""
         return updated_rows(
             self._method.update,
-            centroids_CSD,
+            centroids,
             features_BSD,
             labels_B,
             momentum=self._method.momentum,

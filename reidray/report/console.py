@@ -1,7 +1,7 @@
 """What a run says while it works: one live bar a stage on a terminal, plain lines now and then anywhere else.
 
 The run reports events, plain dicts (see `Console.handle`). The console shows them, and is the one place that files
-them: lines to log.txt, measures to metrics.jsonl, evaluations.jsonl and losses.jsonl, scalars to TensorBoard.
+them: lines to log.txt, measures to metrics.jsonl, evaluations.jsonl and losses.jsonl, scalars to the run's loggers.
 Epochs count from 0 in events and files, and from 1 where people read them.
 """
 
@@ -21,27 +21,14 @@ from rich.table import Table
 from rich.text import Text
 
 from reidray.config import Settings
+from reidray.report.loggers import Curves, open_loggers
 from reidray.report.progress import Pace, Stage, duration
-from reidray.report.tensorboard import TensorBoard
+from reidray.report.timeline import write_trace
+from reidray.report.words import CLUSTERING, FIGURES, comparison, step_words
+from reidray.spans import Spans
 from reidray.storage.runfolder import RunFolder
 
 _QUIET_SECONDS = 5.0  # between two plain lines of progress
-_FIGURES = {
-    "mAP": "mAP",
-    "mAP_trapezoid": "mAP (trapezoid)",
-    "rank1": "rank-1",
-    "rank5": "rank-5",
-    "rank10": "rank-10",
-    "mINP": "mINP",
-    "parsing_mIoU": "parsing mIoU",
-}
-_CLUSTERING = {
-    "ARI": "ARI",
-    "AMI": "AMI",
-    "purity": "purity",
-    "pseudo_mIoU": "mIoU of pseudo masks",
-    "far_pairs": "far pairs %",
-}
 
 
 class Console:
@@ -53,6 +40,9 @@ class Console:
       stream: where lines go; default standard output.
       interactive: live bars; default: where the stream is a terminal.
       clock: seconds, monotonic.
+
+    Raises:
+      ValueError: a logger of run.loggers cannot be opened.
     """
 
     def __init__(
@@ -69,14 +59,17 @@ class Console:
         self._folder, self._settings, self._clock, self._stream = folder, settings, clock, stream
         self._terminal = Terminal(file=stream, force_terminal=True, highlight=False) if interactive else None
         self._live: Live | None = None
-        steps = settings.train.steps
-        self._board = TensorBoard(folder.tensorboard, steps_per_epoch=steps) if folder else None
+        self._spans = Spans("driver")
+        self._tracing = False
+        loggers = open_loggers(folder, settings) if folder else {}
+        self._curves = Curves(loggers, steps_per_epoch=settings.train.steps, complain=self._say)
         self._started = clock()
         self._last_line = self._started
         self._stages: dict[tuple[str, int | None], Stage] = {}
         self._ended: tuple[str, int | None] | None = None
         self._pace = Pace(settings.train.epochs)
-        self._labels = ""
+        self._labels, self._label_seconds = "", 0.0
+        self._starts = 0
         self._labelled: dict[str, Any] = {}
         earlier = folder.evaluations() if folder else []
         self._before = next((figures for figures in earlier if figures.get("when") == "before"), None)
@@ -87,10 +80,11 @@ class Console:
         Args:
           event: its `kind` is one of
             stage: stage, epoch, done, total, unit, images_per_second, losses; repeated, `done` == `total` ends it;
-            labels: epoch, clusters, outliers, and ARI, AMI, purity, pseudo_mIoU where known;
+            labels: epoch, clusters, outliers, criteria, and ARI, AMI, purity, pseudo_mIoU where known;
             steps: epoch, losses {term: one value a step};
             evaluation: when (before, epoch, after), epoch, and figures in percent;
             epoch: epoch and its measures;
+            trace: epoch and the recordings of all processes but this one;
             resumed: epoch (the first one to be done again), why;
             message: text.
 
@@ -103,6 +97,7 @@ class Console:
             "steps": self._on_steps,
             "evaluation": self._on_evaluation,
             "epoch": self._on_epoch,
+            "trace": self._on_trace,
             "started": self._on_started,
             "resumed": self._on_resumed,
             "message": self._on_message,
@@ -110,21 +105,24 @@ class Console:
         kind = event.get("kind")
         if kind not in handlers:
             raise ValueError(f"the kind of an event must be one of {', '.join(handlers)}, got {kind!r}")
-        handlers[kind]({key: value for key, value in event.items() if key != "kind"})
+        if not self._tracing and event.get("epoch") == self._settings.run.trace_epoch is not None:
+            self._tracing = True
+            self._spans.trace(event["epoch"])
+        with self._spans(f"on {kind}"):
+            handlers[kind]({key: value for key, value in event.items() if key != "kind"})
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """Takes the live bars away and writes out what is pending."""
         if self._live is not None:
             self._live.stop()
             self._live = None
-        if self._board is not None:
-            self._board.close()
+        self._curves.close(failed=failed)
 
     def __enter__(self) -> Console:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        self.close(failed=error is not None)
 
     # --- one method a kind of event -----------------------------------------------------------------------------------
 
@@ -141,71 +139,96 @@ class Console:
         self._ended = key if ends else None
         if ends:
             del self._stages[key]
-            self._say(f"{self._place(key[1])}{stage.summary(now)}", show=self._terminal is None or key[1] is None)
-        elif self._terminal is None and now - self._last_line >= _QUIET_SECONDS:
+            self._tell_end(stage, now)
+        elif self._terminal is None and event["done"] and now - self._last_line >= _QUIET_SECONDS:
             left = self._pace.left(now)
             run = f"  run {duration(left)} left" if left is not None else ""
             self._say(f"{self._place(key[1])}{stage.line(now)}{run}")
         self._refresh()
 
+    def _tell_end(self, stage: Stage, now: float) -> None:
+        if stage.name == "label":  # the line about the labels says it
+            self._label_seconds = now - stage.started
+        else:
+            show = self._terminal is None or stage.epoch is None
+            self._say(f"{self._place(stage.epoch)}{stage.summary(now)}", show=show)
+
     def _on_labels(self, event: dict[str, Any]) -> None:
-        known = [f"{word} {event[name]:.3g}" for name, word in _CLUSTERING.items() if event.get(name) is not None]
+        known = [f"{word} {event[name]:.3g}" for name, word in CLUSTERING.items() if event.get(name) is not None]
         self._labelled = event
         self._labels = f"{event['clusters']} clusters, {event['outliers']} outliers"
-        self._say("  ".join([f"{self._place(event['epoch'])}{'labels':<9}{self._labels}", *known]))
+        self._say(
+            "  ".join(
+                [f"{self._place(event['epoch'])}{'label':<9}{self._labels} in {self._label_seconds:.1f} s", *known]
+            )
+        )
         self._refresh()
-        if self._board:
-            self._board.epoch("labels", event["epoch"], event)
+        self._curves.epoch("labels", event["epoch"], event)
 
     def _on_steps(self, event: dict[str, Any]) -> None:
-        if self._folder and self._board:
+        if self._folder:
             self._folder.add_steps(event["epoch"], event["losses"])
-            self._board.steps(event["epoch"], event["losses"])
+            self._curves.steps(event["epoch"], event["losses"])
 
     def _on_evaluation(self, event: dict[str, Any]) -> None:
         when, epoch = event["when"], event.get("epoch")
-        if self._folder and self._board:
+        if self._folder:
             self._folder.add_evaluation(event)
             at = {"before": -1, "after": self._settings.train.epochs - 1}.get(when, epoch)
-            self._board.epoch("evaluation", -1 if at is None else at, event)
-        figures = [f"{word} {event[name]:.2f}" for name, word in _FIGURES.items() if event.get(name) is not None]
+            self._curves.epoch("evaluation", -1 if at is None else at, event)
+        figures = [f"{word} {event[name]:.2f}" for name, word in FIGURES.items() if event.get(name) is not None]
         title = f"{self._place(epoch)}evaluated" if when == "epoch" else f"{when} training"
         self._say("  ".join([title, *figures]))
         if when == "before":
             self._before = event
         if when == "after":
-            for line in _comparison(self._before, event):
+            for line in comparison(self._before, event):
                 self._say(line, time=False)
 
     def _on_epoch(self, event: dict[str, Any]) -> None:
         self._pace.finish(event["epoch"], self._clock())
-        if self._folder and self._board:
+        if self._folder:
             labelled = self._labelled if self._labelled.get("epoch") == event["epoch"] else {}
             self._folder.add_epoch({**labelled, **event})
-            self._board.epoch("epoch", event["epoch"], event)
-        told = {"epoch", "loss", "loss_total", "seconds", *self._labelled, *_FIGURES}  # in lines of their own, or first
-        rest = [name for name in event if name not in told and not name.startswith("loss_")]
+            self._curves.epoch("epoch", event["epoch"], event)
+        told = {"epoch", "loss", "loss_total", "seconds", *self._labelled, *FIGURES}  # in lines of their own, or first
+        rest = [name for name in event if name not in told and not name.startswith(("loss_", "step_ms"))]
         words = [f"loss {event[name]:.4g}" for name in ("loss", "loss_total") if name in event]
         words += [f"in {event['seconds']:.1f} s"] if "seconds" in event else []
         words += [f"{name} {event[name]:.4g}" for name in rest if type(event[name]) in (int, float)][:6]
+        words += step_words(event)
         left = self._pace.left(self._clock())
         if left:
             words.append(f"run {duration(left)} left")
         self._say(f"{self._place(event['epoch'])}done     " + "  ".join(words))
 
+    def _on_trace(self, event: dict[str, Any]) -> None:
+        epoch, recordings = event["epoch"], [self._spans.traced(), *event["recordings"]]
+        if self._folder:
+            path = self._folder.trace(epoch)
+            write_trace(path, recordings, epoch)
+            self._say(f"{self._place(epoch)}timeline in {path.name}: open it in https://ui.perfetto.dev")
+
     def _on_started(self, event: dict[str, Any]) -> None:  # noqa: ARG002 (it has nothing to say)
-        if self._folder and self._board and (self._folder.evaluations() or self._folder.epochs()):
+        self._starts += 1
+        if self._starts > 1:
+            self._say("Ray has started the workers again, before there was a checkpoint")
+        if self._folder and (self._folder.evaluations() or self._folder.epochs()):
             self._folder.start_again()  # workers died before there was a checkpoint
-            self._board.resume(0)
+            self._curves.resume(0)
             self._pace.resume(0)
 
     def _on_resumed(self, event: dict[str, Any]) -> None:
         epoch = event["epoch"]
-        if self._folder and self._board:
+        if self._folder:
             self._folder.drop_from(epoch)
-            self._board.resume(epoch)
+            self._curves.resume(epoch)
         self._stages.clear()
+        self._tracing = False  # the epoch may come again
         self._pace.resume(epoch)
+        self._starts += 1
+        if self._starts > 1:
+            self._say("Ray has started the workers again")
         self._say(f"continuing with epoch {epoch + 1} of {self._settings.train.epochs}: {event['why']}")
         self._refresh()
 
@@ -259,16 +282,3 @@ class Console:
         words = [f"whole run {duration(left)} left" if left is not None else "", self._labels]
         words += [stage.loss_words() for stage in stages]
         return Group(table, Text("  ".join(word for word in words if word), style="dim"))
-
-
-def _comparison(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
-    """A table of the figures before and after training."""
-    lines = ["", f"{'':<16}{'before':>8}{'after':>8}{'gain':>8}   (percent)"]
-    for name, word in _FIGURES.items():
-        if after.get(name) is None:
-            continue
-        first = None if before is None else before.get(name)
-        start = "-" if first is None else f"{first:.2f}"
-        gain = "-" if first is None else f"{after[name] - first:+.2f}"
-        lines.append(f"{word:<16}{start:>8}{after[name]:>8.2f}{gain:>8}")
-    return [*lines, ""]

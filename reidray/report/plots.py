@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from reidray.report.timeline_picture import draw_timeline
 from reidray.storage.runfolder import RunFolder
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -23,7 +24,7 @@ _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 1)
 
 
 def draw_plots(folder: RunFolder) -> list[Path]:
-    """Draws curves.png and clusters.png into the folder's pictures, from what the run has recorded so far.
+    """Draws curves.png, clusters.png and timeline.png into the folder's pictures, from what the run recorded so far.
 
     Returns:
       The pictures drawn; a picture with nothing to show is left out.
@@ -37,6 +38,9 @@ def draw_plots(folder: RunFolder) -> list[Path]:
     if any("clusters" in measures for measures in epochs):
         drawn.append(folder.pictures / "clusters.png")
         _draw_clusters(drawn[-1], [measures for measures in epochs if "clusters" in measures])
+    for trace in folder.traces()[-1:]:
+        drawn.append(folder.pictures / "timeline.png")
+        draw_timeline(trace, drawn[-1])
     return drawn
 
 

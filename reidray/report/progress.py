@@ -66,9 +66,8 @@ class Stage:
             return ""
         terms = {name: value for name, value in self.losses.items() if name != "total"}
         inner = ", ".join(f"{name} {value:.3g}" for name, value in terms.items())
-        if "total" not in self.losses:
-            return f"loss: {inner}"
-        return f"loss {self.losses['total']:.4g}" + (f" ({inner})" if inner else "")
+        total = self.losses.get("total", sum(terms.values()))
+        return f"loss {total:.4g}" + (f" ({inner})" if inner else "")
 
     def line(self, now: float) -> str:
         """A plain line on a stage that goes on."""

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reidray.arrays import Ints
@@ -48,6 +49,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _MEMBER = re.compile(rf"(\d{{9}})\.({'|'.join(EXTENSIONS)}|json)", re.ASCII)
+_CONTROL = r"\p{Cc}"
 _TAR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tar", re.ASCII)
 
 
@@ -269,4 +271,6 @@ def parse_index(data: bytes | None, shards: Sequence[Shard], *, folder: str) -> 
     inside_N = (offsets_N >= 0) & (sizes_N >= 0) & (sizes_N <= MAX_MEMBER_BYTES) & (offsets_N <= ends_N - sizes_N)
     if not (inside_N & (shard_N == np.repeat(np.arange(len(shards)), counts))).all():
         raise ValueError(f"{where}: some images lie outside their tars; {PACK_AGAIN}.")
+    if pc.any(pc.match_substring_regex(table.column("name"), _CONTROL)).as_py():
+        raise ValueError(f"{where}: some names have control characters, which a terminal would obey; {PACK_AGAIN}.")
     return Index(offsets_N, sizes_N, crcs_N, cameras_N, table.column("name"))

@@ -34,6 +34,7 @@ _README = """\
 | `pictures/` | curves, clusters per epoch, part masks over images, ranked lists |
 | `tensorboard/` | the same curves for `tensorboard --logdir`; the axis is the number of updates done |
 | `checkpoints/` | the newest states; `--resume` on this folder continues from the last one |
+| `trace_epoch_*.json` | where `run.trace_epoch` asked for it: who did what when, for https://ui.perfetto.dev |
 
 Identities are used in `evaluations.jsonl`, in the figures of `result.json`, and for measures such as ARI, AMI, purity
 and mIoU; training and the choice of labels never see them (unless `method.labels` is `ground_truth`).
@@ -101,6 +102,10 @@ class RunFolder:
         """The settings that the run was started with; `ValueError` where the file was damaged."""
         return load(self.path / "settings.yaml")
 
+    def trace(self, epoch: int) -> Path:
+        """Where the timeline of an epoch lies."""
+        return self.path / f"trace_epoch_{epoch:04d}.json"
+
     # --- written while the run goes on --------------------------------------------------------------------------------
 
     def add_epoch(self, measures: Mapping[str, Any]) -> None:
@@ -159,6 +164,10 @@ class RunFolder:
             file.write(text.rstrip("\n") + "\n")
 
     # --- read back ----------------------------------------------------------------------------------------------------
+
+    def traces(self) -> list[Path]:
+        """The timelines that there are, by epoch."""
+        return sorted(self.path.glob("trace_epoch_*.json"))
 
     def epochs(self) -> list[dict[str, Any]]:
         """The measures of all finished epochs, in order."""

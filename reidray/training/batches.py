@@ -22,6 +22,7 @@ from reidray.data import augment
 from reidray.data.sampling import epoch_batches
 from reidray.features.grid import CellGrid, visible_cells, warp_masks
 from reidray.methods import Method, Targets
+from reidray.spans import OFF, Spans
 from reidray.training.ahead import ahead
 from reidray.training.images import SizedImages
 
@@ -71,6 +72,8 @@ class EpochBatches:
       grid: of the network's map.
       epoch: the epoch.
       groups: this worker's groups.
+      first: step to begin with.
+      spans: of this worker; the making of a step is a span "prepare".
     """
 
     def __init__(
@@ -87,6 +90,8 @@ class EpochBatches:
         grid: CellGrid,
         epoch: int,
         groups: range,
+        first: int = 0,
+        spans: Spans = OFF,
     ) -> None:
         self._settings = settings
         self._method = method
@@ -99,15 +104,24 @@ class EpochBatches:
         self._grid = grid
         self._epoch = epoch
         self._groups = groups
+        self._first = first
+        self._spans = spans
 
     def __iter__(self) -> Iterator[tuple[Step, list[Group]]]:
         """Steps in order; the images of the next ones are read, decoded and augmented while this one trains."""
         data = self._settings.data
-        return ahead(self._prepare, len(self._batches), depth=data.batches_ahead, threads=data.loader_threads)
+        left = len(self._batches) - self._first
+        return ahead(
+            lambda number: self._prepare(self._first + number),
+            left,
+            depth=data.batches_ahead,
+            threads=data.loader_threads,
+        )
 
     def _prepare(self, number: int) -> tuple[Step, list[Group]]:
-        step = self._step(number)
-        return step, [self._group(step, group) for group in self._groups]
+        with self._spans("prepare", number):
+            step = self._step(number)
+            return step, [self._group(step, group) for group in self._groups]
 
     def _step(self, number: int) -> Step:
         settings, data = self._settings, self._settings.data

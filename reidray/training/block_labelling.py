@@ -2,7 +2,8 @@
 
 Each pair of blocks of images is searched once, by whoever is free; a task brings what is near and not known yet, and a
 later one is told how near its images' neighbours are by then. Nobody holds all features: a task reads the blocks that
-it is about, and what goes on from there are neighbour lists. Tasks write nothing, so one that was lost is done again.
+it is about, and what goes on from there are neighbour lists. Tasks write nothing, so a labeller that died over one and
+was started again does it again.
 
 N = images, K = neighbours, C = clusters, S = spaces (0 = global, then L parts), M = members of some clusters.
 """
@@ -11,15 +12,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from reidray import kernels
 from reidray.arrays import Floats, Ints
-from reidray.bank import Lost, Member, MemoryBank
+from reidray.bank import Member, MemoryBank
 from reidray.config import Settings
+from reidray.evaluation.criteria import neighbour_agreement
 from reidray.labelling import labels_from_persons
 from reidray.neighbours import Found, Lists, merged, no_lists
 from reidray.training.label_rules import (
@@ -72,7 +73,6 @@ class BlockLabelling:
 
         Raises:
           ValueError: no cluster was found.
-          Lost: all members are.
         """
         if self._thread is None:
             self._work.off(self._members)
@@ -80,12 +80,17 @@ class BlockLabelling:
             self._thread.join()
         self._work.check()
         for member in self._members:
-            with suppress(Lost):
-                member.submit("forget")
-        labels_N, centroids_CSD = self._epoch.labels_N, np.concatenate(self._epoch.centroids_CSD)
+            member.submit("forget")
+        labels_N, alphas_NL = self._epoch.labels_N, self._epoch.difficulties()
+        centroids_CSD = np.concatenate(self._epoch.centroids_CSD)
         assert labels_N is not None
-        write_labels(self._bank, self.version, labels_N, self._epoch.difficulties(), centroids_CSD)
-        return LabelSummary(len(centroids_CSD), int((labels_N < 0).sum()))
+        write_labels(self._bank, self.version, labels_N, alphas_NL, centroids_CSD)
+        return LabelSummary(
+            len(centroids_CSD),
+            int((labels_N < 0).sum()),
+            silhouette=self._epoch.silhouette,
+            agreement=neighbour_agreement(alphas_NL),
+        )
 
 
 class Search:
@@ -171,6 +176,7 @@ class _Epoch:
         self._strip = strip_length(len(self._blocks), members)
         self._searches: dict[int, Search] = {}
         self.labels_N: Ints | None = None
+        self.silhouette: float | None = None
         self.centroids_CSD: list[Floats] = []
 
     def tasks(self, persons_N: Ints | None) -> list[Task]:
@@ -214,7 +220,11 @@ class _Epoch:
         def arguments() -> tuple[Any, ...]:
             return self._moment, space, *self._searches[space].lists()
 
-        return [Task("cluster", arguments, self._labelled)]
+        def done(found: tuple[Ints, float]) -> Iterable[Task]:
+            labels_N, self.silhouette = found
+            return self._labelled(labels_N)
+
+        return [Task("cluster", arguments, done)]
 
     def _labelled(self, labels_N: Ints) -> list[Task]:
         """Labels are there: centroids can be taken, of as many clusters at once as have a block of images together."""

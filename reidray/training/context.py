@@ -12,11 +12,12 @@ import torch
 
 from reidray.bank import MemoryBank
 from reidray.config import Settings
+from reidray.spans import Spans
 from reidray.storage.cache import open_folder
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.shards import ShardedImages
 from reidray.training.images import SizedImages
-from reidray.training.labelling import LabelService
+from reidray.training.label_service import LabelService
 from reidray.training.ranks import Ranks
 
 _TELL_SECONDS = 0.5
@@ -29,6 +30,8 @@ class Context:
     """Of one worker of one run.
 
     packed: folder (or URL) of the packed data set. run_dir: the run folder. report: where rank 0 sends events.
+    placement: of the replica of the centroids in the last epoch, "" before the first.
+    spans: what this worker does, and when.
     """
 
     settings: Settings
@@ -40,7 +43,12 @@ class Context:
     run_dir: Path
     report: Report
     device: torch.device
+    placement: str = ""
+    spans: Spans = field(default_factory=Spans)
     _splits: dict[str, SizedImages] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.spans.process = f"worker {self.ranks.rank}"
 
     def split(self, name: str) -> SizedImages:
         """A split's images; opened once, decoded once where memory allows."""
@@ -88,14 +96,17 @@ class Meter:
       total: images or steps of the stage, all workers together.
       unit: "images" or "steps".
       epoch: None outside of the epochs.
+      done: before this began.
     """
 
-    def __init__(self, context: Context, stage: str, total: int, unit: str, epoch: int | None) -> None:
+    def __init__(
+        self, context: Context, stage: str, total: int, unit: str, epoch: int | None, *, done: int = 0
+    ) -> None:
         self._context = context
         self._what = {"kind": "stage", "stage": stage, "total": total, "unit": unit, "epoch": epoch}
         self._total = total
         self._unit = unit
-        self._done = 0
+        self._done = done
         self._images = 0
         self._started = time.perf_counter()
         self._tell(None)

@@ -79,7 +79,8 @@ def evaluate(context: Context, model: Embedder, epoch: int | None, *, lists: int
                 first, count = context.split(name).source.shard_range(shard.shard)
                 found.parsing[:] += _confusions(shard.masks_BLHW, truth[first : first + count], model.grid, settings)
     meter.finish()
-    gathered = context.ranks.gather(found)
+    with context.spans("workers"):
+        gathered = context.ranks.gather(found)
     return context.ranks.broadcast(_figures(context, gathered, lists) if context.ranks.rank == 0 else {})
 
 
@@ -101,7 +102,8 @@ def _figures(context: Context, gathered: list[_Found], lists: int) -> dict[str, 
     if query_persons is None or gallery_persons is None:
         raise ValueError(f"{context.packed} has no true identities for {' and '.join(names)}: nothing to measure")
     persons = [query_persons, gallery_persons]
-    ranking = rank(query_QD, gallery_GD, *persons, *cameras, block=settings.evaluate.block)
+    with context.spans("rank"):
+        ranking = rank(query_QD, gallery_GD, *persons, *cameras, block=settings.evaluate.block)
     counts = np.sum([found.parsing for found in gathered], axis=0)
     qualities = [mean_iou(table) for table in counts] if counts.any() else None
     figures = Evaluation(
@@ -129,6 +131,7 @@ def _extract(context: Context, model: Embedder, name: str, meter: Meter) -> Sequ
             precision=train.precision,
             grams=False,
             progress=meter.add,
+            spans=context.spans,
         )
     )
 

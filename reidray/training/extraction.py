@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidray.arrays import Array, Floats
+from reidray.arrays import Array, Bytes, Floats
 from reidray.features import Embedder, Features
+from reidray.spans import OFF, Spans
 from reidray.training.ahead import ahead
 from reidray.training.images import SizedImages, as_input
 
@@ -49,6 +50,7 @@ def extract_shards(
     precision: str,
     grams: bool,
     progress: Callable[[int], None],
+    spans: Spans = OFF,
 ) -> Iterator[ExtractedShard]:
     """Walk shards in evaluation mode. Batches never cross a shard, so a feature does not depend on who computes it.
 
@@ -58,21 +60,31 @@ def extract_shards(
       batch: images at once.
       grams: keep the Gram matrices of the feature maps.
       progress: called with the number of images done.
+      spans: of this worker: "decode" beside, "data" (the wait for it) and "forward" here; extracted images are counted.
     """
     model.eval()
-    decoded = ahead(lambda number: images.shard(shards[number]), len(shards), depth=1, threads=1)
-    for shard, pixels in zip(shards, decoded, strict=True):
+
+    def decode(number: int) -> Bytes:
+        with spans("decode"):
+            return images.shard(shards[number])
+
+    decoded = ahead(decode, len(shards), depth=1, threads=1)
+    for shard in shards:
+        with spans("data"):
+            pixels = next(decoded)
         features, gram_parts, masks = [], [], []
         for start in range(0, len(pixels), batch):
             piece = pixels[start : start + batch]
-            with autocast(device, precision):
-                out: Features = model(as_input(piece, device))
-            features.append(_numpy(out.features_BSD.float()))
-            if grams:
-                gram_parts.append(_numpy(gram_matrices(out.map_BDHW)))
-            if out.masks_BLHW is not None:
-                masks.append(_numpy(out.masks_BLHW.half()))
+            with spans("forward"):
+                with autocast(device, precision):
+                    out: Features = model(as_input(piece, device))
+                features.append(_numpy(out.features_BSD.float()))
+                if grams:
+                    gram_parts.append(_numpy(gram_matrices(out.map_BDHW)))
+                if out.masks_BLHW is not None:
+                    masks.append(_numpy(out.masks_BLHW.half()))
             map_size = (out.map_BDHW.shape[2], out.map_BDHW.shape[3])
+            spans.count("extracted images", len(piece))
             progress(len(piece))
         yield ExtractedShard(
             shard=shard,

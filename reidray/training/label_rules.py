@@ -15,10 +15,12 @@ from reidray.training.reading import JOINED
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """How an epoch's labelling went."""
+    """How an epoch's labelling went; criteria (`reidray.evaluation.criteria`) are None where not defined."""
 
     num_clusters: int
     num_outliers: int
+    silhouette: float | None = None
+    agreement: float | None = None
 
 
 def clustered_space(settings: Settings) -> int:

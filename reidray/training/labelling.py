@@ -1,30 +1,30 @@
 """Labelling: from the features in the memory bank to pseudo-labels, difficulties and centroids in it.
 
-N = images, C = clusters, S = spaces (0 = global, then L parts), D = feature width, K = neighbours, P = cells of a map.
+N = images, C = clusters, S = spaces (0 = global, then L parts), D = feature width, K = neighbours, P = cells of a map,
+M = members of some clusters, R = images of a block.
 
 `Labeller` is a plain object. `--workers 0` calls it directly; `reidray.actors` makes a pool of actors of it, whose
-members parse shards while extraction goes on. Afterwards one of them labels all images at once (`Labeller.label`), or
-all share the work, block by block of images, and none holds all features (`reidray.training.block_labelling`). The
-numbers are the same, bit for bit.
+members parse shards while extraction goes on. An epoch is labelled by one of them (`label`), or by all, which share the
+tasks of `reidray.training.block_labelling` (`find`, `cluster`, `centroids`); the numbers are the same, bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from reidray import kernels
 from reidray.arrays import Array, Floats, Ints
-from reidray.bank import Member, MemoryBank, Pending
+from reidray.bank import MemoryBank
 from reidray.config import Settings
+from reidray.evaluation.criteria import mean_silhouette, neighbour_agreement
 from reidray.labelling import labels_from_persons
 from reidray.memory import cluster_centroids
 from reidray.neighbours import Found
-from reidray.training.block_labelling import BlockLabelling
+from reidray.spans import Recording, Spans, spanned
 from reidray.training.label_rules import LabelSummary, counted, list_length, serves_twice, write_labels
-from reidray.training.pool import Task, work_off
 from reidray.training.reading import Moment, ReadyBlocks, Stretch, clustered_features, similarities_by
 
 
@@ -34,12 +34,14 @@ class Labeller:
     Args:
       settings: the run's; with run.labeller_gpus above 0 it works on this process's GPU.
       bank: where features are and labels go.
+      name: what timelines call it.
 
     Raises:
       ValueError: a GPU is asked for and there is none.
     """
 
-    def __init__(self, settings: Settings, bank: MemoryBank) -> None:
+    def __init__(self, settings: Settings, bank: MemoryBank, name: str = "labeller 0") -> None:
+        self.spans = Spans(name)
         self._settings = settings
         self._bank = bank
         self._device = torch.device("cuda" if settings.run.labeller_gpus > 0 else "cpu")
@@ -49,6 +51,15 @@ class Labeller:
             )
         self._ready = ReadyBlocks(bank, self._device, settings.run.labeller_cache_mb * 1e6)
 
+    def trace(self, epoch: int) -> None:
+        """Keep every span from now on."""
+        self.spans.trace(epoch)
+
+    def traced(self) -> Recording:
+        """The spans since `trace`."""
+        return self.spans.traced()
+
+    @spanned
     def parse(self, grams_BPP: Floats, map_size: tuple[int, int]) -> Array:
         """Spatial cascaded clustering of a shard's maps of (H, W) cells (SCWM eq. 2): parts int8 [B, H, W]."""
         scwm = self._settings.scwm
@@ -67,6 +78,7 @@ class Labeller:
         )
         return kernels.as_numpy(parsing.parts_BHW).astype(np.int8)
 
+    @spanned
     def label(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
         """Label all images of an epoch.
 
@@ -79,19 +91,27 @@ class Labeller:
           ValueError: no cluster was found.
         """
         self._bank.generation = generation
-        features_NSD = self._bank.read("train/features", version)
-        global_neighbours_NK = None
+        with self.spans("read"):
+            features_NSD = self._bank.read("train/features", version)
+        silhouette = global_neighbours_NK = None
         if persons_N is None:
-            labels_N, global_neighbours_NK = self._clustered(features_NSD)
+            labels_N, silhouette, global_neighbours_NK = self._clustered(features_NSD)
         else:
             labels_N = labels_from_persons(persons_N)
         num_clusters = counted(labels_N, self._settings, version)
-        alphas_NL = self._difficulties(features_NSD, global_neighbours_NK)
-        write_labels(self._bank, version, labels_N, alphas_NL, cluster_centroids(features_NSD, labels_N, num_clusters))
-        return LabelSummary(num_clusters, int((labels_N < 0).sum()))
+        with self.spans("difficulty"):
+            alphas_NL = self._difficulties(features_NSD, global_neighbours_NK)
+        with self.spans("centroids"):
+            centroids_CSD = cluster_centroids(features_NSD, labels_N, num_clusters)
+        with self.spans("write"):
+            write_labels(self._bank, version, labels_N, alphas_NL, centroids_CSD)
+        with self.spans("criteria"):
+            agreement = neighbour_agreement(alphas_NL)
+        return LabelSummary(num_clusters, int((labels_N < 0).sum()), silhouette=silhouette, agreement=agreement)
 
-    # ---- the same by tasks that any labeller can do; they write nothing
+    # ---- the same by tasks that any labeller can do, and do again; they write nothing
 
+    @spanned
     def find(
         self, moment: Moment, space: int, rows: Stretch, known_RK: Floats, columns: list[tuple[Stretch, Floats]]
     ) -> tuple[Found, list[Found]]:
@@ -106,26 +126,32 @@ class Labeller:
             `reidray.neighbours.search_strip`.
         """
         self._bank.generation = moment.generation
-        ready = ((self._ready.block(moment, space, other), known_SK) for other, known_SK in columns)
-        return kernels.search_strip(self._ready.block(moment, space, rows), known_RK, ready)
 
-    def cluster(self, moment: Moment, space: int, indices_NK: Ints, similarities_NK: Floats) -> Ints:
-        """Labels of all images from their neighbour lists, -1 for outliers; of the features only rows of close images
-        are read whose similarity is in no list, run.search_block pairs at a time."""
-        method = self._settings.method
+        def ready(stretch: Stretch) -> Any:
+            with self.spans("read"):
+                return self._ready.block(moment, space, stretch)
+
+        return kernels.search_strip(ready(rows), known_RK, ((ready(other), known_SK) for other, known_SK in columns))
+
+    @spanned
+    def cluster(self, moment: Moment, space: int, indices_NK: Ints, similarities_NK: Floats) -> tuple[Ints, float]:
+        """Labels of all images from their neighbour lists, -1 for outliers, and their mean silhouette.
+
+        Of the features only rows of close images are read whose similarity is in no list, run.search_block pairs at a
+        time.
+        """
         self._bank.generation = moment.generation
         self._ready.forget()
-        distances_NN = kernels.jaccard_from_lists(
-            kernels.on(np.array(indices_NK), self._device),  # copies: Ray's are read-only, which is compiled anew
-            kernels.on(np.array(similarities_NK), self._device),
-            similarities_by(self._bank, moment, space, self._settings.run.search_block),
-            k1=method.k1,
-            k2=method.k2,
-            keep=method.eps,
-            counts_itself=method.k1_counts_itself,
-        )
-        return kernels.as_numpy(kernels.dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples))
+        with self.spans("jaccard"):
+            distances_NN = kernels.jaccard_from_lists(
+                kernels.on(np.array(indices_NK), self._device),  # copies: Ray's are read-only, which is compiled anew
+                kernels.on(np.array(similarities_NK), self._device),
+                similarities_by(self._bank, moment, space, self._settings.run.search_block),
+                **self._jaccard_settings(),
+            )
+        return self._grouped(distances_NN)
 
+    @spanned
     def centroids(self, moment: Moment, members_M: Ints, labels_M: Ints) -> Floats:
         """Centroids [C, S, D] of some clusters, from the indices of all their images and the clusters 0 .. C - 1 of
         these."""
@@ -137,25 +163,31 @@ class Labeller:
         """Lets go of the features that were kept for tasks to come."""
         self._ready.forget()
 
-    # ---- parts of `label`
+    # ---- parts of both ways
 
-    def _clustered(self, features_NSD: Floats) -> tuple[Ints, Array | None]:
-        """Labels, -1 for outliers; and the nearest images by the global feature, if that is what was clustered."""
-        method, scwm = self._settings.method, self._settings.scwm
-        features_ND = kernels.on(clustered_features(features_NSD, how=scwm.cluster_feature), self._device)
-        shared = serves_twice(self._settings)
+    def _clustered(self, features_NSD: Floats) -> tuple[Ints, float, Array | None]:
+        """Labels, -1 for outliers; their mean silhouette; the nearest images by the global feature, if it was that
+        one's neighbours that were clustered."""
+        how = self._settings.scwm.cluster_feature
+        features_ND = kernels.on(clustered_features(features_NSD, how=how), self._device)
         indices_NK, similarities_NK = self._nearest(features_ND, list_length(self._settings))
-        distances_NN = kernels.jaccard_from_neighbours(
-            indices_NK,
-            similarities_NK,
-            features_ND,
-            k1=method.k1,
-            k2=method.k2,
-            keep=method.eps,
-            counts_itself=method.k1_counts_itself,
-        )
-        labels_N = kernels.dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples)
-        return kernels.as_numpy(labels_N), indices_NK if shared else None
+        with self.spans("jaccard"):
+            distances_NN = kernels.jaccard_from_neighbours(
+                indices_NK, similarities_NK, features_ND, **self._jaccard_settings()
+            )
+        return *self._grouped(distances_NN), indices_NK if serves_twice(self._settings) else None
+
+    def _grouped(self, distances_NN: Any) -> tuple[Ints, float]:
+        """Labels, -1 for outliers, and their mean silhouette."""
+        method = self._settings.method
+        with self.spans("dbscan"):
+            labels_N = kernels.as_numpy(kernels.dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples))
+        with self.spans("criteria"):
+            return labels_N, mean_silhouette(labels_N, kernels.as_scipy(distances_NN))
+
+    def _jaccard_settings(self) -> dict[str, Any]:
+        method = self._settings.method
+        return {"k1": method.k1, "k2": method.k2, "keep": method.eps, "counts_itself": method.k1_counts_itself}
 
     def _difficulties(self, features_NSD: Floats, global_neighbours_NK: Array | None) -> Floats:
         """alpha of each part (SCWM eq. 7): the image itself is among the k + 1 nearest and does not count.
@@ -177,64 +209,6 @@ class Labeller:
 
     def _nearest(self, features_ND: Array, k: int) -> tuple[Array, Array]:
         method = self._settings.method
-        approximate = method.search == "approximate"
-        return kernels.nearest(
-            features_ND, k, approximate=(method.search_components, method.search_candidates) if approximate else None
-        )
-
-
-class LabelService:
-    """A pool of labellers: shards are parsed by turns; an epoch is labelled by one of them, or by all block by block.
-
-    A labeller that is lost while an epoch is labelled costs what it was about: another one does that again.
-
-    Args:
-      members: the labellers.
-      settings: the run's; run.labelling says which way an epoch is labelled.
-      bank: where features are and labels go.
-    """
-
-    def __init__(self, members: Sequence[Member], settings: Settings, bank: MemoryBank) -> None:
-        self._members = list(members)
-        self._settings = settings
-        self._bank = bank
-        self._begun: BlockLabelling | None = None
-
-    def begin(self, version: int, generation: int) -> None:
-        """Label an epoch while its features still come in, as far as that goes; `label` is to follow.
-
-        Does nothing unless run.label_early is set, all labellers share the work, and labels come from clusters.
-        """
-        settings = self._settings
-        if settings.run.label_early and settings.labels_by_blocks and settings.method.labels == "dbscan":
-            self._bank.generation = generation
-            self._begun = BlockLabelling(self._members, settings, self._bank, version, None, early=True)
-
-    def parse(self, shard: int, grams_BPP: Floats, map_size: tuple[int, int]) -> Pending:
-        """Parts of a shard's maps, on their way."""
-        return self._members[shard % len(self._members)].submit("parse", grams_BPP, map_size)
-
-    def label(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
-        """Label an epoch, see `Labeller.label`; waits.
-
-        Raises:
-          ValueError: no cluster was found.
-          Lost: all labellers are.
-        """
-        if self._settings.labels_by_blocks:
-            self._bank.generation = generation
-            begun, self._begun = self._begun, None
-            if begun is None or begun.version != version:
-                begun = BlockLabelling(self._members, self._settings, self._bank, version, persons_N)
-            return begun.finish()
-        return self._label_whole(version, persons_N, generation)
-
-    def _label_whole(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
-        answers: list[LabelSummary] = []
-
-        def done(summary: LabelSummary) -> Iterable[Task]:
-            answers.append(summary)
-            return ()
-
-        work_off(self._members, [Task("label", lambda: (version, persons_N, generation), done)])
-        return answers[0]
+        approximate = (method.search_components, method.search_candidates) if method.search == "approximate" else None
+        with self.spans("neighbours"):
+            return kernels.nearest(features_ND, k, approximate=approximate)

@@ -5,6 +5,7 @@ N = images, C = clusters, S = spaces, D = feature width, L = parts.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from reidray.arrays import Ints
 from reidray.bank import mask_momentum
 from reidray.config import Settings
 from reidray.evaluation import cluster_quality
+from reidray.evaluation.criteria import assigned_share, camera_mixing, stability
 from reidray.features import Embedder, build_embedder
 from reidray.methods import Method, make_method
 from reidray.parsing import far_pair_share
-from reidray.storage.checkpoints import Checkpoint, optimiser_tensors, restore_optimiser
+from reidray.spans import Spans, step_figures
+from reidray.storage.checkpoints import Checkpoint
 from reidray.storage.shards import read_masks, read_truth
 from reidray.storage.weights import load_weights
 from reidray.training.batches import EpochBatches, plan_batches, shares
@@ -30,8 +32,9 @@ from reidray.training.evaluation import can_evaluate, evaluate, parsing_quality
 from reidray.training.extraction import extract_shards
 from reidray.training.label_rules import LabelSummary
 from reidray.training.learner import Learner
-
-History = dict[str, Any]
+from reidray.training.placement import compare_with_bank, load_replica
+from reidray.training.resume import History, agreed_checkpoint, keep, take_up
+from reidray.training.tracing import begin_epoch, end_epoch
 
 
 def train(context: Context) -> History:
@@ -40,9 +43,9 @@ def train(context: Context) -> History:
     Starts from the newest whole checkpoint of the run folder, if there is one.
     """
     settings = context.settings
-    torch.use_deterministic_algorithms(True, warn_only=context.device.type == "cuda")
+    repeatable(context.device)
     method = make_method(settings)
-    checkpoint = _agreed_checkpoint(context)
+    checkpoint = agreed_checkpoint(context)
     model = start_model(settings, context.device, weights=checkpoint is None)
     optimiser = torch.optim.Adam(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
@@ -50,19 +53,23 @@ def train(context: Context) -> History:
         weight_decay=settings.train.weight_decay,
     )
     torch.manual_seed(settings.train.seed)
-    first, history = _take_up(context, checkpoint, model, optimiser)
+    first, history = take_up(context, checkpoint, model, optimiser)
 
     if "before" not in history:
         history["before"] = _evaluated(context, model, history, "before", None)
 
     for epoch in range(first, settings.train.epochs):
         started = time.perf_counter()
-        with _timed(history, "extract"):
-            _extract(context, model, epoch)
-        with _timed(history, "label"):
-            figures = _label(context, model, epoch)
-        with _timed(history, "train"):
-            losses = _train_epoch(context, method, model, optimiser, epoch)
+        begin_epoch(context, epoch)
+        if "under_way" not in history:
+            with _timed(context.spans, history, "extract"):
+                _extract(context, model, epoch)
+            with _timed(context.spans, history, "label"):
+                history["under_way"] = {"figures": _label(context, model, epoch), "losses": {}}
+        with _timed(context.spans, history, "train"):
+            losses = _train_epoch(context, method, model, optimiser, epoch, history, checkpoint)
+        checkpoint, figures = None, history.pop("under_way")["figures"]
+        figures.update(step_figures(context.spans.step_totals()))
         figures.update({f"loss_{name}": float(np.mean(values)) for name, values in losses.items()})
         if settings.evaluate.every and (epoch + 1) % settings.evaluate.every == 0 and epoch + 1 < settings.train.epochs:
             figures.update(_evaluated(context, model, history, "epoch", epoch) or {})
@@ -71,14 +78,26 @@ def train(context: Context) -> History:
         context.tell(kind="steps", epoch=epoch, losses=losses)
         context.tell(kind="epoch", epoch=epoch, **figures)
         if (epoch + 1) % settings.run.checkpoint_every == 0 or epoch + 1 == settings.train.epochs:
-            _keep(context, model, optimiser, epoch, history)
+            keep(context, model, optimiser, history, epoch)
+        end_epoch(context, epoch)
 
     if "after" not in history:
         history["after"] = _evaluated(context, model, history, "after", settings.train.epochs - 1)
-        _keep(context, model, optimiser, settings.train.epochs - 1, history)
+        keep(context, model, optimiser, history, settings.train.epochs - 1)
     context.checkpoints.wait()
     context.ranks.barrier()
     return history
+
+
+def repeatable(device: torch.device) -> None:
+    """Have PyTorch compute the same bits every time.
+
+    In that mode PyTorch also fills all memory that it takes, which guards those who read what they never wrote and
+    takes time in every step: that is switched off.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False
 
 
 def start_model(settings: Settings, device: torch.device, *, weights: bool = True) -> Embedder:
@@ -105,67 +124,6 @@ def learning_rate(settings: Settings, epoch: int) -> float:
     return settings.train.learning_rate * settings.train.lr_factor ** (epoch // settings.train.lr_every)
 
 
-def _agreed_checkpoint(context: Context) -> Checkpoint | None:
-    """The newest whole checkpoint, the same on every rank; None for a new run.
-
-    Raises:
-      ValueError: there are checkpoints and none of them is whole.
-    """
-    newest: Checkpoint | None = None
-    if context.ranks.rank == 0:
-        newest, passed_over = context.checkpoints.newest()
-        if passed_over and newest is None:
-            raise ValueError(
-                f"no checkpoint in {context.run_dir} is whole ({'; '.join(passed_over)}): restore one from a copy, or "
-                "start a new run"
-            )
-        for sentence in passed_over:
-            context.tell(kind="message", text=f"{sentence}; taking the checkpoint before it")
-    epoch = context.ranks.broadcast(None if newest is None else newest.epoch)
-    if epoch is None or newest is not None:
-        return newest
-    return context.checkpoints.load(epoch)
-
-
-def _take_up(
-    context: Context, checkpoint: Checkpoint | None, model: Embedder, optimiser: torch.optim.Optimizer
-) -> tuple[int, History]:
-    """Put everything back to a checkpoint, or to the beginning; the first epoch to do and the history so far.
-
-    Raises:
-      ValueError: the checkpoint is of other images, or has more epochs than the run is to have.
-    """
-    digest, epochs = context.split("train").source.digest, context.settings.train.epochs
-    if checkpoint is not None and checkpoint.history["images"] != digest:
-        raise ValueError(
-            f"the images in {context.packed} are not those that the run in {context.run_dir} was started with: give "
-            "data.packed=DIR of the old ones, or start a new run"
-        )
-    if checkpoint is not None and checkpoint.epoch >= epochs:
-        raise ValueError(
-            f"the run in {context.run_dir} has {checkpoint.epoch + 1} epochs already: train.epochs={epochs}"
-        )
-    generation = 0
-    if context.ranks.rank == 0:
-        done = -1 if checkpoint is None else checkpoint.epoch
-        generation = context.bank.restore(done, checkpoint.bank if checkpoint else {})
-    context.bank.generation = context.ranks.broadcast(generation)
-    if checkpoint is None:
-        context.tell(kind="started")
-        seconds = dict.fromkeys(("extract", "label", "train", "evaluate"), 0.0)
-        return 0, {"epochs": [], "seconds": seconds, "images": digest}
-    model.load_state_dict(checkpoint.model)
-    restore_optimiser(optimiser, checkpoint.optimiser)
-    torch.set_rng_state(checkpoint.rng[min(context.ranks.rank, len(checkpoint.rng) - 1)])
-    first, history = checkpoint.epoch + 1, checkpoint.history
-    if first < epochs:
-        history.pop("after", None)  # a finished run that is given more epochs
-        context.tell(kind="resumed", epoch=first, why=f"the checkpoint after {first} epochs")
-    else:
-        context.tell(kind="message", text=f"all {epochs} epochs of the run are done already")
-    return first, history
-
-
 def _evaluated(
     context: Context, model: Embedder, history: History, when: str, epoch: int | None
 ) -> dict[str, Any] | None:
@@ -173,7 +131,7 @@ def _evaluated(
     if not can_evaluate(context):
         return None
     lists = context.settings.evaluate.ranked_lists if when == "after" else 0
-    with _timed(history, "evaluate"):
+    with _timed(context.spans, history, "evaluate"):
         figures = evaluate(context, model, epoch, lists=lists)
     if lists:
         history["examples"] = figures.pop("examples")
@@ -198,15 +156,21 @@ def _extract(context: Context, model: Embedder, epoch: int) -> None:
         precision=settings.train.precision,
         grams=settings.num_parts > 0,
         progress=meter.add,
+        spans=context.spans,
     )
     for shard in extracted:
-        context.bank.put("train/features", epoch, shard.shard, shard.features_BSD)
+        with context.spans("bank"):
+            context.bank.put("train/features", epoch, shard.shard, shard.features_BSD)
         if shard.grams_BPP is not None:
-            parts = context.labellers.parse(shard.shard, shard.grams_BPP, shard.map_size)
-            context.bank.put("train/parts", epoch, shard.shard, parts)
-            context.bank.put_smoothed("train/masks", epoch, shard.shard, parts, settings.num_parts, momentum)
-    context.bank.flush()
-    context.ranks.barrier()
+            with context.spans("labeller"):
+                parts = context.labellers.parse(shard.shard, shard.grams_BPP, shard.map_size)
+            with context.spans("bank"):
+                context.bank.put("train/parts", epoch, shard.shard, parts)
+                context.bank.put_smoothed("train/masks", epoch, shard.shard, parts, settings.num_parts, momentum)
+    with context.spans("bank"):
+        context.bank.flush()
+    with context.spans("workers"):
+        context.ranks.barrier()
     meter.finish()
 
 
@@ -219,9 +183,12 @@ def _label(context: Context, model: Embedder, epoch: int) -> dict[str, Any]:
         wanted = truth if context.settings.method.labels == "ground_truth" else None
         if wanted is None and context.settings.method.labels == "ground_truth":
             raise ValueError(f"method.labels=ground_truth needs true identities; {context.packed}/train has none")
-        summary = context.labellers.label(epoch, wanted, context.bank.generation)
-        figures = _label_figures(context, model, epoch, summary, truth)
-    figures = context.ranks.broadcast(figures)
+        with context.spans("labeller"):
+            summary = context.labellers.label(epoch, wanted, context.bank.generation)
+        with context.spans("figures"):
+            figures = _label_figures(context, model, epoch, summary, truth)
+    with context.spans("workers"):
+        figures = context.ranks.broadcast(figures)
     assert figures is not None
     meter.finish()
     context.tell(kind="labels", epoch=epoch, **figures)
@@ -232,8 +199,10 @@ def _label_figures(
     context: Context, model: Embedder, epoch: int, summary: LabelSummary, persons_N: Ints | None
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {"clusters": summary.num_clusters, "outliers": summary.num_outliers}
+    labels_N = context.bank.read("train/labels", epoch)
+    figures.update(_criteria(context, labels_N, epoch, summary))
     if persons_N is not None:
-        quality = cluster_quality(context.bank.read("train/labels", epoch), persons_N)
+        quality = cluster_quality(labels_N, persons_N)
         figures.update(ARI=quality.ARI, AMI=quality.AMI, purity=quality.purity)
     if context.settings.num_parts:
         scwm = context.settings.scwm
@@ -247,104 +216,110 @@ def _label_figures(
     return figures
 
 
+def _criteria(context: Context, labels_N: Ints, epoch: int, summary: LabelSummary) -> dict[str, float]:
+    """What tells without the truth how labelling goes; criteria that are not defined here are left out."""
+    found = {
+        "stability": stability(labels_N, context.bank.read("train/labels", epoch - 1)) if epoch else None,
+        "silhouette": summary.silhouette,
+        "agreement": summary.agreement,
+        "camera_mixing": camera_mixing(labels_N, context.split("train").source.cameras_N),
+        "assigned": assigned_share(labels_N),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _train_epoch(
-    context: Context, method: Method, model: Embedder, optimiser: torch.optim.Optimizer, epoch: int
+    context: Context,
+    method: Method,
+    model: Embedder,
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    history: History,
+    checkpoint: Checkpoint | None,
 ) -> dict[str, list[float]]:
-    """The steps of an epoch; the mean of each loss term over the global batch, step by step."""
-    settings = context.settings
+    """The updates of an epoch that are left; the mean of each loss term over the global batch, update by update.
+
+    checkpoint: that the run goes on from, if it stands within this epoch.
+    """
+    settings, bank = context.settings, context.bank
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(settings, epoch)
-    centroids_CSD = torch.from_numpy(context.bank.centroids(epoch)).to(context.device)
     learner = Learner(
         settings,
         method,
         model,
         optimiser,
-        centroids_CSD,
+        load_replica(context, epoch),
         epoch=epoch,
         ranks=context.ranks,
         device=context.device,
+        spans=context.spans,
     )
-    meter = Meter(context, "train", settings.train.steps, "steps", epoch)
-    rows: list[Tensor] = []
-    names: list[str] = []
-    for step, groups in _batches(context, method, model, epoch):
+    first, every = 0, settings.run.checkpoint_steps
+    if checkpoint is not None and checkpoint.step is not None:
+        first = checkpoint.step
+        learner.load_heads(checkpoint.heads, checkpoint.heads_optimiser)
+    elif every:
+        keep(context, model, optimiser, history, epoch, step=0, learner=learner)  # labelling may have taken long
+    losses: dict[str, list[float]] = history["under_way"]["losses"]
+    meter = Meter(context, "train", settings.train.steps, "steps", epoch, done=first)
+    for step, groups in context.spans.each(_batches(context, method, model, epoch, first), first):
         update = learner.update(step, groups)
         if context.ranks.rank == 0:
-            context.bank.update_centroids(
-                epoch, step.number, update.clusters_U.cpu().numpy(), update.rows_USD.cpu().numpy()
-            )
-        names = list(update.losses)
-        rows.append(torch.stack(list(update.losses.values())).cpu())
-        _stop_if_not_finite(rows[-1], names, epoch, step.number)
-        meter.add(1, settings.batch_size, dict(zip(names, rows[-1].tolist(), strict=True)))
-    if context.ranks.rank == 0:
-        _compare_with_bank(context, learner.centroids_CSD, epoch)
-    context.ranks.barrier()
-    losses_TS = torch.stack(rows).T.tolist()
-    losses = dict(zip(names, losses_TS, strict=True))
-    losses["total"] = [float(sum(step)) for step in zip(*losses_TS, strict=True)]
+            with context.spans("bank"):
+                clusters, rows = update.clusters_U.cpu().numpy(), update.rows_USD.cpu().numpy()
+                bank.update_centroids(epoch, step.number, clusters, rows)
+        terms = dict(zip(update.losses, torch.stack(list(update.losses.values())).tolist(), strict=True))
+        _stop_if_not_finite(terms, epoch, step.number)
+        for name, value in terms.items():
+            losses.setdefault(name, []).append(value)
+        meter.add(1, settings.batch_size, terms)
+        done = step.number + 1
+        if every and done % every == 0 and done < settings.train.steps:
+            keep(context, model, optimiser, history, epoch, step=done, learner=learner)
+    compare_with_bank(context, learner.replica, epoch)
+    losses = {**losses, "total": [float(sum(step)) for step in zip(*losses.values(), strict=True)]}
     meter.finish({name: values[-1] for name, values in losses.items()})
     return losses
 
 
-def _batches(context: Context, method: Method, model: Embedder, epoch: int) -> EpochBatches:
+def _batches(context: Context, method: Method, model: Embedder, epoch: int, first: int) -> EpochBatches:
     settings, bank, images = context.settings, context.bank, context.split("train")
-    labels_N = bank.read("train/labels", epoch)
+    with context.spans("bank"):
+        labels_N, alphas_NL = bank.read("train/labels", epoch), bank.read("train/alphas", epoch)
     cameras_N = images.source.cameras_N
     batches = plan_batches(settings, labels_N, cameras_N, epoch)
     groups = shares(settings.num_groups, context.ranks.size)[context.ranks.rank]
     size = settings.model.bn_group_size
-    wanted = np.unique(batches[:, groups.start * size : groups.stop * size])
-    masks = bank.take("train/masks", epoch, wanted) if settings.num_parts else None
+    wanted = np.unique(batches[first:, groups.start * size : groups.stop * size])
+    with context.spans("bank"):
+        masks = bank.take("train/masks", epoch, wanted) if settings.num_parts else None
     return EpochBatches(
         settings,
         method,
         images,
         batches=batches,
         labels_N=labels_N,
-        alphas_NL=bank.read("train/alphas", epoch),
+        alphas_NL=alphas_NL,
         mask_indices=wanted if masks is not None else None,
         masks_NLHW=masks,
         grid=model.grid,
         epoch=epoch,
         groups=groups,
+        first=first,
+        spans=context.spans,
     )
 
 
-def _stop_if_not_finite(losses_T: Tensor, names: list[str], epoch: int, step: int) -> None:
-    if not bool(torch.isfinite(losses_T).all()):
-        bad = [name for name, value in zip(names, losses_T.tolist(), strict=True) if not np.isfinite(value)]
+def _stop_if_not_finite(terms: dict[str, float], epoch: int, step: int) -> None:
+    bad = [name for name, value in terms.items() if not math.isfinite(value)]
+    if bad:
         raise ValueError(f"{', '.join(bad)} is not finite at step {step} of epoch {epoch}: lower train.learning_rate")
 
 
-def _compare_with_bank(context: Context, centroids_CSD: Tensor, epoch: int) -> None:
-    """The bank must hold what the replicas hold."""
-    context.bank.flush()
-    if not np.array_equal(context.bank.centroids(epoch), centroids_CSD.cpu().numpy()):
-        raise RuntimeError(f"epoch {epoch}: the memory bank and the replica of the centroids differ")
-
-
-def _keep(context: Context, model: Embedder, optimiser: torch.optim.Optimizer, epoch: int, history: History) -> None:
-    """A checkpoint of the run after an epoch."""
-    rng = context.ranks.gather(torch.get_rng_state())
-    if context.ranks.rank == 0:
-        tables = ["train/masks"] if context.settings.num_parts else []
-        context.checkpoints.save(
-            Checkpoint(
-                epoch=epoch,
-                model=model.state_dict(),
-                optimiser=optimiser_tensors(optimiser),
-                rng=rng,
-                bank=context.bank.snapshot([*tables, "train/labels", "train/alphas"], epoch),
-                history=history,
-                settings=context.settings.model_dump(mode="json"),
-            )
-        )
-
-
 @contextmanager
-def _timed(history: History, stage: str) -> Iterator[None]:
+def _timed(spans: Spans, history: History, stage: str) -> Iterator[None]:
     started = time.perf_counter()
-    yield
+    with spans(stage):
+        yield
     history["seconds"][stage] += time.perf_counter() - started

@@ -1,7 +1,8 @@
-"""Tasks that a pool of members works off together, of which any may be lost on the way.
+"""Tasks that a pool of members works off together.
 
-Each member gets the next task as soon as it has answered the last one. A task whose member is lost goes to another one,
-or to the same one once it is back: so a task must be one that any member can do, and as often as need be.
+Each member gets the next task as soon as it has answered the last one. A member that dies and is started again is
+called again by whoever placed it (`reidray.actors.placing`), so that a task must be harmless twice; here it is merely
+slow, and the others go on meanwhile.
 """
 
 from __future__ import annotations
@@ -12,10 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reidray.bank import Lost, Member
+from reidray.bank import Member
 
-_PAUSES = (0.5, 1.0, 2.0, 4.0)
-"""Seconds that a lost member is given to come back, one time after the other; then the others go on without it."""
 _LOOK = 0.2  # seconds after which tasks that were not ready are looked at again
 
 
@@ -41,7 +40,7 @@ class Task:
 def work_off(members: Sequence[Member], tasks: Iterable[Task]) -> None:
     """Returns when all tasks are done, those included that came with them.
 
-    Raises: see `Work.check`.
+    Raises: what a call raised first; the others that were under way then have ended.
     """
     work = Work(tasks)
     work.off(members)
@@ -59,7 +58,6 @@ class Work:
         self._waiting = deque(tasks)
         self._under_way = 0
         self._error: BaseException | None = None
-        self._loss: Lost | None = None
         self._change = threading.Condition()
 
     def off(self, members: Sequence[Member]) -> None:
@@ -74,51 +72,31 @@ class Work:
             thread.join()
 
     def check(self) -> None:
-        """Whether all is done.
-
-        Raises:
-          Lost: all members were.
-          What a call raised; the others that were under way then have ended.
-        """
+        """Once `off` has returned: raises what went wrong, if anything did."""
         if self._error is not None:
             raise self._error
-        if self._waiting:
-            raise Lost(f"all labellers are lost: {self._loss}")
 
     def _by(self, member: Member) -> None:
-        """Works off tasks with one member until there are none, something went wrong, or it is lost for good."""
-        losses = 0
-        while (taken := self._take()) is not None:
-            task, arguments = taken
-            try:
-                result = member.submit(task.method, *arguments).result()
-            except Lost as loss:
-                self._put_back(task, loss)
-                if losses == len(_PAUSES):
-                    return
-                self._rest(_PAUSES[losses])
-                losses += 1
-            except BaseException as error:
-                self._stop(error)
-                return
-            else:
-                losses = 0
-                self._enter(task, result)
+        """Works off tasks with one member until there are none or something went wrong."""
+        try:
+            while (taken := self._take()) is not None:
+                task, arguments = taken
+                self._enter(task, member.submit(task.method, *arguments).result())
+        except BaseException as error:
+            with self._change:
+                self._error = self._error or error
+                self._change.notify_all()
 
     def _take(self) -> tuple[Task, tuple[Any, ...]] | None:
         """The first task that is ready, as soon as there is one; None if there will be none."""
         with self._change:
-            try:
-                while not self._over():
-                    task = next((task for task in self._waiting if task.ready()), None)
-                    if task is not None:
-                        self._waiting.remove(task)
-                        arguments = task.arguments()
-                        self._under_way += 1
-                        return task, arguments
-                    self._change.wait(_LOOK if self._waiting else None)
-            except BaseException as error:
-                self._stop(error)
+            while not self._over():
+                task = next((task for task in self._waiting if task.ready()), None)
+                if task is not None:
+                    self._waiting.remove(task)
+                    self._under_way += 1
+                    return task, task.arguments()
+                self._change.wait(_LOOK if self._waiting else None)
             return None
 
     def _over(self) -> bool:
@@ -126,26 +104,6 @@ class Work:
 
     def _enter(self, task: Task, result: Any) -> None:
         with self._change:
-            try:
-                self._waiting.extendleft(reversed(list(task.done(result))))
-            except BaseException as error:
-                self._error = self._error or error
+            self._waiting.extendleft(reversed(list(task.done(result))))
             self._under_way -= 1
             self._change.notify_all()
-
-    def _put_back(self, task: Task, loss: Lost) -> None:
-        with self._change:
-            self._loss = loss
-            self._waiting.appendleft(task)
-            self._under_way -= 1
-            self._change.notify_all()
-
-    def _stop(self, error: BaseException) -> None:
-        with self._change:
-            self._error = self._error or error
-            self._change.notify_all()
-
-    def _rest(self, seconds: float) -> None:
-        """Unless all is over before."""
-        with self._change:
-            self._change.wait_for(self._over, seconds)

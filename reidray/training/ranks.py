@@ -26,6 +26,14 @@ class Ranks(Protocol):
         """The rows of all ranks one after another; `counts` says how many each rank has."""
         ...
 
+    def exchange_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """What all ranks have for this one: [size, counts[rank], ...].
+
+        rows: what this rank has for each, one rank's after another's; `counts` says how many those of each rank are,
+        and is the same on all.
+        """
+        ...
+
     def gather(self, value: Value) -> list[Value]:
         """The values of all ranks, on every rank; for small things once in a while."""
         ...
@@ -50,6 +58,11 @@ class OneProcess:
         """The rows themselves."""
         assert counts == [len(rows)]
         return rows
+
+    def exchange_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """The rows themselves, with an axis before them."""
+        assert counts == [len(rows)]
+        return rows.unsqueeze(0)
 
     def gather(self, value: Value) -> list[Value]:
         """The value itself."""
@@ -81,6 +94,13 @@ class ProcessGroup:
         gathered = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(gathered, padded)
         return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
+
+    def exchange_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """One all_to_all."""
+        assert sum(counts) == len(rows)
+        received = rows.new_empty(self.size * counts[self.rank], *rows.shape[1:])
+        dist.all_to_all_single(received, rows.contiguous(), [counts[self.rank]] * self.size, list(counts))
+        return received.view(self.size, counts[self.rank], *rows.shape[1:])
 
     def gather(self, value: Value) -> list[Value]:
         """all_gather of objects."""

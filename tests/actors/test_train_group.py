@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from reidray.bank import read_snapshot
 from reidray.launch.inference import load_model, offline_context
 from reidray.launch.launch import launch
 from reidray.launch.prepare import packed_place
 from reidray.report.console import Console
 from reidray.storage.checkpoints import load_checkpoint
 from reidray.training.evaluation import evaluate
-from tests.whole.runs import assert_same_run, losses, result
+from tests.chaos import processes
+from tests.whole.runs import assert_close_losses, assert_same_run, result
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
 
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
 def _ray() -> Iterator[None]:
     import ray
 
-    from reidray.actors.train_group import connect
+    from reidray.actors.cluster import connect
     from reidray.config import Settings
 
     connect(Settings())
@@ -43,36 +44,46 @@ def test_two_workers_have_the_labels_and_within_1e_4_the_losses_of_one(
 ) -> None:
     launch(tiny_settings("one", train={"epochs": 1, "steps": 50}))
     launch(tiny_settings("two", train={"epochs": 1, "steps": 50}, run={"workers": 2}))
-    one, two = (load_checkpoint(tmp_path / name / "checkpoints" / "epoch_0000").bank for name in ("one", "two"))
+    places = [tmp_path / name / "checkpoints" / "epoch_0000" for name in ("one", "two")]
+    one, two = (read_snapshot(load_checkpoint(place).bank) for place in places)
     labels = [key for key in one if key.startswith("train/labels/")]
     assert labels
     assert all(one[key].tobytes() == two[key].tobytes() for key in labels)
-    for one, two in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
-        for name in one["terms"]:
-            np.testing.assert_allclose(one["terms"][name], two["terms"][name], rtol=0, atol=1e-4, err_msg=name)
+    assert_close_losses(tmp_path / "one", tmp_path / "two")
     assert result(tmp_path / "one")["before"] == result(tmp_path / "two")["before"]
     assert _evaluated_again(tmp_path / "two") == result(tmp_path / "two")["after"]
 
 
-def test_a_worker_killed_in_the_middle_of_an_epoch_changes_nothing(
+@pytest.mark.slow  # tests/training/test_replica.py has the same without Ray
+def test_two_workers_with_a_share_of_the_centroids_each_have_within_1e_4_the_losses_of_one_with_all(
+    tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    three_groups = {"method": {"clusters_per_batch": 6}, "model": {"bn_group_size": 8}, "train": {"epochs": 1}}
+    launch(tiny_settings("one", **three_groups))
+    launch(tiny_settings("two", **three_groups, run={"workers": 2, "replica": "auto", "replica_mb": 1e-3}))
+    assert "sharded (1 of 2 rows on each worker)" in (tmp_path / "two" / "log.txt").read_text()
+    assert_close_losses(tmp_path / "one", tmp_path / "two")
+
+
+def test_killed_workers_shards_of_the_bank_and_labellers_change_nothing(
     tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = {"epochs": 3, "steps": 60}
+    """One of each, in the middle of the second, third and fourth epoch; other kinds and moments: tests/chaos.py."""
+    many = {"epochs": 4, "steps": 40}
     launch(tiny_settings("whole", train=many, run={"workers": 2}))
-    killed: list[int] = []
+    left = {1: "RayTrainWorker", 2: "BankShard", 3: "Labeller"}
     handle = Console.handle
 
     def kills(console: Console, event: dict[str, Any]) -> None:
         handle(console, event)
-        training = event["kind"] == "stage" and event["stage"] == "train" and event["epoch"] == 1
-        if training and not killed and 0 < event["done"] < event["total"]:
-            killed.append(_workers()[0])
-            os.kill(killed[0], signal.SIGKILL)
+        epoch = event.get("epoch")
+        if event["kind"] == "stage" and event["stage"] == "train" and epoch in left and 0 < event["done"] < 40:
+            os.kill(processes(left.pop(epoch))[0], signal.SIGKILL)
 
     monkeypatch.setattr(Console, "handle", kills)
-    launch(tiny_settings("struck", train=many, run={"workers": 2}))
-    assert killed, "the second epoch was over before a worker could be killed"
-    assert "continuing with epoch" in (tmp_path / "struck" / "log.txt").read_text()
+    launch(tiny_settings("struck", train=many, run={"workers": 2, "checkpoint_steps": 15}))
+    assert not left, f"an epoch was over before {left} could be killed"
+    assert (tmp_path / "struck" / "log.txt").read_text().count("continuing with epoch") == 2
     assert_same_run(tmp_path / "whole", tmp_path / "struck")
 
 
@@ -94,17 +105,3 @@ def _evaluated_again(run_dir: Path) -> dict[str, float]:
     packed = packed_place(settings)
     figures = evaluate(offline_context(settings, packed, run_dir, lambda event: None), model, None)
     return {name: figures[name] for name in result(run_dir)["after"]}
-
-
-def _workers() -> list[int]:
-    """Process ids of the training workers of this machine."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"RayTrainWorker" in words:
-                found.append(int(entry.name))
-    return sorted(found)

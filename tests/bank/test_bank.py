@@ -1,5 +1,6 @@
 """The memory bank: one shard or many, blocks of any size, written again and restored."""
 
+import hashlib
 import pickle
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from reidray.bank import BankShard, Done, InProcess, MemoryBank, smoothed_masks
+from reidray.bank import BankShard, Done, InProcess, LostRowsError, MemoryBank, read_snapshot, smoothed_masks
 
 # N = images, C = clusters, S = spaces, D = feature width
 
@@ -42,8 +43,11 @@ def test_several_shards_give_the_same_as_one(shards):
     fill(one, rows_N)
     np.testing.assert_array_equal(one.read("train/features", 0), rows_N)
     np.testing.assert_array_equal(one.read("train/features", 0, 1), rows_N[:, 1])
+    np.testing.assert_array_equal(one.read("train/features", 0, blocks=range(1, 3)), rows_N[4:12])
+    np.testing.assert_array_equal(one.read("train/features", 0, 1, range(4, 5)), rows_N[15:, 1])
     indices = np.random.default_rng(1).integers(0, N, 40)  # out of order, some more than once
     np.testing.assert_array_equal(one.take("train/features", 0, indices), rows_N[indices])
+    np.testing.assert_array_equal(one.take("train/features", 0, indices, 2), rows_N[indices, 2])
 
 
 @pytest.mark.parametrize("shards", [1, 2, 5])
@@ -60,6 +64,16 @@ def test_blocks_without_images_are_passed_over():
         one.put("train/labels", 0, block, np.array(numbers, np.int64))
     assert one.read("train/labels", 0).tolist() == [0, 1, 2, 3, 4]
     assert one.take("train/labels", 0, np.array([2, 1, 4])).tolist() == [2, 1, 4]
+
+
+@pytest.mark.parametrize("shards", [1, 2, 8])
+def test_which_blocks_are_there_can_be_asked(shards):
+    one = bank(shards)
+    assert one.blocks("train/features", 3) == set()
+    for block in (4, 0, 1):
+        one.put("train/features", 3, block, rows()[: BLOCKS[block][1]])
+    assert one.blocks("train/features", 3) == {0, 1, 4}
+    assert one.blocks("train/features", 2) == one.blocks("train/labels", 3) == set()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, np.int8])
@@ -198,6 +212,28 @@ def test_centroids_come_back_whole_with_the_rows_that_moved(shards):
     np.testing.assert_array_equal(found_CSD, expected_CSD)
 
 
+@pytest.mark.parametrize("shards", [1, 2, 3, 8])
+def test_some_centroids_come_in_the_order_asked_for_without_the_others(shards):
+    one, all_CSD = bank(shards), centroids()
+    one.put_centroids(0, all_CSD)
+    assert one.centroids_shape(0) == (7, 2, 3)
+    for wanted in ([6, 0, 3], [2], [], [5, 5, 1], list(range(7))):
+        np.testing.assert_array_equal(one.take_centroids(0, np.array(wanted, np.int64)), all_CSD[wanted])
+    one.take_centroids(0, np.array([4]))[:] = 0  # a copy
+    np.testing.assert_array_equal(one.centroids(0), all_CSD)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 8])
+def test_centroids_that_are_not_there_are_refused(shards):
+    one = bank(shards)
+    one.put_centroids(0, centroids())
+    for wanted in ([7], [0, 100]):
+        with pytest.raises(ValueError, match="asked for clusters of epoch 0 that it does not own"):
+            one.take_centroids(0, np.array(wanted))
+    with pytest.raises(ValueError, match=r"no centroids of epoch 1; it has \[0\]"):
+        one.take_centroids(1, np.array([0]))
+
+
 def test_centroids_belong_to_the_bank_alone():
     one, written = bank(), centroids()
     one.put_centroids(0, written)
@@ -243,17 +279,28 @@ def test_centroids_of_another_epoch_are_refused():
 # ---- the whole bank
 
 
+def written(one, folder, tables, version, *, centroids=False):
+    """The files of a snapshot."""
+    folder.mkdir()
+    hashes = one.mark(tables, version, centroids=centroids).write(folder)
+    files = [folder / name for name in hashes]
+    assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in files] == list(hashes.values())
+    return files
+
+
 @pytest.mark.parametrize(("taken_from", "put_into"), [(1, 1), (2, 3), (3, 1)])
-def test_a_snapshot_restores_the_bank_whatever_the_number_of_shards(taken_from, put_into):
+def test_a_snapshot_restores_the_bank_whatever_the_number_of_shards(tmp_path, taken_from, put_into):
     one, other = bank(taken_from), bank(put_into)
     fill(one, np.arange(N), version=3, table="train/labels")
     for epoch in (2, 3):
         fill_masks(one, epoch)
-    snapshot = one.snapshot(["train/masks", "train/labels"], 3)
-    assert set(snapshot) == {f"train/{name}/{block}" for name in ("masks", "labels") for block in range(len(BLOCKS))}
+    files = written(one, tmp_path / "bank", ["train/masks", "train/labels"], 3)
+    assert len(files) == taken_from
+    expected = {f"train/{name}/{block}" for name in ("masks", "labels") for block in range(len(BLOCKS))}
+    assert set(read_snapshot(files)) == expected
     fill(other, rows(), version=7)
     other.put_centroids(7, centroids())
-    other.restore(3, snapshot)
+    other.restore(3, files)
 
     assert other.read("train/labels", 3).tolist() == list(range(N))
     with pytest.raises(ValueError, match="no train/features of epoch 7"):
@@ -267,25 +314,71 @@ def test_a_snapshot_restores_the_bank_whatever_the_number_of_shards(taken_from, 
         other.put("train/labels", 2, 0, np.arange(4))
 
 
+@pytest.mark.parametrize(("taken_from", "put_into"), [(1, 3), (3, 2), (8, 1), (1, 8)])
+def test_centroids_go_on_from_a_snapshot_in_the_middle_of_an_epoch(tmp_path, taken_from, put_into):
+    one, other, moved = bank(taken_from), bank(put_into), np.array([1, 4])
+    one.put_centroids(5, centroids())
+    one.update_centroids(5, 0, moved, centroids(1)[moved])
+    other.restore(5, written(one, tmp_path / "bank", [], 5, centroids=True))
+    for each in (one, other):
+        each.update_centroids(5, 1, np.array([4, 6]), centroids(2)[[4, 6]])
+    np.testing.assert_array_equal(other.centroids(5), one.centroids(5))
+    np.testing.assert_array_equal(other.centroids(5)[1], centroids(1)[1])
+
+
 def test_an_empty_snapshot_empties_the_bank():
     one = bank(2)
     fill(one, rows(), version=7)
     one.put_centroids(7, centroids())
-    one.restore(-1, {})
+    one.restore(-1, [])
     assert [sum(sizes.values()) for sizes in one.sizes()] == [0, 0]
     fill(one, rows(), version=0)
     one.put_centroids(0, centroids())
     np.testing.assert_array_equal(one.centroids(0), centroids())
 
 
-def test_a_snapshot_does_not_change_with_the_bank():
+def test_a_snapshot_does_not_change_with_the_bank(tmp_path):
     one = bank(2)
     fill(one, rows(0))
-    snapshot = one.snapshot(["train/features"], 0)
+    one.put_centroids(0, centroids())
+    snapshot = one.mark(["train/features"], 0, centroids=True)
+    one.update_centroids(0, 0, np.arange(7), centroids(1))
     fill(one, rows(1))
     fill(one, rows(2), version=1)
+    stored = read_snapshot([tmp_path / name for name in snapshot.write(tmp_path)])
     for block, (first, count) in enumerate(BLOCKS):
-        np.testing.assert_array_equal(snapshot[f"train/features/{block}"], rows(0)[first : first + count])
+        np.testing.assert_array_equal(stored[f"train/features/{block}"], rows(0)[first : first + count])
+    np.testing.assert_array_equal(stored["centroids/rows"][np.argsort(stored["centroids/clusters"])], centroids())
+
+
+def test_a_shard_that_was_started_again_refuses_whatever_comes_until_it_is_restored(tmp_path):
+    members = [InProcess(BankShard()), InProcess(BankShard())]
+    one = MemoryBank(members, LAYOUTS)
+    one.restore(-1, [])
+    fill(one, rows())
+    one.put_centroids(0, centroids())
+    files = written(one, tmp_path / "bank", ["train/features"], 0, centroids=True)
+    marked = one.mark(["train/features"], 0, centroids=False)
+    members[1]._target = BankShard()  # the process died, and its actor was started again
+    for call in (
+        lambda: one.put("train/features", 0, 1, rows()[4:5]),
+        lambda: one.read("train/features", 0),
+        lambda: one.take("train/features", 0, np.arange(N)),
+        lambda: one.blocks("train/features", 0),
+        lambda: one.put_centroids(0, centroids()),
+        lambda: one.update_centroids(0, 0, np.array([1]), centroids()[:1]),
+        lambda: one.centroids(0),
+        lambda: one.centroids_shape(0),
+        lambda: one.take_centroids(0, np.arange(3)),
+        lambda: one.mark(["train/features"], 0, centroids=False),
+        lambda: marked.write(tmp_path),
+    ):
+        with pytest.raises(LostRowsError, match="was started again"):
+            call()
+    before = one.generation
+    assert one.restore(0, files) == before + 1
+    np.testing.assert_array_equal(one.read("train/features", 0), rows())
+    np.testing.assert_array_equal(one.centroids(0), centroids())
 
 
 def test_sizes_are_bytes_by_table():
@@ -355,7 +448,7 @@ def test_what_comes_from_a_group_of_workers_that_is_gone_is_dropped() -> None:
     gone = pickle.loads(pickle.dumps(bank))
     gone._members = bank._members  # the same shards, seen by a worker of the group before
     bank.put("train/features", 5, 0, np.ones((LAYOUTS["train"][0][1], 2), np.float32))
-    new = bank.restore(2, {})
+    new = bank.restore(2, [])
     assert new == gone.generation + 1
     gone.put("train/features", 9, 0, np.zeros((LAYOUTS["train"][0][1], 2), np.float32))
     for block, (_, count) in enumerate(LAYOUTS["train"]):
@@ -367,3 +460,52 @@ def test_what_comes_from_a_group_of_workers_that_is_gone_is_dropped() -> None:
 def test_a_shard_needs_no_pytorch():
     code = "import sys, reidray.bank; print([name for name in ('torch', 'numba') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# ---- the queue of writes
+
+
+class Slow:
+    """A member whose writes arrive when they are told to."""
+
+    def __init__(self):
+        self.arrived = False
+
+    def submit(self, method, *arguments):
+        return self
+
+    def result(self):
+        return None
+
+    def done(self):
+        return self.arrived
+
+
+def test_the_queue_counts_writes_on_their_way_and_the_steps_among_them():
+    members = [Slow(), Slow()]
+    one = MemoryBank(members, LAYOUTS)
+    assert one.queue() == (0, 0)
+    one.put("train/labels", 0, 0, np.zeros(4))
+    assert one.queue() == (1, 0)  # not of a step
+    for step in range(3):
+        one.update_centroids(0, step, np.arange(4), np.zeros((4, 1, 2), np.float32))
+    assert one.queue() == (7, 3)
+    members[0].arrived = True
+    assert one.queue() == (3, 3)
+    one.flush()
+    assert one.queue() == (0, 0)
+
+
+def test_restore_forgets_the_queue_and_its_steps():
+    class Counts(Slow):
+        def result(self):
+            return 0
+
+    members = [Counts(), Counts()]
+    one = MemoryBank(members, LAYOUTS)
+    one.update_centroids(0, 5, np.arange(4), np.zeros((4, 1, 2), np.float32))
+    assert one.queue() == (2, 1)
+    one.restore(-1, [])
+    assert one.queue() == (0, 0)
+    one.put("train/labels", 0, 0, np.zeros(4))
+    assert one.queue() == (1, 0)  # of no step

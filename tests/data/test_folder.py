@@ -51,6 +51,16 @@ def test_a_name_that_is_not_utf8_is_counted(tmp_path):
     assert folder.read(tmp_path).ignored == {"name is not UTF-8": 1}
 
 
+@pytest.mark.parametrize("name", ["a\x1b[2J.jpg", "a\n.jpg", "a\x9b2J.jpg", "\x1b]0;b\x07/a.jpg"])
+def test_a_name_that_a_terminal_would_obey_is_counted_and_never_printed(tmp_path, name):
+    touch(tmp_path, "a.jpg", "\N{IDEOGRAPHIC SPACE}\u00e9.jpg")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    dataset = folder.read(tmp_path)
+    assert len(dataset.splits["train"].images) == 2
+    assert dataset.ignored == {"name has control characters": 1}
+
+
 def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"expected images \(jpg, .*got 0 other files; check data\.root"):
         folder.read(tmp_path)

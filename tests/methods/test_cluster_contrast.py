@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from reidray.config import Settings
 from reidray.features import Features
 from reidray.methods import Targets, make_method
+from reidray.training.replica import Replicated
 from tests.reference import losses as reference
 from tests.reference import memory as memory_reference
 
@@ -34,7 +35,7 @@ def features():
 def test_its_one_loss_is_the_contrast_with_the_centroids(temperature, epoch):
     one, memory = method(temperature=temperature), units(4, 1, 5, seed=1)
     targets = Targets(LABELS, NO_ALPHAS, one.contrast_weights(LABELS, NO_ALPHAS), None, None)
-    terms = one.losses(features(), targets, memory, one.heads(memory), epoch)
+    terms = one.losses(features(), targets, Replicated(memory), one.heads(Replicated(memory)), epoch)
     assert list(terms) == ["contrast"]
     expected = [
         reference.cluster_nce(feature[0], label, memory[:, 0].tolist(), temperature)
@@ -46,7 +47,7 @@ def test_its_one_loss_is_the_contrast_with_the_centroids(temperature, epoch):
 def test_it_has_no_heads_no_parts_and_no_weights():
     one = method()
     assert one.num_parts == 0
-    assert one.heads(units(4, 1, 5, seed=1)) is None
+    assert one.heads(Replicated(units(4, 1, 5, seed=1))) is None
     assert torch.equal(one.contrast_weights(LABELS, NO_ALPHAS), torch.ones(6, 1))
 
 
@@ -54,7 +55,7 @@ def test_it_has_no_heads_no_parts_and_no_weights():
 def test_its_memory_moves_by_the_rule_and_momentum_of_the_settings(rule, loop):
     memory, moved = units(4, 1, 5, seed=1), features().features_BSD
     clusters_U, rows_USD = method(update=rule, momentum=0.3).updated_rows(
-        memory, moved, LABELS, NO_ALPHAS, torch.zeros(6)
+        Replicated(memory), moved, LABELS, NO_ALPHAS, torch.zeros(6)
     )
     expected = getattr(memory_reference, loop)(memory.tolist(), moved.tolist(), LABELS.tolist(), 0.3)
     assert clusters_U.tolist() == [0, 1, 2, 3]

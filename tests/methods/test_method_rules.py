@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from reidray.config import Settings
 from reidray.methods import SCWM, ClusterContrast, make_method
 from reidray.methods.method import no_weights, of_mean_one, updated_rows
+from reidray.training.replica import Replicated
 from tests.reference import memory as reference
 
 # B = batch, C = clusters, U = clusters in the batch, S = spaces, D = feature width
@@ -29,7 +30,7 @@ def moved(rule, **arguments):
     """The clusters that moved, their new rows, and the reference's rows of the same clusters given a whole memory."""
     copies = MEMORY.clone(), FEATURES.clone()
     clusters_U, rows_USD = updated_rows(
-        rule, MEMORY, FEATURES, torch.tensor(LABELS), momentum=0.2, uniforms_B=uniforms(9), **arguments
+        rule, Replicated(MEMORY), FEATURES, torch.tensor(LABELS), momentum=0.2, uniforms_B=uniforms(9), **arguments
     )
     assert torch.equal(MEMORY, copies[0])
     assert torch.equal(FEATURES, copies[1])
@@ -76,7 +77,12 @@ def test_random_chooses_every_image_about_equally_often():
     labels_B, features_BSD = torch.zeros(4, dtype=torch.int64), torch.eye(4).unsqueeze(1)
     for seed in range(400):
         _, rows = updated_rows(
-            "random", torch.ones(1, 1, 4), features_BSD, labels_B, momentum=0.0, uniforms_B=uniforms(4, seed=seed)
+            "random",
+            Replicated(torch.ones(1, 1, 4)),
+            features_BSD,
+            labels_B,
+            momentum=0.0,
+            uniforms_B=uniforms(4, seed=seed),
         )
         counts += rows[0, 0]
     assert counts.sum() == 400

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from reidray.config import Settings
 from reidray.features import Features
 from reidray.methods import Targets, make_method
+from reidray.training.replica import Replicated
 from tests.reference import losses as reference
 from tests.reference import memory as memory_reference
 
@@ -52,6 +53,10 @@ def memory():
     return F.normalize(random(C, 1 + L, D, seed=1), dim=-1)
 
 
+def replica():
+    return Replicated(memory())
+
+
 def alphas():
     return torch.rand(B, L, generator=torch.Generator().manual_seed(2))
 
@@ -72,7 +77,7 @@ def targets(one):
 
 def losses(epoch=9, **scwm):
     one = method(**scwm)
-    return one.losses(features(), targets(one), memory(), one.heads(memory()), epoch)
+    return one.losses(features(), targets(one), replica(), one.heads(replica()), epoch)
 
 
 def close(found_B, expected):
@@ -184,8 +189,8 @@ def test_the_background_part_moves_no_loss_where_it_is_left_out():
     changed = said._replace(necks_BSD=said.necks_BSD.clone(), features_BSD=said.features_BSD.clone())
     changed.necks_BSD[:, -1], changed.features_BSD[:, -1] = 7.0, D**-0.5
     other_memory[:, -1] = other_memory[:, -1].flip(0)
-    expected = one.losses(said, targets(one), memory(), one.heads(memory()), 9)
-    found = one.losses(changed, targets(one), other_memory, one.heads(other_memory), 9)
+    expected = one.losses(said, targets(one), replica(), one.heads(replica()), 9)
+    found = one.losses(changed, targets(one), Replicated(other_memory), one.heads(Replicated(other_memory)), 9)
     for name in TERMS:
         assert torch.equal(found[name], expected[name]), name
 
@@ -207,16 +212,16 @@ def test_a_term_is_proportional_to_its_weight(term):
 
 
 def test_there_are_heads_only_where_an_identity_term_has_a_weight():
-    assert method(global_identity_weight=0.0).heads(memory()) is not None
-    assert method(part_identity_weight=0.0).heads(memory()) is not None
-    assert method(global_identity_weight=0.0, part_identity_weight=0.0).heads(memory()) is None
+    assert method(global_identity_weight=0.0).heads(replica()) is not None
+    assert method(part_identity_weight=0.0).heads(replica()) is not None
+    assert method(global_identity_weight=0.0, part_identity_weight=0.0).heads(replica()) is None
     terms = losses(global_identity_weight=0.0, part_identity_weight=0.0)
     assert list(terms) == TERMS[:5]
 
 
 def test_heads_start_as_the_centroids_and_leave_them_alone():
     centroids_CSD = memory()
-    heads = method().heads(centroids_CSD)
+    heads = method().heads(Replicated(centroids_CSD))
     assert [tuple(parameter.shape) for parameter in heads.parameters()] == [(1 + L, C, D)]
     logits_BSC = heads(features().necks_BSD)
     assert logits_BSC.shape == (B, 1 + L, C)
@@ -269,7 +274,7 @@ def test_images_without_any_difficulty_weigh_alike():
 def test_the_weighted_memory_is_equations_8_and_9(over, background):
     one = method(update="weighted", normalise_weights=over, background_in_difficulty=background)
     features_BSD = features().features_BSD
-    clusters_U, rows_USD = one.updated_rows(memory(), features_BSD, LABELS, alphas(), torch.zeros(B))
+    clusters_U, rows_USD = one.updated_rows(replica(), features_BSD, LABELS, alphas(), torch.zeros(B))
     counted = L if background else L - 1
     raw = [[1 - sum(row[:counted]) / counted, *row] for row in alphas().tolist()]
     weights = memory_reference.weights(raw, LABELS.tolist(), over)
@@ -281,7 +286,7 @@ def test_the_weighted_memory_is_equations_8_and_9(over, background):
 @pytest.mark.parametrize(("rule", "loop"), [("average", "sequential"), ("hardest", "hardest")])
 def test_other_rules_are_ablations(rule, loop):
     features_BSD = features().features_BSD
-    _, rows_USD = method(update=rule).updated_rows(memory(), features_BSD, LABELS, alphas(), torch.zeros(B))
+    _, rows_USD = method(update=rule).updated_rows(replica(), features_BSD, LABELS, alphas(), torch.zeros(B))
     expected = getattr(memory_reference, loop)(memory().tolist(), features_BSD.tolist(), LABELS.tolist(), 0.2)
     torch.testing.assert_close(rows_USD, torch.tensor(expected)[[0, 2, 3]], rtol=0, atol=2e-6)
 
@@ -292,6 +297,6 @@ def test_other_rules_are_ablations(rule, loop):
 @pytest.mark.parametrize(("term", "spaces"), [("global_identity", [0]), ("part_identity", [1, 2, 3])])
 def test_an_identity_term_trains_the_classifiers_of_its_own_spaces_only(term, spaces):
     one = method()
-    heads = one.heads(memory())
-    one.losses(features(), targets(one), memory(), heads, 9)[term].sum().backward()
+    heads = one.heads(replica())
+    one.losses(features(), targets(one), replica(), heads, 9)[term].sum().backward()
     assert heads.weight_SCD.grad.flatten(1).any(1).nonzero().flatten().tolist() == spaces

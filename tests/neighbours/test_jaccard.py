@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from reidray import threads
 from reidray.neighbours import jaccard_distances, jaccard_from_neighbours, nearest, rows
 from tests.reference.jaccard import jaccard, jaccard_in_float32
 
@@ -181,7 +182,7 @@ def test_neither_the_number_of_threads_nor_the_pieces_change_a_bit(monkeypatch):
 
     expected = found()
     for count, piece in ((1, 50), (2, 50), (3, 50), (3, 7), (2, 2048)):
-        monkeypatch.setattr(rows, "num_threads", lambda count=count: count)
+        monkeypatch.setattr(threads, "num_threads", lambda count=count: count)
         monkeypatch.setattr(rows, "_PIECE", piece)
         for mine, theirs in zip(found(), expected, strict=True):
             np.testing.assert_array_equal(mine, theirs)

@@ -86,7 +86,7 @@ def test_a_whole_run_in_plain_lines(run: Run):
     assert "\x1b" not in text
     assert "draw     100 images in 12.0 s  50 images/s" in text
     assert "before training  mAP 50.00  mAP (trapezoid) 49.50  rank-1 80.00" in text
-    assert "epoch 1/3  labels   40 clusters, 9 outliers  ARI 0.5  AMI 0.75" in text
+    assert "epoch 1/3  label    40 clusters, 9 outliers in 2.0 s  ARI 0.5  AMI 0.75" in text
     assert "epoch 2/3  train    100 steps in 24.0 s  50 images/s  loss 2.5 (memory 1.5, parsing 1)" in text
     assert "epoch 1/3  done     loss 2.5  in 30.0 s  x 7  run 1:00 left" in text
     assert "left" not in run.line("epoch 3/3", "done")
@@ -120,11 +120,11 @@ def test_a_stage_that_reports_its_end_twice_ends_once(run: Run):
 
 def test_stages_may_overlap(run: Run):
     event = {"kind": "stage", "epoch": 0, "unit": "images", "total": 10}
-    for stage, done in (("extract", 0), ("label", 0), ("extract", 10), ("label", 5), ("label", 10)):
+    for stage, done in (("extract", 0), ("train", 0), ("extract", 10), ("train", 5), ("train", 10)):
         run.console.handle({**event, "stage": stage, "done": done})
         run.clock.now += 1.0
     assert "extract  10 images in 2.0 s" in run.lines[0]
-    assert "label    10 images in 3.0 s" in run.lines[1]
+    assert "train    10 images in 3.0 s" in run.lines[1]
     assert len(run.lines) == 2
 
 
@@ -174,6 +174,32 @@ def test_a_run_that_starts_again_from_its_beginning_forgets_everything(run: Run)
 def test_without_figures_from_before_there_is_no_gain(run: Run):
     run.evaluation("after", 2, 70.0)
     assert run.line("mAP      ").split() == ["mAP", "-", "70.00", "-"]
+
+
+def test_a_new_group_of_workers_is_told_and_the_first_one_is_not(run: Run):
+    run.console.handle({"kind": "started"})
+    run.evaluation("before", None, 50.0)
+    run.epoch(0)
+    run.console.handle({"kind": "resumed", "epoch": 1, "why": "the checkpoint of epoch 1"})
+    again = [line for line in run.lines if "started the workers again" in line]
+    assert len(again) == 1
+    assert run.lines[-2:] == [again[0], run.line("continuing with epoch 2 of 3: the checkpoint of epoch 1")]
+
+
+def test_nothing_is_said_of_a_stage_of_which_nothing_is_done(run: Run):
+    event = {"kind": "stage", "stage": "evaluate", "epoch": None, "total": 9, "unit": "images"}
+    run.clock.now += 60.0
+    run.console.handle({**event, "done": 0})
+    assert run.lines == []
+    run.console.handle({**event, "done": 1})
+    assert len(run.lines) == 1
+
+
+def test_the_end_of_an_epoch_says_where_its_steps_spent_their_time(run: Run):
+    times = {"step_ms": 100.0, "step_ms_data": 1.0, "step_ms_forward": 30.0, "step_ms_backward": 60.0}
+    run.console.handle({"kind": "epoch", "epoch": 0, "seconds": 3.0, "loss_total": 2.0, **times})
+    assert run.lines[0].endswith("done     loss 2  in 3.0 s  step 100 ms (backward 60, forward 30)")
+    assert run.folder.epochs()[0]["step_ms_data"] == 1.0
 
 
 def test_messages_are_printed_and_logged(run: Run):

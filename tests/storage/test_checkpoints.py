@@ -1,6 +1,7 @@
 """Checkpoints: whole or not at all, bit for bit, and never the cause of a loss."""
 
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -13,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
+from reidray.bank import read_snapshot
 from reidray.storage import checkpoints as room
 from reidray.storage.checkpoints import (
     Checkpoint,
@@ -23,29 +26,57 @@ from reidray.storage.checkpoints import (
     restore_optimiser,
 )
 
-FILES = ["bank.safetensors", "model.safetensors", "optimiser.safetensors", "rng.safetensors", "state.json"]
+FILES = [
+    "bank-0.safetensors",
+    "bank-1.safetensors",
+    "heads.safetensors",
+    "model.safetensors",
+    "optimiser.safetensors",
+    "rng.safetensors",
+    "state.json",
+]
 
 
-def checkpoint(epoch=0, seed=0):
-    generator = torch.Generator().manual_seed(seed)
+def bank_rows(seed=0):
     random = np.random.default_rng(seed)
+    return {
+        "train/masks/0": random.random((3, 4, 2, 2)).astype(np.float16),
+        "train/masks/10": random.random((2, 4, 2, 2)).astype(np.float16),
+        "train/labels/0": random.integers(-1, 9, 3),
+        "train/alphas/0": np.empty((3, 0), np.float32),
+    }
+
+
+def bank_of(seed=0):
+    """What writes the bank's files into a checkpoint's folder: two shards with every other block."""
+
+    def write(folder):
+        hashes = {}
+        for shard in (0, 1):
+            file = folder / f"bank-{shard}.safetensors"
+            save_file(dict(list(bank_rows(seed).items())[shard::2]), file)
+            hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        return hashes
+
+    return write
+
+
+def checkpoint(epoch=0, seed=0, step=None):
+    generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(4, 3, 2, 2, generator=generator).to(memory_format=torch.channels_last)
     weight[0, 0, 0, 0] = -0.0
     weight[0, 0, 0, 1] = 1e-42  # subnormal
     return Checkpoint(
         epoch=epoch,
+        step=step,
+        heads={"weight_SCD": torch.randn(2, 3, generator=generator)},
+        heads_optimiser={0: {"step": torch.tensor(3.0), "exp_avg": torch.randn(2, 3, generator=generator)}},
         model={"conv.weight": weight, "norm.num_batches_tracked": torch.tensor(7), "half": weight.bfloat16()},
         optimiser={
             0: {"step": torch.tensor(12.0), "exp_avg": torch.randn(4, 3, generator=generator)},
             11: {"step": torch.tensor(12.0), "exp_avg": torch.randn(2, generator=generator)},
         },
         rng=[torch.Generator().manual_seed(rank).get_state() for rank in range(12)],
-        bank={
-            "train/masks/0": random.random((3, 4, 2, 2)).astype(np.float16),
-            "train/masks/10": random.random((2, 4, 2, 2)).astype(np.float16),
-            "train/labels/0": random.integers(-1, 9, 3),
-            "train/alphas/0": np.empty((3, 0), np.float32),
-        },
         history={"epochs": [{"epoch": 0, "mAP": 1 / 3, "loss": 1e-300}], "seconds": {"train": 0.1}, "before": None},
         settings={"train": {"epochs": 3, "learning_rate": 3.5e-4}, "run": {"dir": None}},
     )
@@ -57,7 +88,7 @@ def same_tensor(found, expected):
     assert found.contiguous().numpy(force=True).tobytes() == expected.contiguous().numpy(force=True).tobytes()
 
 
-def assert_same(found, expected):
+def assert_same(found, expected, seed=None):
     assert found.epoch == expected.epoch
     assert found.model.keys() == expected.model.keys()
     for name, tensor in expected.model.items():
@@ -73,11 +104,21 @@ def assert_same(found, expected):
     assert len(found.rng) == len(expected.rng)
     for state, wanted in zip(found.rng, expected.rng, strict=True):
         same_tensor(state, wanted)
-    assert found.bank.keys() == expected.bank.keys()
-    for key, rows in expected.bank.items():
-        assert found.bank[key].dtype == rows.dtype
-        assert found.bank[key].shape == rows.shape
-        assert found.bank[key].tobytes() == rows.tobytes()
+    assert found.step == expected.step
+    assert found.heads.keys() == expected.heads.keys()
+    for name, tensor in expected.heads.items():
+        same_tensor(found.heads[name], tensor)
+    assert found.heads_optimiser.keys() == expected.heads_optimiser.keys()
+    for number, state in expected.heads_optimiser.items():
+        for name, tensor in state.items():
+            same_tensor(found.heads_optimiser[number][name], tensor)
+    if seed is not None:
+        stored = read_snapshot(found.bank)
+        assert stored.keys() == bank_rows(seed).keys()
+        for key, rows in bank_rows(seed).items():
+            assert stored[key].dtype == rows.dtype
+            assert stored[key].shape == rows.shape
+            assert stored[key].tobytes() == rows.tobytes()
     assert found.history == expected.history
     assert found.settings == expected.settings
 
@@ -86,7 +127,7 @@ def written(folder, *epochs, keep=10):
     """A store after saving these epochs; its folder holds them."""
     store = CheckpointStore(folder, keep=keep)
     for epoch in epochs:
-        store.save(checkpoint(epoch, seed=epoch))
+        store.save(checkpoint(epoch, seed=epoch), bank_of(epoch))
     store.wait()
     return store
 
@@ -102,13 +143,14 @@ def test_every_field_comes_back_bit_for_bit(tmp_path):
     store = written(tmp_path / "checkpoints", 3)
     found, passed_over = store.newest()
     assert passed_over == []
-    assert_same(found, checkpoint(3, seed=3))
-    assert_same(load_checkpoint(tmp_path / "checkpoints" / "epoch_0003"), checkpoint(3, seed=3))
+    assert_same(found, checkpoint(3, seed=3), seed=3)
+    assert_same(load_checkpoint(tmp_path / "checkpoints" / "epoch_0003"), checkpoint(3, seed=3), seed=3)
+    assert_same(store.load("epoch_0003"), checkpoint(3, seed=3), seed=3)
     store.close()
 
 
 def test_a_checkpoint_before_the_first_step_comes_back(tmp_path):
-    bare = Checkpoint(0, {"w": torch.zeros(2)}, {}, [torch.get_rng_state()], {}, {"epochs": []}, {})
+    bare = Checkpoint(0, {"w": torch.zeros(2)}, {}, [torch.get_rng_state()], {"epochs": []}, {})
     store = CheckpointStore(tmp_path, keep=1)
     store.save(bare)
     store.wait()
@@ -144,7 +186,7 @@ def test_a_network_and_adam_go_on_as_if_nothing_had_happened(tmp_path):
     steps(*whole, generator, 3)
     store = CheckpointStore(tmp_path, keep=1)
     net, optimiser = whole
-    store.save(Checkpoint(0, net.state_dict(), optimiser_tensors(optimiser), [generator.get_state()], {}, {}, {}))
+    store.save(Checkpoint(0, net.state_dict(), optimiser_tensors(optimiser), [generator.get_state()], {}, {}))
     steps(*whole, generator, 3)
 
     store.wait()
@@ -163,7 +205,7 @@ def test_files_are_safetensors_and_json_and_hold_no_pickle(tmp_path):
     written(tmp_path, 0)
     place = tmp_path / "epoch_0000"
     assert names(place) == FILES
-    for name in FILES[:4]:
+    for name in FILES[:-1]:
         data = (place / name).read_bytes()
         header = int.from_bytes(data[:8], "little")
         entries = json.loads(data[8 : 8 + header])
@@ -173,7 +215,7 @@ def test_files_are_safetensors_and_json_and_hold_no_pickle(tmp_path):
         assert not data.startswith(b"PK")
     state = json.loads((place / "state.json").read_text())
     assert state["format"] == room.FORMAT
-    assert sorted(state["files"]) == FILES[:4]
+    assert sorted(state["files"]) == FILES[:-1]
 
 
 def test_no_checkpoint_yet_is_none(tmp_path):
@@ -248,7 +290,7 @@ def test_another_format_is_refused_by_its_number(tmp_path):
     store = written(tmp_path, 1, 2)
     state = tmp_path / "epoch_0002" / "state.json"
     state.write_text(json.dumps({**json.loads(state.read_text()), "format": 99}))
-    with pytest.raises(ValueError, match=r"epoch_0002 has checkpoint format 99; this version reads format 1"):
+    with pytest.raises(ValueError, match=r"epoch_0002 has checkpoint format 99; this version reads format 2"):
         load_checkpoint(tmp_path / "epoch_0002")
     found, passed_over = store.newest()
     assert found.epoch == 1
@@ -266,7 +308,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import numpy, torch
+import torch
 from reidray.storage import checkpoints as room
 
 def kill():
@@ -279,7 +321,7 @@ def half_written(path):
 def between(path, target):
     kill() if path.name.startswith(".epoch_0005.") and Path(target).name == "epoch_0005" else os.rename(path, target)
 
-new = room.Checkpoint(5, {"w": torch.ones(2)}, {}, [torch.get_rng_state()], {"t/0": numpy.ones(2)}, {}, {})
+new = room.Checkpoint(5, {"w": torch.ones(2)}, {}, [torch.get_rng_state()], {}, {})
 for folder, name, deadly in ((sys.argv[1], "_sha256", half_written), (sys.argv[2], "rename", between)):
     child = os.fork()
     if child == 0:
@@ -370,6 +412,19 @@ def test_what_was_just_written_stays_beside_damaged_ones_of_later_epochs(tmp_pat
         assert found.epoch == epoch
 
 
+def test_one_in_the_middle_of_an_epoch_comes_between_those_of_whole_epochs(tmp_path):
+    store = CheckpointStore(tmp_path, keep=9)
+    for epoch, step in ((3, None), (4, 0), (4, 120), (4, 1_000_000)):
+        store.save(checkpoint(epoch, step=step), bank_of())
+        store.wait()
+        assert_same(store.newest()[0], checkpoint(epoch, step=step), seed=0)
+    assert names(tmp_path) == ["epoch_0003", *(f"epoch_0004_step_{n}" for n in ("000000", "000120", "1000000"))]
+    store.save(checkpoint(4), bank_of())
+    store.wait()
+    assert_same(store.newest()[0], checkpoint(4))
+    CheckpointStore(tmp_path, keep=2).save(checkpoint(5))
+
+
 def test_the_ten_thousandth_epoch_comes_after_the_one_before(tmp_path):
     store = written(tmp_path, 9999, 10000, keep=1)
     assert store.newest()[0].epoch == 10000
@@ -441,7 +496,7 @@ def test_a_tensor_file_that_does_not_fit_gives_one_sentence_and_leaves_the_one_b
 def test_a_write_that_failed_is_raised_by_the_next_save(tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path, keep=2)
     with monkeypatch.context() as patched:
-        patched.setattr(store, "_write_files", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no room")))
+        patched.setattr(room, "_write_files", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no room")))
         store.save(checkpoint(0))
         with pytest.raises(OSError, match="no room"):
             store.save(checkpoint(1))

@@ -7,6 +7,7 @@ import os
 import pickle
 import tarfile
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import fsspec
@@ -534,6 +535,18 @@ def test_an_index_cannot_point_outside_its_tars(packed):
         field = table.schema.field(column)
         pq.write_table(table.set_column(position, field, pa.array(values, field.type)), path)
         with pytest.raises(ValueError, match="some images lie outside their tars"):
+            ShardedImages(packed / "train")
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J.jpg", "a\nb.jpg", "a\x9b2J.jpg", "a\x00.jpg"])
+def test_an_index_with_names_that_a_terminal_would_obey_is_refused(packed, name):
+    path = packed / "train" / "index.parquet"
+    table = pq.read_table(path)
+    position = table.column_names.index("name")
+    for first, refused in (("\u00e9 \u4e09.jpg", False), (name, True)):
+        values = [first, *table["name"].to_pylist()[1:]]
+        pq.write_table(table.set_column(position, table.schema.field(position), pa.array(values)), path)
+        with pytest.raises(ValueError, match="names have control characters") if refused else nullcontext():
             ShardedImages(packed / "train")
 
 

@@ -1,15 +1,15 @@
-"""Labelling by blocks writes what labelling at once writes, bit for bit, whoever is lost, and reads little at once."""
+"""Labelling by blocks writes what labelling at once writes, bit for bit, whoever dies, and reads little at once."""
 
 import threading
 
 import numpy as np
 import pytest
 
-from reidray.bank import BankShard, InProcess, Lost, MemoryBank
+from reidray.bank import BankShard, InProcess, LostRowsError, MemoryBank
 from reidray.config import Settings
-from reidray.training import pool
 from reidray.training.block_labelling import _groups
-from reidray.training.labelling import Labeller, LabelService
+from reidray.training.label_service import LabelService
+from reidray.training.labelling import Labeller
 from reidray.training.reading import stretches
 
 SIZES = [13, 1, 30, 7, 25, 44, 2, 38]  # images of the shards
@@ -32,28 +32,22 @@ class Watched(MemoryBank):
         return rows
 
 
-class Unsteady:
-    """A labeller that is lost at every third call, now before it was made, now after."""
+class Mortal:
+    """A labeller that dies over every third call: the call is made once more, of a new one that has kept nothing."""
 
     def __init__(self, settings, bank):
-        self.inside = InProcess(Labeller(settings, bank))
-        self.calls = self.losses = 0
+        self.born = lambda: InProcess(Labeller(settings, bank))
+        self.inside = self.born()
+        self.calls = self.deaths = 0
 
     def submit(self, method, *arguments):
         self.calls += 1
-        if self.calls % 3 == 1:
-            self.losses += 1
-            raise Lost("gone")
         pending = self.inside.submit(method, *arguments)
-        if self.calls % 5 == 1:
-            self.losses += 1
-            raise Lost("gone with its answer")
+        if self.calls % 3 == 1:
+            self.deaths += 1
+            self.inside = self.born()
+            pending = self.inside.submit(method, *arguments)
         return pending
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
-    monkeypatch.setattr(pool, "_PAUSES", (0.001,) * 5)
 
 
 def drawn(spaces, seed=0):
@@ -139,10 +133,23 @@ def test_how_much_is_kept_changes_nothing(cache):
 
 
 @pytest.mark.parametrize("labelling", ["whole", "blocks"])
-def test_labellers_that_are_lost_now_and_then_change_nothing(labelling):
-    struck = labelled(settings_of(labelling=labelling), member=Unsteady, members=3)
-    assert sum(member.losses for member in struck[2]) > 0
+def test_labellers_that_die_now_and_then_change_nothing(labelling):
+    struck = labelled(settings_of(labelling=labelling), member=Mortal, members=3)
+    assert sum(member.deaths for member in struck[2]) > 0
     assert_same(struck, labelled(settings_of(labelling="whole")))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_shard_of_the_bank_that_was_started_again_ends_labelling(early):
+    settings = settings_of(labelling="blocks", label_early=early)
+    bank, write = bank_of(settings)
+    service = LabelService([in_process(settings, bank) for _ in range(2)], settings, bank)
+    generation = bank.restore(-1, [])
+    service.begin(4, generation)
+    write(range(3))
+    bank._members[1]._target = BankShard()  # its process died; it holds nothing and knows of no generation
+    with pytest.raises(LostRowsError, match="was started again"):
+        service.label(4, None, generation)
 
 
 @pytest.mark.parametrize("members", [1, 3])

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from reidray.features import build_embedder
+from reidray.spans import Spans
 from reidray.training.extraction import autocast, extract_shards, gram_matrices, joined_features
 from reidray.training.images import as_input
 
@@ -161,3 +162,17 @@ def test_joined_features_of_a_network_have_unit_length():
         joined_BD = joined_features(one.features_BSD, one.masks_BLHW, how="concat")
         assert joined_BD.shape == (len(one.features_BSD), 192 * PARTS)
         np.testing.assert_allclose(np.linalg.norm(joined_BD, axis=1), 1, rtol=1e-5)
+
+
+def test_what_extraction_does_is_recorded_and_counted():
+    spans = Spans()
+    spans.trace(0)
+    extracted_with(spans)
+    names = [span.name for span in spans.traced().spans]
+    assert {name: names.count(name) for name in set(names)} == {"decode": 3, "data": 3, "forward": 2 + 1 + 2}
+    assert spans.counts() == {"extracted images": N}
+
+
+def extracted_with(spans):
+    arguments = {"batch": 4, "device": CPU, "precision": "float32", "grams": True, "progress": lambda _: None}
+    return list(extract_shards(embedder(), Pictures(), [0, 1, 2], spans=spans, **arguments))

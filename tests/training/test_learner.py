@@ -18,11 +18,12 @@ from reidray.training.batches import Group, Step, shares
 from reidray.training.images import as_input
 from reidray.training.learner import Learner
 from reidray.training.ranks import OneProcess, ProcessGroup
+from reidray.training.replica import Replicated
 from tests.reference import memory as memory_reference
 
 # B = global batch of G groups, C = clusters, L = parts, S = spaces, D = feature width, H, W = cells
 
-B, G, SIZE, C, L, D, CELLS = 12, 3, 4, 7, 3, 192, (4, 2)
+B, G, SIZE, L, D, CELLS = 12, 3, 4, 3, 192, (4, 2)
 RATE, DECAY, EPS = 3.5e-4, 5e-4, 1e-8
 CPU = torch.device("cpu")
 
@@ -123,14 +124,19 @@ def adam(model):
 
 def memory(tree):
     generator = torch.Generator().manual_seed(1)
-    return F.normalize(torch.randn(C, 1 + tree.num_parts, D, generator=generator), dim=-1)
+    return F.normalize(torch.randn(num_clusters(tree), 1 + tree.num_parts, D, generator=generator), dim=-1)
+
+
+def num_clusters(tree):
+    """C: one more than a batch has."""
+    return tree.method.clusters_per_batch + 1
 
 
 def batch(tree, number):
     """A global batch: the step as all workers know it, and all its groups."""
-    random, parts = np.random.default_rng([3, number]), tree.num_parts
+    random, parts, B = np.random.default_rng([3, number]), tree.num_parts, tree.batch_size
     pixels = random.integers(0, 256, (B, 32, 16, 3), np.uint8)
-    labels_B = torch.from_numpy(np.repeat(random.permutation(C)[:6], 2))
+    labels_B = torch.from_numpy(np.repeat(random.permutation(num_clusters(tree))[: B // 2], 2))
     alphas_BL = torch.from_numpy(random.random((B, parts), np.float32))
     weights_BS = make_method(tree).contrast_weights(labels_B, alphas_BL)
     masks_BLHW = torch.from_numpy(random.random((B, parts, *CELLS), np.float32)).softmax(1) if parts else None
@@ -140,41 +146,46 @@ def batch(tree, number):
     table = Augmentation(zeros_B.astype(bool), zeros_B, zeros_B, np.zeros((B, 4), np.int64))
     step = Step(number, np.arange(B), labels_B, alphas_BL, weights_BS, uniforms_B, table)
     groups = []
-    for group in range(G):
+    for group in range(tree.num_groups):
         own = slice(group * SIZE, (group + 1) * SIZE)
         masks, visible = (None if rows is None else rows[own] for rows in (masks_BLHW, visible_BHW))
         groups.append(Group(pixels[own], Targets(labels_B[own], alphas_BL[own], weights_BS[own], masks, visible)))
     return step, groups
 
 
-def learner(tree, model, optimiser=None, *, ranks=None, epoch=5, centroids_CSD=None):
+def learner(tree, model, optimiser=None, *, ranks=None, epoch=5, centroids_CSD=None, replica=None):
     return Learner(
         tree,
         make_method(tree),
         model,
         optimiser or adam(model),
-        memory(tree) if centroids_CSD is None else centroids_CSD,
+        replica or Replicated(memory(tree) if centroids_CSD is None else centroids_CSD),
         epoch=epoch,
         ranks=ranks or OneProcess(),
         device=CPU,
     )
 
 
-def trained(tree, ranks, steps=3):
-    """A few steps of one rank: losses and moved rows of each, the network and the memory in the end."""
+def trained(tree, ranks, steps=3, replica=None):
+    """A few steps of one rank: losses and moved rows of each, gradients of the first, what there is in the end."""
     model = network(tree)
-    one = learner(tree, model, ranks=ranks)
-    own = shares(G, ranks.size)[ranks.rank]
-    updates = []
+    one = learner(tree, model, ranks=ranks, replica=replica)
+    own = shares(tree.num_groups, ranks.size)[ranks.rank]
+    updates, gradients = [], {}
     for number in range(steps):
         step, groups = batch(tree, number)
         updates.append(one.update(step, groups[own.start : own.stop]))
+        if number == 0:
+            gradients = {
+                key: tensor.grad.clone() for key, tensor in model.named_parameters() if tensor.grad is not None
+            }
     return {
+        "gradients": gradients,
         "losses": [update.losses for update in updates],
         "clusters": [update.clusters_U for update in updates],
         "rows": [update.rows_USD for update in updates],
         "network": model.state_dict(),
-        "memory": one.centroids_CSD,
+        "memory": one.replica.held()[1],
     }
 
 
@@ -184,13 +195,13 @@ def trained(tree, ranks, steps=3):
 def by_hand(tree, number=0, epoch=5):
     """Loss and gradients of a global batch with PyTorch's batch norm, group after group, one backward pass."""
     plain, method = Embedder(SmallNet(seed=0), **arguments(tree)).train(), make_method(tree)
-    heads = method.heads(memory(tree))
+    heads = method.heads(Replicated(memory(tree)))
     _, groups = batch(tree, number)
     features, terms = [], []
     for group in groups:
         said = plain(as_input(group.pixels_BHW3, CPU))
         features.append(said.features_BSD.detach())
-        terms.append(method.losses(said, group.targets, memory(tree), heads, epoch))
+        terms.append(method.losses(said, group.targets, Replicated(memory(tree)), heads, epoch))
     losses = {name: torch.cat([group[name] for group in terms]) for name in terms[0]}
     (sum(loss.sum() for loss in losses.values()) / B).backward()
     return plain, heads, torch.cat(features), {name: loss.detach().mean() for name, loss in losses.items()}
@@ -233,8 +244,8 @@ def test_an_update_is_the_mean_loss_over_groups_one_adam_step_and_plain_batch_no
     if tree.method.update in loops:
         rows = memory(tree).tolist(), features_BSD.tolist(), step.labels_B.tolist()
         moved = torch.tensor(loops[tree.method.update](*rows, tree.method.momentum))
-        torch.testing.assert_close(one.centroids_CSD, moved, rtol=0, atol=1e-5)
-    torch.testing.assert_close(one.centroids_CSD[update.clusters_U], update.rows_USD, rtol=0, atol=0)
+        torch.testing.assert_close(one.replica.all_rows(), moved, rtol=0, atol=1e-5)
+    torch.testing.assert_close(one.replica.all_rows()[update.clusters_U], update.rows_USD, rtol=0, atol=0)
     assert (heads is None) == (one._heads_optimiser is None)
 
 
@@ -270,7 +281,7 @@ def test_a_step_meets_the_network_and_the_memory_that_the_last_one_left_and_no_o
     one = learner(tree, model)
     first = one.update(*batch(tree, 0)).losses
     fresh.load_state_dict(model.state_dict())
-    other = learner(tree, fresh, centroids_CSD=one.centroids_CSD.clone())
+    other = learner(tree, fresh, centroids_CSD=one.replica.all_rows().clone())
     if other._objective.heads is not None:
         other._objective.heads.load_state_dict(one._objective.heads.state_dict())
     expected = other.update(*batch(tree, 1)).losses
@@ -363,7 +374,7 @@ def work(rank, folder):
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(minutes=10))
     found = {name: trained(settings(**run), ProcessGroup()) for name, run in RUNS.items()}
     try:
         found["clustering alone"] = trained(settings(**CLUSTERING_ALONE), ProcessGroup())

@@ -1,18 +1,11 @@
-"""A pool of members works off all tasks, whoever of them is lost on the way."""
+"""A pool of members works off all tasks, and those that their results make possible."""
 
 import threading
-import time
 
 import pytest
 
-from reidray.bank import InProcess, Lost
-from reidray.training import pool
+from reidray.bank import InProcess
 from reidray.training.pool import Task, work_off
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
-    monkeypatch.setattr(pool, "_PAUSES", (0.001, 0.001, 0.001))
 
 
 class Squarer:
@@ -23,32 +16,17 @@ class Squarer:
         raise ValueError(f"no square of {number}")
 
 
-class Flaky:
-    """A member that is lost at some of its calls, before or after they ran."""
+class Late:
+    """A member that is called before all others and answers when it is told to: it died and was started again."""
 
-    def __init__(self, losses):
-        self.losses = list(losses)
-        self.calls = 0
-        self.inside = InProcess(Squarer())
-
-    def submit(self, method, *arguments):
-        self.calls += 1
-        lost = self.losses.pop(0) if self.losses else ""
-        if lost == "before":
-            raise Lost("gone before")
-        pending = self.inside.submit(method, *arguments)
-        if lost == "after":
-            raise Lost("gone after")
-        return pending
-
-
-class Gone:
     def __init__(self):
-        self.calls = 0
+        self.calls, self.called, self.back = 0, threading.Event(), threading.Event()
 
     def submit(self, method, *arguments):
         self.calls += 1
-        raise Lost("gone for good")
+        self.called.set()
+        assert self.back.wait(60)
+        return InProcess(Squarer()).submit(method, *arguments)
 
 
 def squares(numbers, found, method="square"):
@@ -70,44 +48,23 @@ def test_every_task_is_done_once(members, count):
     assert sorted(found) == [n * n for n in range(count)]
 
 
-@pytest.mark.parametrize("members", [1, 3])
-def test_what_was_lost_is_done_again(members):
-    found = []
-    flaky = [Flaky(["", "before", "after", ""]) for _ in range(members)]
-    work_off(flaky, squares(range(20), found))
-    assert sorted(found) == [n * n for n in range(20)]
-    assert sum(member.calls for member in flaky) > 20
+def test_the_others_go_on_while_a_member_is_late():
+    found, late = [], Late()
 
-
-def test_the_others_go_on_without_a_member_that_stays_lost():
-    found, gone = [], Gone()
-    work_off([gone, Flaky([])], squares(range(50), found))
-    assert sorted(found) == [n * n for n in range(50)]
-    assert gone.calls <= 4
-
-
-def test_the_last_task_of_a_member_that_is_lost_goes_to_one_that_had_nothing_left_to_do():
-    begun = threading.Event()
-
-    class Dies:
+    class Other:
         def submit(self, method, *arguments):
-            begun.set()
-            time.sleep(0.05)
-            raise Lost("gone")
+            assert late.called.wait(60)
+            return InProcess(Squarer()).submit(method, *arguments)
 
-    class Waits(Flaky):
-        def submit(self, method, *arguments):
-            assert begun.wait(5)
-            return super().submit(method, *arguments)
+    def last(square):
+        found.append(square)
+        late.back.set()
+        return ()
 
-    found = []
-    work_off([Dies(), Waits([])], squares([3, 4], found))
-    assert sorted(found) == [9, 16]
-
-
-def test_when_all_are_lost_that_is_said():
-    with pytest.raises(Lost, match="all labellers are lost: gone for good"):
-        work_off([Gone(), Gone()], squares(range(3), []))
+    tasks = [*squares(range(20), found), Task("square", lambda: (20,), last)]
+    work_off([late, Other()], tasks)
+    assert sorted(found) == [n * n for n in range(21)]
+    assert late.calls == 1
 
 
 @pytest.mark.parametrize("members", [1, 3])

@@ -20,7 +20,7 @@ def spoken(rank, folder):
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(minutes=10))
     ranks = ProcessGroup()
     found = {"rank": ranks.rank, "size": ranks.size}
     for counts in ((2, 2), (3, 1), (1, 4), (0, 2)):
@@ -28,6 +28,8 @@ def spoken(rank, folder):
     found["integers"] = ranks.gather_rows(rows(rank, 2, torch.int64), [2, 2])
     found["transposed"] = ranks.gather_rows(rows(rank, 3).T, [3, 3])
     found["vectors"] = ranks.gather_rows(rows(rank, 2 - rank)[:, 0], [2, 1])
+    for counts in ((2, 2), (3, 1), (0, 2)):
+        found["for", counts] = ranks.exchange_rows(rows(rank, sum(counts)), counts)
     found["values"] = ranks.gather({"rank": rank})
     found["word"] = ranks.broadcast(f"from {rank}" if rank == 0 else None)
     ranks.barrier()
@@ -46,6 +48,7 @@ def test_one_process_finds_what_it_gives():
     ranks, given = OneProcess(), rows(0, 4)
     assert (ranks.rank, ranks.size) == (0, 1)
     assert ranks.gather_rows(given, [4]) is given
+    assert torch.equal(ranks.exchange_rows(given, [4]), given.unsqueeze(0))
     assert ranks.gather("word") == ["word"]
     assert ranks.broadcast("word") == "word"
     ranks.barrier()
@@ -60,6 +63,14 @@ def test_rows_come_in_rank_order_however_many_each_has(pair, counts):
     expected = torch.cat([rows(0, counts[0]), rows(1, counts[1])])
     for found in pair:
         assert torch.equal(found[counts], expected)
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (3, 1), (0, 2)])
+def test_each_rank_gets_what_all_have_for_it(pair, counts):
+    total, first = sum(counts), counts[0]
+    for found, own in zip(pair, (slice(0, first), slice(first, total)), strict=True):
+        expected = torch.stack([rows(0, total)[own], rows(1, total)[own]])
+        assert torch.equal(found["for", counts], expected)
 
 
 def test_rows_keep_their_type_and_shape(pair):

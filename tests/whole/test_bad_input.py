@@ -147,7 +147,7 @@ def test_a_full_disk_while_a_checkpoint_is_written(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("reidray.storage.checkpoints.save_arrays", full)
+    monkeypatch.setattr("reidray.bank.shard.save_file", full)
     with pytest.raises(OSError, match="could not write checkpoint"):
         launch(tiny_settings("full"))
 

@@ -12,7 +12,7 @@ import pytest
 from reidray.launch.launch import launch
 from reidray.training.batches import Group, Step
 from reidray.training.learner import Learner, Update
-from tests.whole.runs import assert_same_run, losses, result
+from tests.whole.runs import assert_close_losses, assert_same_run, losses, result
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 
@@ -47,6 +47,16 @@ def test_a_run_that_was_interrupted_in_the_middle_of_an_epoch_ends_like_one_that
     assert not (tmp_path / "cut" / "result.json").exists()
     launch(tiny_settings("cut", train={"epochs": 3}), resume=tmp_path / "cut")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_with_shared_rows_has_the_labels_and_within_1e_4_the_losses_of_one_with_all(
+    tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    for replica in ("replicated", "sharded"):
+        launch(tiny_settings(replica, train={"epochs": 1, "steps": 12}, run={"workers": 0, "replica": replica}))
+        assert f"replica of the centroids: {replica}" in (tmp_path / replica / "log.txt").read_text()
+    assert_close_losses(tmp_path / "replicated", tmp_path / "sharded")
+    assert result(tmp_path / "replicated")["clusters"] == result(tmp_path / "sharded")["clusters"]
 
 
 def test_the_evaluation_job_repeats_the_run_to_the_last_digit(

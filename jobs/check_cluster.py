@@ -1,0 +1,38 @@
+"""Check cluster.yaml and kuberay/rayjob.yaml for what `ray up` and Kubernetes do not look at.
+
+Versions that do not agree, a missing token, an open dashboard, misspelt fields of the cloud, files that are not there,
+secrets. One sentence for every finding and status 1; nothing is started and nobody is asked.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reidray.command import parse, user_errors
+from reidray.launch import cluster_file, rayjob_file
+
+
+def main() -> None:
+    """The job."""
+    with user_errors():
+        command = parse(
+            sys.argv[1:], prog="jobs/check_cluster.py", description=__doc__, extra=_arguments, settings=False
+        )
+        found = False
+        for path in command.options.files:
+            written = cluster_file.read(path, root=Path.cwd(), home=Path.home())
+            kind = rayjob_file if "apiVersion" in written.tree else cluster_file
+            for sentence in kind.findings(written):
+                found = True
+                print(f"{path}: {sentence}")
+        if found:
+            raise SystemExit(1)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    default = [Path("cluster.yaml"), Path("kuberay/rayjob.yaml")]
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="*", default=default, help="what to check")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The cluster that a run joins or starts, and how many workers fit there."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+
+import ray
+from ray.autoscaler.sdk import request_resources
+
+from reidray.config import Settings
+
+# Read by the controller and the workers of Ray Train from the environment of the driver.
+_TRAIN_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a dead worker is noticed
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints every line twice
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # logs an error at every start
+}
+_LOOK_SECONDS = 1.0
+
+
+def connect(settings: Settings) -> None:
+    """Join the cluster that RAY_ADDRESS names (as in a submitted job), or start Ray on this machine.
+
+    The dashboard of a local start listens on 127.0.0.1 only; token authentication is Ray's default there.
+    """
+    for name, value in _TRAIN_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(settings.run.start_timeout))
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; else it warns
+    if ray.is_initialized():
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(address="local", dashboard_host="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR)
+
+
+def awaited_workers(settings: Settings, say: Callable[[str], None]) -> tuple[int, bool]:
+    """How many workers, and whether each has a GPU; waits for machines that are still to come to a joined cluster.
+
+    Asks the cluster's autoscaler for them, if it has one, and waits `run.start_timeout` seconds.
+
+    Args:
+      settings: the run's.
+      say: is handed a sentence when it begins to wait.
+
+    Raises:
+      ValueError: as `chosen_workers`, when nothing came.
+    """
+    deadline = time.monotonic() + (settings.run.start_timeout if os.environ.get("RAY_ADDRESS") else 0.0)
+    waited = False
+    while True:
+        try:
+            workers = chosen_workers(settings, ray.cluster_resources())
+        except ValueError as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not waited:
+                say(f"{error}; waiting {settings.run.start_timeout:g} s for more machines")
+                _ask_for_machines(settings)
+                waited = True
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return workers
+
+
+def chosen_workers(settings: Settings, there: Mapping[str, float]) -> tuple[int, bool]:
+    """How many workers, and whether each has a GPU.
+
+    run.workers where it is given; else one for every GPU of the cluster that labellers leave, else two on CPUs (one
+    where there is only one), and never more than there are BN groups in a batch. With run.min_workers so many are
+    enough to begin.
+
+    Args:
+      settings: the run's.
+      there: the cluster's resources by name.
+
+    Raises:
+      ValueError: the cluster has fewer GPUs or CPUs than asked for.
+    """
+    run = settings.run
+    gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0) - run.bank_shards * run.bank_cpus)
+    for_labellers = math.ceil(run.labellers * run.labeller_gpus)
+    if for_labellers > gpus:
+        raise ValueError(
+            f"run.labellers={run.labellers} x run.labeller_gpus={run.labeller_gpus:g} needs "
+            f"{for_labellers} GPUs and the cluster has {gpus}: set run.labeller_gpus=0 to label on CPUs"
+        )
+    gpus -= for_labellers
+    use_gpu = run.device == "cuda" or (run.device == "auto" and gpus > 0)
+    most = gpus if use_gpu else min(2, max(1, cpus // run.threads))
+    workers = run.workers or max(1, min(most, settings.num_groups))
+    needed = min(workers, run.min_workers or workers)
+    if use_gpu and needed > gpus:
+        raise ValueError(
+            f"{needed} workers with run.device={run.device} need as many GPUs; the cluster has {gpus} for "
+            "them: lower run.workers or set run.device=cpu"
+        )
+    if needed * run.threads > cpus:
+        raise ValueError(
+            f"run.workers={needed} x run.threads={run.threads} needs {needed * run.threads} CPUs "
+            f"and the cluster has {cpus} for them: lower run.workers or run.threads"
+        )
+    return workers, use_gpu
+
+
+def _ask_for_machines(settings: Settings) -> None:
+    """Tell an autoscaler what workers need; where there is none nothing happens."""
+    gpu = {} if settings.run.device == "cpu" else {"GPU": 1}
+    bundle = {"CPU": settings.run.threads, **gpu}
+    request_resources(bundles=[bundle] * (settings.run.workers or 1))

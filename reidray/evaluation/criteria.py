@@ -1,0 +1,190 @@
+"""How well a labelling seems to go, told without any true identity: what a search of settings can choose by.
+
+Every criterion is a fraction of which more is better, is computed from what labelling has in hand anyway, and takes
+memory and time linear in the images and the stored distances. None is a proof: how far each agrees with mAP where the
+truth is known is measured by `benchmarks/criteria.py` and told in docs/tuning.md.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from scipy import stats
+
+from reidray.arrays import Array, Floats, Ints
+from reidray.evaluation.clusters import cluster_quality
+
+# N = images, C = clusters, E = stored distances, L = parts, T = trials, R = resamples
+# ends_N1: row i of the sparse distances lies at ends[i] .. ends[i + 1]
+
+
+def stability(labels_N: Any, earlier_N: Any) -> float | None:
+    """Adjusted Rand index of two labellings of the same images, over the images that have a label in both.
+
+    Of pseudo-labels in consecutive epochs: a model that has found something stays with it. 0 is chance, 1 the same
+    clusters. A labelling that is a single cluster says nothing, however faithfully it is repeated: 0.
+
+    Args:
+      labels_N, earlier_N: integers, -1 for no label.
+
+    Errors:
+      ValueError as `cluster_quality`.
+
+    Returns:
+      None where no image has a label in both.
+    """
+    labels_N, earlier_N = _labels(labels_N, earlier_N)
+    both_N = (labels_N >= 0) & (earlier_N >= 0)
+    if not both_N.any():
+        return None
+    if min(len(np.unique(labels_N[both_N])), len(np.unique(earlier_N[both_N]))) < 2:
+        return 0.0
+    return cluster_quality(labels_N[both_N], earlier_N[both_N]).ARI
+
+
+def camera_mixing(labels_N: Any, cameras_N: Any) -> float | None:
+    """1 - adjusted mutual information of labels and cameras, over the images with both: do clusters cross cameras?
+
+    Clusters that follow the cameras' colours instead of persons lower it; 1 where knowing the cluster tells nothing
+    about the camera (a little above is chance).
+
+    Args:
+      labels_N: integers, -1 for no label.
+      cameras_N: integers, below 0 where unknown.
+
+    Errors:
+      ValueError as `cluster_quality`.
+
+    Returns:
+      None where fewer than two cameras are left, or no label.
+    """
+    labels_N, cameras_N = _labels(labels_N, cameras_N)
+    both_N = (labels_N >= 0) & (cameras_N >= 0)
+    if len(np.unique(cameras_N[both_N])) < 2:
+        return None
+    return 1.0 - cluster_quality(labels_N[both_N], cameras_N[both_N]).AMI
+
+
+def assigned_share(labels_N: Any) -> float:
+    """Share of the images that have a label (are no outliers)."""
+    return float((np.asarray(labels_N) >= 0).mean())
+
+
+def neighbour_agreement(alphas_NL: Floats) -> float | None:
+    """Mean overlap of the neighbours by the global feature and by each foreground part.
+
+    Args:
+      alphas_NL: |R_g ∩ R_p| / |R_g ∪ R_p| as `reidray.memory.difficulty` gives them, in [0, 1]; the last part is the
+        background and does not count.
+
+    Returns:
+      None for methods without parts (L < 2): there is nothing to compare.
+    """
+    return float(alphas_NL[:, :-1].mean(dtype=np.float64)) if alphas_NL.shape[1] > 1 else None
+
+
+def mean_silhouette(labels_N: Any, distances_NN: Any) -> float:
+    """Mean silhouette of a labelling on sparse distances; a pair that is not stored is at distance 1.
+
+    P. Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis", 1987:
+    (b - a) / max(a, b), with a the mean distance to the other images of the own cluster and b to those of the nearest
+    other cluster. Images without a label, and alone in their cluster, count as 0, so that leaving images out is not
+    rewarded; they are nobody's other cluster. A single cluster has no other: 0.
+
+    Args:
+      labels_N: integers, -1 for no label.
+      distances_NN: SciPy CSR of distances in [0, 1], each pair stored once; the diagonal is not looked at. Where only
+        distances up to some bound are stored, those above it are taken for 1.
+
+    Errors:
+      ValueError when the two do not belong together.
+
+    Returns:
+      the mean over all N images, in [-1, 1]. Time and memory O(E + N).
+    """
+    labels_N = np.asarray(labels_N)
+    if distances_NN.shape != (len(labels_N), len(labels_N)):
+        raise ValueError(
+            f"labels and distances must be of the same images; got {len(labels_N)} labels and distances of shape "
+            f"{distances_NN.shape}."
+        )
+    clusters_N = np.where(labels_N >= 0, labels_N, -1).astype(np.int64)
+    sizes_C = np.bincount(clusters_N[clusters_N >= 0])
+    if np.count_nonzero(sizes_C) < 2:
+        return 0.0
+    return float(_silhouette_sum(clusters_N, sizes_C, *_rows(distances_NN)) / len(labels_N))
+
+
+def rank_correlation(values_T: Any, truths_T: Any) -> float | None:
+    """Spearman's rho of two figures over trials, ties at their mean rank.
+
+    Returns:
+      None where there are fewer than three trials, or all are equal in one of the figures.
+    """
+    values_T, truths_T = np.asarray(values_T, float), np.asarray(truths_T, float)
+    if len(values_T) < 3 or np.ptp(values_T) == 0 or np.ptp(truths_T) == 0:
+        return None
+    return float(np.corrcoef(stats.rankdata(values_T), stats.rankdata(truths_T))[0, 1])
+
+
+def correlation_interval(
+    values_T: Any, truths_T: Any, generator: np.random.Generator, *, resamples: int
+) -> tuple[float, float] | None:
+    """The middle 95 % of Spearman's rho over trials drawn anew, with replacement (the bootstrap's percentiles).
+
+    Returns:
+      None where rho itself is not defined.
+    """
+    values_T, truths_T = np.asarray(values_T, float), np.asarray(truths_T, float)
+    if rank_correlation(values_T, truths_T) is None:
+        return None
+    draws_RT = generator.integers(0, len(values_T), (resamples, len(values_T)))
+    found = [rank_correlation(values_T[draw_T], truths_T[draw_T]) for draw_T in draws_RT]
+    low, high = np.percentile([rho for rho in found if rho is not None], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _labels(labels_N: Any, others_N: Any) -> tuple[Ints, Ints]:
+    labels_N, others_N = np.asarray(labels_N), np.asarray(others_N)
+    if labels_N.ndim != 1 or labels_N.shape != others_N.shape:
+        raise ValueError(
+            f"both labellings must be vectors of one length; got shapes {labels_N.shape} and {others_N.shape}."
+        )
+    return labels_N, others_N
+
+
+def _rows(distances_NN: Any) -> tuple[Array, Array, Array]:
+    return distances_NN.indptr, distances_NN.indices, distances_NN.data
+
+
+@njit(cache=True, nogil=True)
+def _silhouette_sum(clusters_N: Any, sizes_C: Any, ends_N1: Any, columns_E: Any, distances_E: Any) -> float:
+    """Sum of (b - a) / max(a, b). Closeness is 1 - distance, so that pairs that are not stored add nothing."""
+    closeness_C = np.zeros(sizes_C.shape[0])
+    met_C = np.empty(sizes_C.shape[0], np.int64)
+    total = 0.0
+    for i in range(clusters_N.shape[0]):
+        own = clusters_N[i]
+        if own < 0 or sizes_C[own] < 2:
+            continue
+        met = 0
+        for e in range(ends_N1[i], ends_N1[i + 1]):
+            j = columns_E[e]
+            c = clusters_N[j]
+            if j == i or c < 0 or distances_E[e] >= 1:
+                continue
+            if closeness_C[c] == 0:
+                met_C[met] = c
+                met += 1
+            closeness_C[c] += 1.0 - distances_E[e]
+        a = 1.0 - closeness_C[own] / (sizes_C[own] - 1)
+        b = 1.0
+        for m in range(met):
+            c = met_C[m]
+            if c != own:
+                b = min(b, 1.0 - closeness_C[c] / sizes_C[c])
+            closeness_C[c] = 0.0
+        larger = max(a, b)
+        if larger > 0:
+            total += (b - a) / larger
+    return total

@@ -1,0 +1,251 @@
+"""A search from its file to its results: check everything, pack once, run the trials, write what was found."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from reidray.config import Settings
+from reidray.launch.launch import locked
+from reidray.launch.prepare import prepared, with_places
+from reidray.launch.proposals import Proposals
+from reidray.launch.services import num_cpus
+from reidray.launch.space import Search, cautions, check_search, in_words, override, read_search, with_values
+from reidray.launch.trial import run_trial
+from reidray.overlay import as_yaml
+from reidray.report.console import Console
+from reidray.report.search import draw_search, rows_of, table, write_results
+from reidray.storage.ledger import Entry, Ledger
+from reidray.training.context import open_split, split_exists
+
+_README = """\
+# A search of reidray
+
+| file | what it holds |
+|---|---|
+| `search.yaml`, `settings.yaml` | what is searched, and the settings that all trials share |
+| `trials.jsonl` | a line when a trial begins, and one when it ends |
+| `trials/NNN/` | the run folder of each trial |
+| `results.csv`, `results.json` | a row a trial, the best first |
+| `best.yaml` | the settings of the best trial; `python jobs/train.py --config best.yaml` trains with them |
+| `pictures/search.png` | the objective by trial and by setting; where there is mAP, every criterion against it |
+| `log.txt` | what the console said |
+
+`python jobs/tune.py --resume` on this folder goes on: ended trials are kept, interrupted ones continue from their
+checkpoints. Figures of retrieval are of the validation split; the test split is not looked at.
+"""
+
+
+def search(
+    settings: Settings, asked: Search, *, resume: Path | None = None, concurrent: int | None = None
+) -> tuple[int, list[Entry]]:
+    """Run a search to its end.
+
+    Args:
+      settings: that all trials share; run.dir is the search folder (default runs/<date>-search).
+      asked: what is searched.
+      resume: a search folder to go on with.
+      concurrent: trials at a time, at most; default as many as there is room for.
+
+    Returns:
+      status, 0 or that of the signal that interrupted the search; and the trials.
+
+    Raises:
+      ValueError: one sentence for everything a person can put right; also when every trial failed.
+    """
+    settings = _shared(with_places(settings.resolved(Path.cwd())), asked)
+    check_search(asked, settings)
+    if concurrent is not None and concurrent < 1:
+        raise ValueError(f"--concurrent must be 1 or more, got {concurrent}")
+    place = (resume or Path(settings.run.dir or _default_place(Path.cwd() / "runs", datetime.now()))).resolve()
+    if resume is None:
+        _create(place, settings)
+    (place / "search.yaml").write_text(asked.as_yaml(), "utf-8")
+    with locked(place), Console(None, settings) as console, _removed_if_nothing_began(place, resume):
+        say = partial(_say, console, place)
+        say(f"search folder {place}")
+        for sentence in cautions(asked):
+            say(sentence)
+        packed = prepared(settings, console.handle, processes=num_cpus())
+        _check_data(settings, asked, packed)
+        ledger = Ledger(place, asked.objective)
+        status = _run(settings, asked, ledger, place, concurrent, say)
+        entries = ledger.entries()
+        _write(settings, asked, entries, place)
+        for line in table(entries, asked.objective):
+            say(line)
+        if status:
+            say(f"interrupted: python jobs/tune.py --resume {place} goes on")
+        elif all(entry.state in ("failed", "crashed") for entry in entries):
+            raise ValueError(f"every trial failed, the first one because: {entries[0].sentence}")
+    return status, entries
+
+
+@contextmanager
+def _removed_if_nothing_began(place: Path, resume: Path | None) -> Iterator[None]:
+    """A new search that fails before its first trial leaves no folder in the way of the corrected command."""
+    try:
+        yield
+    except (ValueError, OSError):
+        if resume is None and not (place / "trials.jsonl").exists():
+            shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def asked_search(file: Path | None, resume: Path | None, trials: int | None, objective: str | None) -> Search:
+    """The search of a file, or of the folder of an earlier one; trials and objective as given beside it.
+
+    Raises:
+      ValueError: neither or both are given, or what is given cannot be; one sentence.
+    """
+    if (file is None) == (resume is None):
+        raise ValueError(
+            "give --search FILE.yaml to begin a search (such as configs/search_scwm.yaml), or --resume FOLDER"
+        )
+    if file is not None:
+        return override(read_search(file), trials, objective)
+    assert resume is not None
+    if not (resume / "search.yaml").is_file():
+        raise ValueError(f"--resume {resume}: this is no search folder (it has no search.yaml)")
+    stored = read_search(resume / "search.yaml")
+    begun = len(Ledger(resume, stored.objective).entries())
+    if objective is not None and objective != stored.objective:
+        raise ValueError(f"--resume goes on by {stored.objective}: leave --objective out, or begin a new search")
+    if trials is not None and trials < begun:
+        raise ValueError(f"--trials {trials}: {begun} trials have begun already in {resume}")
+    return override(stored, trials, None)
+
+
+def _shared(settings: Settings, asked: Search) -> Settings:
+    """Trials are one process each unless asked otherwise, and are measured on the validation split, never on test."""
+    every_epoch = asked.objective == "mAP" and asked.scheduler == "asha"
+    evaluate = {"split": "validation", **({"every": 1} if every_epoch else {})}
+    return settings.model_copy(
+        update={
+            "evaluate": settings.evaluate.model_copy(update=evaluate),
+            "run": settings.run.model_copy(update={"workers": settings.run.workers or 0}),
+        }
+    )
+
+
+def _check_data(settings: Settings, asked: Search, packed: str) -> None:
+    """What the objective needs must be in the data set."""
+    if asked.objective == "mAP" and not all(
+        split_exists(packed, f"validation_{name}") for name in ("query", "gallery")
+    ):
+        raise ValueError(
+            f"objective: mAP is measured on the validation split, and {packed} has none: take a criterion that needs "
+            "no identities, such as stability"
+        )
+    if asked.objective == "camera_mixing":
+        cameras_N = open_split(settings, packed, "train").source.cameras_N
+        if len(set(cameras_N[cameras_N >= 0].tolist())) < 2:
+            raise ValueError(f"objective: camera_mixing needs images of two known cameras or more; {packed} has fewer")
+
+
+def _run(settings: Settings, asked: Search, ledger: Ledger, place: Path, concurrent: int | None, say: Any) -> int:
+    from reidray.actors.cluster import connect  # Ray is slow to import
+    from reidray.actors.search import Asha, run_trials, trial_share
+
+    before = ledger.entries()
+    proposals = Proposals(asked, before, ledger.began)
+    if not proposals.left:
+        say(f"all {asked.trials} trials have ended: --trials N asks for more")
+        return 0
+    say("starting Ray")
+    connect(settings)
+    share = trial_share(settings, concurrent)
+    on = f" and {share.gpus:g} GPUs" if share.gpus else ""
+    say(
+        f"{proposals.left} of {asked.trials} trials to run, {share.concurrent} at a time: "
+        f"a trial takes {share.cpus} CPUs{on}"
+    )
+    device = "cuda" if share.gpus else "cpu"
+    epochs = settings.train.epochs
+
+    def ask() -> tuple[int, Settings] | None:
+        proposed = proposals.ask()
+        if proposed is None:
+            return None
+        trial, values = proposed
+        say(f"trial {trial:03}  {in_words(values)}")
+        own = with_values(settings, values)
+        run = own.run.model_copy(update={"dir": str(ledger.trial_folder(trial)), "device": device})
+        return trial, own.model_copy(update={"run": run})
+
+    def told(trial: int, report: Mapping[str, Any]) -> None:
+        if report.get("epochs"):
+            score = report.get("score")
+            value = f"{asked.objective} {score:.4f}" if score is not None else f"no {asked.objective} yet"
+            say(f"trial {trial:03}  epoch {report['epochs']}/{epochs}  {value}")
+
+    def ended(trial: int, state: str, sentence: str, seconds: float) -> None:
+        ledger.ended(trial, state, sentence, seconds)
+        entry = ledger.entry(trial)
+        if entry.ended:
+            proposals.learn(entry)
+        say(f"trial {trial:03}  {state} after {seconds:.0f} s" + (f": {sentence}" if sentence else ""))
+
+    return run_trials(
+        partial(run_trial, objective=asked.objective),
+        ask,
+        count=proposals.left,
+        share=share,
+        in_workers=settings.run.workers != 0,
+        asha=_asha(Asha, asked, epochs),
+        past=[entry.scores for entry in before if entry.state in ("finished", "stopped")],
+        folder=place,
+        told=told,
+        ended=ended,
+        max_failures=settings.run.max_failures,
+    )
+
+
+def _asha(kind: Any, asked: Search, epochs: int) -> Any:
+    """The scheduler's numbers; None where it is off, or a trial is too short to be stopped."""
+    grace = asked.grace_epochs or max(2, epochs // 4)
+    return kind(epochs, grace, asked.reduction) if asked.scheduler == "asha" and grace < epochs else None
+
+
+def _write(settings: Settings, asked: Search, entries: Sequence[Entry], place: Path) -> None:
+    write_results(entries, asked.objective, place)
+    ranked = [entry for entry in rows_of(entries) if entry.score is not None]
+    if ranked:
+        best = with_values(settings, ranked[0].values)
+        free = best.run.model_copy(update={"dir": None, "workers": None})
+        measured = settings.evaluate.model_copy(update={"every": 0, "split": "test"})
+        header = f"# Trial {ranked[0].trial:03} of the search in {place}: {asked.objective} {ranked[0].score:.4f}\n"
+        best = best.model_copy(update={"run": free, "evaluate": measured})
+        (place / "best.yaml").write_text(header + as_yaml(best), "utf-8")
+    log = {name: one.kind == "loguniform" for name, one in asked.space.items()}
+    draw_search(entries, asked.objective, log, place / "pictures" / "search.png")
+
+
+def _create(place: Path, settings: Settings) -> None:
+    if place.is_dir() and any(place.iterdir()):
+        raise ValueError(
+            f"the search folder {place} exists and is never overwritten: choose another run.dir, or --resume {place}"
+        )
+    (place / "trials").mkdir(parents=True)
+    (place / "settings.yaml").write_text(as_yaml(settings), "utf-8")
+    (place / "README.md").write_text(_README, "utf-8")
+
+
+def _default_place(base: Path, now: datetime) -> Path:
+    first = base / f"{now:%Y%m%d-%H%M%S}-search"
+    path, number = first, 1
+    while path.exists():
+        number += 1
+        path = first.with_name(f"{first.name}-{number}")
+    return path
+
+
+def _say(console: Console, place: Path, text: str) -> None:
+    console.handle({"kind": "message", "text": text})
+    with (place / "log.txt").open("a", encoding="utf-8") as file:
+        file.write(f"{datetime.now():%H:%M:%S}  {text}\n")

@@ -1,0 +1,161 @@
+"""Criteria without labels: by hand, against the definitions, and by what must not change them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.stats import spearmanr
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, silhouette_score
+
+from reidray.evaluation.criteria import (
+    assigned_share,
+    camera_mixing,
+    correlation_interval,
+    mean_silhouette,
+    neighbour_agreement,
+    rank_correlation,
+    stability,
+)
+from tests.reference import silhouettes
+
+
+def stored(distances_NN):
+    """The sparse form: pairs at distance 1 left out, the diagonal stored."""
+    rows, columns = np.nonzero(distances_NN < 1)
+    values = distances_NN[rows, columns]
+    ends = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(distances_NN)))])
+    return sparse.csr_array((values, columns, ends), shape=distances_NN.shape)
+
+
+def drawn_distances(random, count, share_of_ones):
+    upper = np.triu(random.random((count, count)).astype(np.float32), 1)
+    upper[random.random((count, count)) < share_of_ones] = 1
+    upper = np.triu(upper, 1)
+    return upper + upper.T
+
+
+# --- silhouette ---
+
+
+def test_silhouette_by_hand():
+    distances = np.ones((5, 5))
+    np.fill_diagonal(distances, 0)
+    for i, j, distance in ((0, 1, 0.2), (2, 3, 0.4), (0, 2, 0.6)):
+        distances[i, j] = distances[j, i] = distance
+    # 0: a .2, b (.6 + 1) / 2 = .8; 1: a .2, b 1; 2: a .4, b .8; 3: a .4, b 1; 4 has no label
+    expected = ((0.8 - 0.2) / 0.8 + 0.8 + (0.8 - 0.4) / 0.8 + 0.6 + 0) / 5
+    assert mean_silhouette([0, 0, 1, 1, -1], stored(distances)) == pytest.approx(expected)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.integers(2, 25), st.integers(1, 5), st.integers(0, 2**16), st.sampled_from([0.0, 0.5, 0.9]))
+def test_silhouette_is_that_of_the_dense_definition(count, clusters, seed, ones):
+    random = np.random.default_rng(seed)
+    distances = drawn_distances(random, count, ones)
+    labels = random.integers(-1, clusters, count)
+    expected = silhouettes.mean_silhouette(labels, distances)
+    assert mean_silhouette(labels, stored(distances)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_silhouette_is_scikit_learns_where_every_image_has_a_label():
+    random = np.random.default_rng(0)
+    distances = drawn_distances(random, 60, 0.4)
+    labels = np.arange(60) % 7
+    expected = silhouette_score(distances, labels, metric="precomputed")
+    assert mean_silhouette(labels, stored(distances)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_silhouette_does_not_depend_on_the_names_of_clusters_or_the_order_of_images():
+    random = np.random.default_rng(1)
+    distances, labels = drawn_distances(random, 30, 0.5), random.integers(-1, 4, 30)
+    value = mean_silhouette(labels, stored(distances))
+    renamed = np.array([7, 2, 9, 0, -1])[labels]
+    assert mean_silhouette(renamed, stored(distances)) == pytest.approx(value, abs=1e-12)
+    order = random.permutation(30)
+    assert mean_silhouette(labels[order], stored(distances[np.ix_(order, order)])) == pytest.approx(value, abs=1e-12)
+
+
+def test_one_cluster_no_cluster_and_single_images_have_no_silhouette():
+    distances = stored(drawn_distances(np.random.default_rng(2), 4, 0.0))
+    for labels in ([0, 0, 0, 0], [-1, -1, -1, -1], [0, 1, 2, 3], [0, 0, -1, -1]):
+        assert mean_silhouette(labels, distances) == 0.0
+
+
+def test_perfect_clusters_have_silhouette_one():
+    distances = np.ones((6, 6), np.float32)
+    distances[:3, :3] = distances[3:, 3:] = 0
+    assert mean_silhouette([0, 0, 0, 1, 1, 1], stored(distances)) == 1.0
+
+
+def test_labels_of_other_images_are_refused():
+    with pytest.raises(ValueError, match=r"3 labels and distances of shape \(4, 4\)"):
+        mean_silhouette([0, 0, 1], stored(drawn_distances(np.random.default_rng(3), 4, 0.0)))
+
+
+# --- stability, cameras, shares ---
+
+
+def test_stability_is_the_rand_index_over_images_with_a_label_in_both():
+    now, before = [0, 0, 1, 1, 2, -1, 2], [5, 5, 5, 3, 3, 3, -1]
+    assert stability(now, before) == pytest.approx(adjusted_rand_score([0, 0, 1, 1, 2], [5, 5, 5, 3, 3]))
+    assert stability(now, before) == pytest.approx(stability(before, now))
+
+
+def test_the_same_clusters_are_stable_whatever_their_names_and_one_cluster_says_nothing():
+    labels = np.repeat([0, 1, 2], 5)
+    assert stability(labels, np.array([8, 3, 4])[labels]) == 1.0
+    assert stability(np.zeros(9, int), np.zeros(9, int)) == 0.0
+    assert stability([0, -1], [-1, 0]) is None
+
+
+def test_labels_drawn_anew_are_unstable_on_average():
+    random = np.random.default_rng(4)
+    values = [stability(random.integers(0, 6, 80), random.integers(0, 6, 80)) for _ in range(200)]
+    assert abs(np.mean(values)) < 0.01  # 0 by the definition; the standard error of this mean is about .001
+
+
+def test_camera_mixing_by_definition_and_at_its_ends():
+    labels, cameras = [0, 0, 1, 1, 2, 2, -1, 2], [0, 1, 0, 0, 1, 1, 0, -1]
+    expected = 1 - adjusted_mutual_info_score([0, 0, 1, 1, 2, 2], [0, 1, 0, 0, 1, 1])
+    assert camera_mixing(labels, cameras) == pytest.approx(expected)
+    assert camera_mixing([0, 0, 1, 1], [3, 3, 7, 7]) == 0.0  # a cluster is a camera
+    assert camera_mixing([0, 0, 1, 1], [3, 3, 3, -1]) is None
+    assert camera_mixing([0, 0, 1, 1], [-1, -1, -1, -1]) is None
+
+
+def test_vectors_of_two_lengths_are_refused():
+    for criterion in (stability, camera_mixing):
+        with pytest.raises(ValueError, match="one length"):
+            criterion([0, 1], [0])
+
+
+def test_shares_by_hand():
+    assert assigned_share([0, -1, 3, -1]) == 0.5
+    alphas_NL = np.array([[0.2, 0.4, 1.0], [0.6, 0.0, 1.0]], np.float32)
+    assert neighbour_agreement(alphas_NL) == pytest.approx(0.3)  # the background is left out
+    assert neighbour_agreement(np.empty((4, 0), np.float32)) is None
+
+
+# --- correlation ---
+
+
+def test_rank_correlation_is_scipys_with_ties():
+    values, truths = [1, 2, 2, 5, 9, 3], [4, 4, 6, 1, 8, 8]
+    assert rank_correlation(values, truths) == pytest.approx(spearmanr(values, truths).statistic)
+    assert rank_correlation(np.exp(values), truths) == pytest.approx(rank_correlation(values, truths))
+
+
+def test_too_few_or_equal_figures_have_no_rank_correlation():
+    assert rank_correlation([1, 2], [1, 2]) is None
+    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
+    assert correlation_interval([1, 2], [1, 2], np.random.default_rng(0), resamples=10) is None
+
+
+def test_the_interval_is_wide_for_few_trials_and_holds_the_value():
+    random = np.random.default_rng(5)
+    truths = random.random(20)
+    values = truths + 0.5 * random.random(20)
+    low, high = correlation_interval(values, truths, random, resamples=300)
+    assert low < rank_correlation(values, truths) < high <= 1
+    assert correlation_interval(truths, truths, random, resamples=100) == pytest.approx((1.0, 1.0))
