@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,14 @@ def main() -> int:
 
 
 def _all(place: Path, seeds: range, kinds: list[str], output: Path | None) -> int:
-    with _cluster() as nodes:
-        undisturbed = Run(place / "undisturbed", place / "drawn", nodes.address)
+    with cluster(nodes=3) as nodes:
+        whole: dict[str, Any] = {"epochs": EPOCHS, "steps": STEPS}
+        undisturbed = Run(place / "undisturbed", place / "drawn", nodes.address, **whole)
         undisturbed.finish()
         faults: list[dict[str, Any]] = []
         failed = 0
         for seed in seeds:
-            run = Run(place / f"seed-{seed}", place / "drawn", nodes.address)
+            run = Run(place / f"seed-{seed}", place / "drawn", nodes.address, **whole)
             struck = _strike(run, nodes, random.Random(seed), kinds)
             try:
                 assert_same_run(undisturbed.folder, run.folder)
@@ -103,12 +104,13 @@ def _table(faults: list[dict[str, Any]]) -> str:
 class Run:
     """One run of `jobs/train.py` on the cluster, and when each of its checkpoints was first seen."""
 
-    def __init__(self, folder: Path, root: Path, address: str) -> None:
+    def __init__(self, folder: Path, root: Path, address: str, *, epochs: int, steps: int, **run: Any) -> None:
         self.folder, self._address = folder, address
         tree = json.loads(json.dumps(TINY))
         tree["data"]["root"] = str(root)
-        tree["train"].update(epochs=EPOCHS, steps=STEPS)
+        tree["train"].update(epochs=epochs, steps=steps)
         tree["run"].update(dir=str(folder), workers=2, checkpoint_steps=EVERY, keep_checkpoints=3, max_failures=-1)
+        tree["run"].update(run)
         self._config = folder.with_suffix(".json")  # JSON is YAML
         self._config.write_text(json.dumps(tree))
         self.seen: dict[str, float] = {}
@@ -149,11 +151,15 @@ class Run:
         command = [sys.executable, str(root / "jobs" / "train.py"), *arguments]
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=root)
 
+    def log(self) -> str:
+        """What it has said."""
+        return self.folder.with_suffix(".log").read_text(errors="replace")
+
     def _last_words(self) -> str:
-        return " / ".join(self.folder.with_suffix(".log").read_text(errors="replace").splitlines()[-4:])
+        return " / ".join(self.log().splitlines()[-4:])
 
 
-def _strike(run: Run, nodes: Any, dice: random.Random, kinds: list[str]) -> list[dict[str, Any]]:
+def _strike(run: Run, nodes: Nodes, dice: random.Random, kinds: list[str]) -> list[dict[str, Any]]:
     """Each kind of fault once while the run goes on; what was struck, and between which checkpoints."""
     order = dice.sample(kinds, len(kinds))
     names = [_name(epoch, step) for epoch in range(EPOCHS) for step in (*range(0, STEPS, EVERY), None)]
@@ -172,13 +178,14 @@ def _strike(run: Run, nodes: Any, dice: random.Random, kinds: list[str]) -> list
     return struck
 
 
-def _kill(kind: str, run: Run, nodes: Any, dice: random.Random) -> None:
+def _kill(kind: str, run: Run, nodes: Nodes, dice: random.Random) -> None:
     if kind == "driver":
         run.process.kill()
         run.process.wait()
         run.resume()
     elif kind == "node":
-        nodes.replace(dice)
+        nodes.lose(dice)
+        nodes.join()
     else:
         found: list[int] = []
         while not found:  # it may be on its way up from the fault before
@@ -229,29 +236,36 @@ def _descends(process: int) -> bool:
 class Nodes:
     """The nodes that a run may lose."""
 
-    def __init__(self, cluster: Any, add: Callable[[], Any]) -> None:
+    def __init__(self, cluster: Any, count: int) -> None:
         self.address: str = cluster.address
-        self._cluster, self._add = cluster, add
-        self._nodes = [add() for _ in range(3)]
+        self._cluster = cluster
+        self._nodes = [self._new() for _ in range(count)]
 
-    def replace(self, dice: random.Random) -> None:
-        """A node is gone with all its processes, and another one joins."""
+    def lose(self, dice: random.Random) -> None:
+        """A node is gone with all its processes."""
         lost = self._nodes.pop(dice.randrange(len(self._nodes)))
         self._cluster.remove_node(lost, allow_graceful=False)
-        self._nodes.append(self._add())
+
+    def join(self) -> None:
+        """Another one is there."""
+        self._nodes.append(self._new())
+
+    def _new(self) -> Any:
+        return self._cluster.add_node(num_cpus=1)
 
 
 @contextmanager
-def _cluster() -> Iterator[Nodes]:
+def cluster(nodes: int) -> Iterator[Nodes]:
+    """A head without CPUs for workers, and nodes of one CPU each, all on this machine."""
     os.environ.update(_QUICK)
     os.environ["RAY_AUTH_MODE"] = "disabled"  # the cluster is this test's alone, on this machine alone
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    own = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
-        yield Nodes(cluster, lambda: cluster.add_node(num_cpus=1))
+        yield Nodes(own, nodes)
     finally:
-        cluster.shutdown()
+        own.shutdown()
 
 
 if __name__ == "__main__":

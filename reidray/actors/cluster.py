@@ -26,6 +26,9 @@ def connect(settings: Settings) -> None:
     """Join the cluster that RAY_ADDRESS names (as in a submitted job), or start Ray on this machine.
 
     The dashboard of a local start listens on 127.0.0.1 only; token authentication is Ray's default there.
+
+    Raises:
+      ValueError: nobody answers at RAY_ADDRESS, or another token is asked for there.
     """
     for name, value in _TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -33,8 +36,16 @@ def connect(settings: Settings) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; else it warns
     if ray.is_initialized():
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(log_to_driver=False)
+        except ConnectionError as error:
+            raise ValueError(
+                f"could not join the Ray cluster at RAY_ADDRESS={address}: see that a head runs there, that "
+                "RAY_AUTH_MODE=token is set, and that the token in RAY_AUTH_TOKEN or ~/.ray/auth_token is the head's "
+                f"(Ray said: {_first_line(error)})"
+            ) from error
     else:
         ray.init(address="local", dashboard_host="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR)
 
@@ -113,3 +124,7 @@ def _ask_for_machines(settings: Settings) -> None:
     gpu = {} if settings.run.device == "cpu" else {"GPU": 1}
     bundle = {"CPU": settings.run.threads, **gpu}
     request_resources(bundles=[bundle] * (settings.run.workers or 1))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -85,7 +85,7 @@ class Console:
             evaluation: when (before, epoch, after), epoch, and figures in percent;
             epoch: epoch and its measures;
             trace: epoch and the recordings of all processes but this one;
-            resumed: epoch (the first one to be done again), why;
+            resumed: epoch (the first one to be done again), why, workers;
             message: text.
 
         Raises:
@@ -228,7 +228,7 @@ class Console:
         self._pace.resume(epoch)
         self._starts += 1
         if self._starts > 1:
-            self._say("Ray has started the workers again")
+            self._say(f"Ray has started the workers again, {event['workers']} this time")
         self._say(f"continuing with epoch {epoch + 1} of {self._settings.train.epochs}: {event['why']}")
         self._refresh()
 

@@ -88,6 +88,8 @@ class RunFolder:
         """
         if not (path / "settings.yaml").is_file():
             raise ValueError(f"{path} is no run folder: it has no settings.yaml")
+        if (path / "search.yaml").is_file():
+            raise ValueError(f"{path} is the folder of a search: python jobs/tune.py --resume {path} goes on with it")
         folder = cls(path)
         for lines in (folder._metrics, folder._losses, folder._evaluations):
             data = lines.read_bytes() if lines.exists() else b""

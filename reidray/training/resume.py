@@ -74,12 +74,13 @@ def take_up(
     history = checkpoint.history
     if checkpoint.step is not None:
         why = f"the checkpoint after {checkpoint.step} updates of epoch {checkpoint.epoch + 1}"
-        context.tell(kind="resumed", epoch=checkpoint.epoch, why=why)
+        context.tell(kind="resumed", epoch=checkpoint.epoch, why=why, workers=context.ranks.size)
         return checkpoint.epoch, history
     first = checkpoint.epoch + 1
     if first < epochs:
         history.pop("after", None)  # a finished run that is given more epochs
-        context.tell(kind="resumed", epoch=first, why=f"the checkpoint of epoch {first}")
+        why = f"the checkpoint of epoch {first}"
+        context.tell(kind="resumed", epoch=first, why=why, workers=context.ranks.size)
     else:
         context.tell(kind="message", text=f"all {epochs} epochs of the run are done already")
     return first, history

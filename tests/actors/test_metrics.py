@@ -134,7 +134,7 @@ def test_events_of_a_run_become_its_gauges_and_only_a_second_group_is_a_restart(
     run.handle({"kind": "epoch", "epoch": 0, "loss_total": 2.5, "seconds": 3.0})
     run.handle({"kind": "message", "text": "x"})
     assert [entry for entry in SENT if entry[1] == "reidray_restarts"] == []
-    run.handle({"kind": "resumed", "epoch": 1, "why": "a worker died"})
+    run.handle({"kind": "resumed", "epoch": 1, "why": "a worker died", "workers": 2})
     sent = {(name, *sorted(tags.items() - {("run", "r")})): value for _, name, value, tags in SENT}
     assert sent == {
         ("reidray_evaluation_percent", ("figure", "mAP")): 50.0,

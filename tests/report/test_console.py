@@ -144,7 +144,7 @@ def test_a_resumed_run_forgets_what_it_does_again_and_says_so(tmp_path: Path, ru
     run.evaluation("before", None, 50.0)
     run.epoch(0)
     run.epoch(1)
-    run.console.handle({"kind": "resumed", "epoch": 1, "why": "1 of 2 workers died"})
+    run.console.handle({"kind": "resumed", "epoch": 1, "why": "1 of 2 workers died", "workers": 2})
     assert "continuing with epoch 2 of 3: 1 of 2 workers died" in run.lines[-1]
     assert [measures["epoch"] for measures in run.folder.epochs()] == [0]
     assert {step["epoch"] for step in run.folder.steps()} == {0}
@@ -152,7 +152,7 @@ def test_a_resumed_run_forgets_what_it_does_again_and_says_so(tmp_path: Path, ru
     run.console.close()
 
     again = Run(run.folder.path)  # another process, later
-    again.console.handle({"kind": "resumed", "epoch": 2, "why": "--resume"})
+    again.console.handle({"kind": "resumed", "epoch": 2, "why": "--resume", "workers": 2})
     again.epoch(2)
     again.evaluation("after", 2, 70.0)
     again.console.close()
@@ -180,7 +180,7 @@ def test_a_new_group_of_workers_is_told_and_the_first_one_is_not(run: Run):
     run.console.handle({"kind": "started"})
     run.evaluation("before", None, 50.0)
     run.epoch(0)
-    run.console.handle({"kind": "resumed", "epoch": 1, "why": "the checkpoint of epoch 1"})
+    run.console.handle({"kind": "resumed", "epoch": 1, "why": "the checkpoint of epoch 1", "workers": 2})
     again = [line for line in run.lines if "started the workers again" in line]
     assert len(again) == 1
     assert run.lines[-2:] == [again[0], run.line("continuing with epoch 2 of 3: the checkpoint of epoch 1")]
