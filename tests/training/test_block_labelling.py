@@ -194,6 +194,18 @@ def test_no_more_than_two_blocks_of_features_are_read_at_once():
     assert labelled(settings_of(labelling="blocks"), members=2)[3] <= 2 * largest < COUNT
 
 
+def test_timelines_name_the_tasks_and_their_parts():
+    settings = settings_of(labelling="blocks")
+    bank, write = bank_of(settings)
+    write(range(len(SIZES)))
+    service = LabelService([in_process(settings, bank)], settings, bank)
+    service.trace(4)
+    service.label(4, None, 0)
+    (recording,) = [pending.result() for pending in service.traced()]
+    names = {span.name for span in recording.spans}
+    assert names == {"find", "read", "cluster", "jaccard", "dbscan", "criteria", "centroids"}
+
+
 def test_no_cluster_at_all_is_said():
     settings = settings_of(labelling="blocks", eps=1e-6, min_samples=50)
     with pytest.raises(ValueError, match=r"epoch 4: all 160 images are outliers: raise method\.eps"):
