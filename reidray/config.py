@@ -253,6 +253,9 @@ class RunSettings(_Section):
         "auto", "centroids that training contrasts with: all on every worker, or a share on each"
     )
     replica_mb: Positive = _setting(2048.0, "auto shares the centroids out where all of them need more", "MB")
+    evaluate_beside: bool = _setting(
+        True, "evaluate epochs (evaluate.every) while the next one trains, where a CPU or GPU is left free"
+    )
     checkpoint_every: Count = _setting(1, "epochs between checkpoints", "epochs")
     checkpoint_steps: Annotated[int, Field(ge=0)] = _setting(
         0, "also a checkpoint before an epoch's updates and after every so many of them; 0: none", "steps"

@@ -57,10 +57,13 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="JSON of every fault and the time it cost")
     options = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="chaos-"))
-    try:
-        return _all(place, range(options.seed, options.seed + options.seeds), options.kinds, options.output)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    seeds = range(options.seed, options.seed + options.seeds)
+    failed = _all(place, seeds, options.kinds, options.output)
+    if failed:
+        print(f"the folders of the runs that did not come out equal are kept in {place}", flush=True)
+    else:
+        shutil.rmtree(place)
+    return 1 if failed else 0
 
 
 def _all(place: Path, seeds: range, kinds: list[str], output: Path | None) -> int:
@@ -72,30 +75,35 @@ def _all(place: Path, seeds: range, kinds: list[str], output: Path | None) -> in
         failed = 0
         for seed in seeds:
             run = Run(place / f"seed-{seed}", place / "drawn", nodes.address, **whole)
-            struck = _strike(run, nodes, random.Random(seed), kinds)
+            struck: list[dict[str, Any]] = []
             try:
+                _strike(run, nodes, random.Random(seed), kinds, struck)
                 assert_same_run(undisturbed.folder, run.folder)
                 outcome = "equal"
             except AssertionError as error:
-                outcome, failed = f"differs: {str(error).splitlines()[0]}", failed + 1
+                outcome, failed = f"not equal: {str(error).splitlines()[0]}", failed + 1
+                run.process.kill()
             for fault in struck:
-                fault.update(seed=seed, lost_seconds=round(_lost(fault, run, undisturbed), 1), outcome=outcome)
+                fault.update(seed=seed, lost_seconds=_lost(fault, run, undisturbed), outcome=outcome)
                 print(json.dumps(fault), flush=True)
             faults += struck
-            shutil.rmtree(run.folder)
+            if outcome == "equal":
+                shutil.rmtree(run.folder)
     print(_table(faults), flush=True)
     if output:
         found = {"undisturbed_seconds": round(undisturbed.seconds, 1), "faults": faults}
         output.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{len(faults)} faults in {len(seeds)} runs, {failed} runs differ from the undisturbed one", flush=True)
-    return 1 if failed else 0
+    print(f"{len(faults)} faults in {len(seeds)} runs, {failed} runs did not come out equal", flush=True)
+    return failed
 
 
 def _table(faults: list[dict[str, Any]]) -> str:
     """Time lost by kind, as Markdown."""
     rows = ["| what was killed | times | median seconds lost | at most |", "|---|---|---|---|"]
     for kind in KINDS:
-        lost = sorted(fault["lost_seconds"] for fault in faults if fault["kind"] == kind)
+        lost = sorted(
+            fault["lost_seconds"] for fault in faults if fault["kind"] == kind and fault["lost_seconds"] is not None
+        )
         if lost:
             rows.append(f"| {kind} | {len(lost)} | {statistics.median(lost):.1f} | {lost[-1]:.1f} |")
     return "\n".join(rows)
@@ -156,15 +164,16 @@ class Run:
         return self.folder.with_suffix(".log").read_text(errors="replace")
 
     def _last_words(self) -> str:
-        return " / ".join(self.log().splitlines()[-4:])
+        lines = self.log().splitlines()
+        said = [line for line in lines if line.startswith("error: ")]
+        return " / ".join(said[-1:] or lines[-4:])
 
 
-def _strike(run: Run, nodes: Nodes, dice: random.Random, kinds: list[str]) -> list[dict[str, Any]]:
-    """Each kind of fault once while the run goes on; what was struck, and between which checkpoints."""
+def _strike(run: Run, nodes: Nodes, dice: random.Random, kinds: list[str], struck: list[dict[str, Any]]) -> None:
+    """Each kind of fault once while the run goes on; into `struck` goes what was, and after which checkpoint."""
     order = dice.sample(kinds, len(kinds))
     names = [_name(epoch, step) for epoch in range(EPOCHS) for step in (*range(0, STEPS, EVERY), None)]
     after = sorted(dice.sample(range(len(names) - 2), len(kinds)))
-    struck: list[dict[str, Any]] = []
     for kind, place in zip(order, after, strict=True):
         while not any(_when(name) >= _when(names[place]) for name in run.seen):
             assert run.step(), "the run was over before it could be struck"
@@ -175,7 +184,6 @@ def _strike(run: Run, nodes: Nodes, dice: random.Random, kinds: list[str]) -> li
         struck.append({"kind": kind, "after": newest})
         _kill(kind, run, nodes, dice)
     run.finish()
-    return struck
 
 
 def _kill(kind: str, run: Run, nodes: Nodes, dice: random.Random) -> None:
@@ -194,12 +202,15 @@ def _kill(kind: str, run: Run, nodes: Nodes, dice: random.Random) -> None:
         os.kill(dice.choice(found), signal.SIGKILL)
 
 
-def _lost(fault: dict[str, Any], run: Run, undisturbed: Run) -> float:
+def _lost(fault: dict[str, Any], run: Run, undisturbed: Run) -> float | None:
     """Seconds from the checkpoint before the fault to the next one, less those of the undisturbed run."""
     later = [name for name in run.seen if _when(name) > _when(fault["after"]) and name in undisturbed.seen]
+    if not later:
+        return None
     following = min(later, key=_when)
     took = run.seen[following] - run.seen[fault["after"]]
-    return took - (undisturbed.seen[following] - undisturbed.seen.get(fault["after"], undisturbed.seen[following]))
+    usual = undisturbed.seen[following] - undisturbed.seen.get(fault["after"], undisturbed.seen[following])
+    return round(took - usual, 1)
 
 
 def _name(epoch: int, step: int | None) -> str:

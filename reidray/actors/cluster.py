@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 
 import ray
 from ray.autoscaler.sdk import request_resources
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from reidray.config import Settings
 
@@ -39,7 +41,7 @@ def connect(settings: Settings) -> None:
     address = os.environ.get("RAY_ADDRESS")
     if address:
         try:
-            ray.init(log_to_driver=False)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise ValueError(
                 f"could not join the Ray cluster at RAY_ADDRESS={address}: see that a head runs there, that "
@@ -117,6 +119,40 @@ def chosen_workers(settings: Settings, there: Mapping[str, float]) -> tuple[int,
             f"and the cluster has {cpus} for them: lower run.workers or run.threads"
         )
     return workers, use_gpu
+
+
+def room_beside(settings: Settings, there: Mapping[str, float], workers: int, *, use_gpu: bool) -> bool:
+    """Whether workers, labellers and the memory bank leave a CPU (a GPU, where workers have one) for evaluation.
+
+    A group that changes its size takes what is free, and leaves nothing.
+
+    Args:
+      settings: the run's.
+      there: the cluster's resources by name.
+      workers, use_gpu: as chosen.
+    """
+    run = settings.run
+    if not (run.evaluate_beside and settings.evaluate.every) or run.min_workers is not None:
+        return False
+    gpus = there.get("GPU", 0) - math.ceil(run.labellers * run.labeller_gpus) - workers
+    cpus = there.get("CPU", 0) - run.bank_shards * run.bank_cpus - workers * run.threads
+    return cpus >= run.threads and (not use_gpu or gpus >= 1)
+
+
+def give_back_places(actor: str | None) -> None:
+    """Remove the placement groups that a dead actor made: Ray keeps them until the whole job ends.
+
+    Ray Train has a cleaner of its own for those of its controller, which asks the dashboard whether the controller
+    lives, so that it does nothing where none runs, and knows a group only once its workers have started.
+
+    Args:
+      actor: the actor's id in hexadecimal digits, as in a RayActorError.
+    """
+    accessor = ray._private.state.state._connect_and_get_accessor()  # Ray's public table does not say who made a group
+    for stored in accessor.get_placement_group_table():
+        group = PlacementGroupTableData.FromString(stored)
+        if actor is not None and group.creator_actor_id.hex() == actor and not group.is_detached:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
 def _ask_for_machines(settings: Settings) -> None:

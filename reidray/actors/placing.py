@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 import ray
+from ray import cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from reidray.bank import Done, Pending
@@ -95,7 +96,22 @@ def placed(
         concurrency_groups={_BESIDE: 1},
         **({"label_selector": dict([label.split("=")])} if label else {}),
     )
-    return OnRay(remote(kind).remote(*arguments), frozenset(beside))
+    return OnRay(remote(_opening(kind)).remote(cloudpickle.dumps(arguments)), frozenset(beside))
+
+
+def _opening(kind: type) -> type:
+    """A class like `kind` that is made of its arguments' bytes.
+
+    Handles of other actors among the arguments of one that may be started again are an error to Ray, told on the
+    console at every start: they might be gone by then. Here the caller keeps those actors as long as this one.
+    """
+
+    class Opening(kind):
+        def __init__(self, arguments: bytes) -> None:
+            super().__init__(*cloudpickle.loads(arguments))
+
+    Opening.__name__ = Opening.__qualname__ = kind.__name__
+    return Opening
 
 
 def _sent(argument: Any) -> Any:

@@ -23,13 +23,15 @@ import torch
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from reidray.actors.cluster import chosen_workers
+from reidray.actors.cluster import chosen_workers, give_back_places, room_beside
 from reidray.actors.mailbox import Mailbox
 from reidray.actors.metrics import Exporter, RunMetrics, measured, of_bank, of_labeller, of_worker
 from reidray.actors.placing import OnRay, placed
 from reidray.bank import BankShard, MemoryBank
 from reidray.config import Settings
+from reidray.launch.evaluator import Evaluator
 from reidray.launch.services import layouts, worker_context
+from reidray.training.beside import BesideTraining
 from reidray.training.label_service import LabelService
 from reidray.training.labelling import Labeller
 from reidray.training.loop import train
@@ -59,6 +61,7 @@ def train_on_ray(
     restarts = settings.run.max_failures
     mailbox = placed(Mailbox, threads=1, restarts=-1, spread=False)
     bank, labellers = _services(settings, packed, run_dir.name)
+    aside = room_beside(settings, ray.cluster_resources(), workers, use_gpu=use_gpu)
     handed = {
         "settings": settings,
         "packed": packed,
@@ -66,7 +69,10 @@ def train_on_ray(
         "bank": bank,
         "labellers": labellers,
         "mailbox": mailbox,
+        "evaluator": _evaluator(settings, packed, run_dir, use_gpu=use_gpu) if aside else None,
     }
+    if aside:
+        report({"kind": "message", "text": "epochs are evaluated beside training: there is room (run.evaluate_beside)"})
     reported = _measured(report, RunMetrics(run_dir.name))
     report({"kind": "message", "text": "starting the workers"})
     for failures in itertools.count():
@@ -79,6 +85,7 @@ def train_on_ray(
             _raise_failure(mailbox)
             if 0 <= restarts <= failures:
                 raise _stopped(settings, run_dir, error) from error
+            give_back_places(error.actor_id)
             report({"kind": "message", "text": "the controller of the workers died: starting it and them again"})
         except ray.train.TrainingFailedError as error:
             _raise_failure(mailbox)
@@ -103,6 +110,13 @@ def _services(settings: Settings, packed: str, name: str) -> tuple[MemoryBank, L
         own = {"threads": run.labeller_threads, "gpus": run.labeller_gpus}
         members.append(placed(labeller, settings, bank, f"labeller {place}", **own, **everywhere))
     return bank, LabelService(members, settings, bank)
+
+
+def _evaluator(settings: Settings, packed: str, run_dir: Path, *, use_gpu: bool) -> OnRay:
+    """Evaluates epochs on what is left free, which it takes from the placement of others."""
+    run = settings.run
+    room: dict[str, Any] = {"threads": run.threads, "cpus": run.threads, "gpus": int(use_gpu)}
+    return placed(Evaluator, settings, packed, str(run_dir), restarts=run.max_failures, **room)
 
 
 def _trainer(settings: Settings, run_dir: Path, handed: dict[str, Any], workers: int, *, use_gpu: bool) -> TorchTrainer:
@@ -199,6 +213,10 @@ def _worker(handed: dict[str, Any]) -> History | None:
         ranks,
         device,
     )
+    if handed["evaluator"] is not None:
+        here = Evaluator(handed["settings"], handed["packed"], handed["run_dir"])
+        patience = handed["settings"].run.start_timeout
+        context.beside = BesideTraining(handed["evaluator"], here.evaluate, patience)
     exporter = Exporter(
         context.spans,
         of_worker,

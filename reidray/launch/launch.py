@@ -126,7 +126,8 @@ def _check_machines(settings: Settings, console: Console) -> None:
         return
     from reidray.actors.cluster import awaited_workers, connect  # a run without Ray never imports it
 
-    console.handle({"kind": "message", "text": "starting Ray"})
+    address = os.environ.get("RAY_ADDRESS")
+    console.handle({"kind": "message", "text": f"joining Ray at {address}" if address else "starting Ray"})
     connect(settings)
     workers, use_gpu = awaited_workers(settings, lambda text: console.handle({"kind": "message", "text": text}))
     many = "workers" if workers > 1 else "worker"

@@ -128,7 +128,7 @@ def _shared(settings: Settings, asked: Search) -> Settings:
     return settings.model_copy(
         update={
             "evaluate": settings.evaluate.model_copy(update=evaluate),
-            "run": settings.run.model_copy(update={"workers": settings.run.workers or 0}),
+            "run": settings.run.model_copy(update={"workers": settings.run.workers or 0, "evaluate_beside": False}),
         }
     )
 

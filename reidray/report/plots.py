@@ -30,7 +30,7 @@ def draw_plots(folder: RunFolder) -> list[Path]:
       The pictures drawn; a picture with nothing to show is left out.
     """
     epochs, steps = folder.epochs(), folder.steps()
-    evaluations = _evaluations(folder.evaluations(), epochs)
+    evaluations = _evaluations(folder.evaluations(), max((measures["epoch"] for measures in epochs), default=-1))
     drawn = []
     if steps or evaluations:
         drawn.append(folder.pictures / "curves.png")
@@ -44,10 +44,9 @@ def draw_plots(folder: RunFolder) -> list[Path]:
     return drawn
 
 
-def _evaluations(evaluations: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
-    """Figures by the number of epochs finished: 0 before training, all where the epoch is not given."""
-    last = max((measures["epoch"] for measures in epochs), default=-1)
-    points: dict[int, Any] = {measures["epoch"] + 1: measures for measures in epochs if measures.get("mAP") is not None}
+def _evaluations(evaluations: Sequence[Mapping[str, Any]], last: int) -> dict[int, Any]:
+    """Figures by the number of epochs finished: 0 before training, all (up to `last`) where the epoch is not given."""
+    points: dict[int, Any] = {}
     for figures in evaluations:
         epoch = figures.get("epoch")
         points[0 if figures["when"] == "before" else (last if epoch is None else epoch) + 1] = figures

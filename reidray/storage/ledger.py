@@ -14,6 +14,8 @@ from typing import Any
 
 from reidray.storage.runfolder import RunFolder
 
+_FIGURES = ("mAP", "rank1")
+
 STATES = ("finished", "stopped", "failed", "crashed")
 
 
@@ -117,10 +119,13 @@ class Ledger:
 
 
 def measured_epochs(folder: Path) -> list[dict[str, Any]]:
-    """The epochs' measures in a run folder; the last one with mAP and rank-1 once the run has ended."""
+    """The epochs' measures in a run folder, with mAP and rank-1 where they were evaluated."""
     run = RunFolder(folder)
     lines = run.epochs()
+    evaluated = {figures["epoch"]: figures for figures in run.evaluations() if figures["when"] == "epoch"}
+    for line in lines:
+        line.update({name: evaluated[line["epoch"]][name] for name in _FIGURES if line["epoch"] in evaluated})
     result = run.result()
     if lines and result is not None and result["after"] is not None:
-        lines[-1].update({name: result["after"][name] for name in ("mAP", "rank1")})
+        lines[-1].update({name: result["after"][name] for name in _FIGURES})
     return lines

@@ -140,8 +140,17 @@ class RunFolder:
         _append(self._losses, [_object(line, self._losses) for line in lines])
 
     def add_evaluation(self, figures: Mapping[str, Any]) -> None:
-        """Appends to evaluations.jsonl: `when` (before, epoch or after), `epoch` (int or None) and the figures."""
-        _append(self._evaluations, [_object(figures, self._evaluations)])
+        """Appends to evaluations.jsonl: `when` (before, epoch or after), `epoch` (int or None) and the figures.
+
+        What was recorded of the same moment is replaced: a run that was taken up may evaluate a network once more.
+        """
+        line = _object(figures, self._evaluations)
+        moment = line["when"], line.get("epoch")
+        lines = self.evaluations()
+        kept = [earlier for earlier in lines if (earlier["when"], earlier.get("epoch")) != moment]
+        if len(kept) != len(lines):
+            _write(self._evaluations, "".join(json.dumps(earlier, allow_nan=False) + "\n" for earlier in kept))
+        _append(self._evaluations, [line])
 
     def drop_from(self, epoch: int) -> None:
         """Forgets what was recorded of `epoch` and later ones: a resumed run will record them again."""

@@ -16,6 +16,7 @@ from reidray.spans import Spans
 from reidray.storage.cache import open_folder
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.shards import ShardedImages
+from reidray.training.beside import BesideTraining
 from reidray.training.images import SizedImages
 from reidray.training.label_service import LabelService
 from reidray.training.ranks import Ranks
@@ -31,6 +32,7 @@ class Context:
 
     packed: folder (or URL) of the packed data set. run_dir: the run folder. report: where rank 0 sends events.
     placement: of the replica of the centroids in the last epoch, "" before the first.
+    beside: evaluates epochs while the next one trains; None where nothing is left free for that.
     spans: what this worker does, and when.
     """
 
@@ -44,6 +46,7 @@ class Context:
     report: Report
     device: torch.device
     placement: str = ""
+    beside: BesideTraining | None = None
     spans: Spans = field(default_factory=Spans)
     _splits: dict[str, SizedImages] = field(default_factory=dict)
 

@@ -33,7 +33,7 @@ from reidray.training.extraction import extract_shards
 from reidray.training.label_rules import LabelSummary
 from reidray.training.learner import Learner
 from reidray.training.placement import compare_with_bank, load_replica
-from reidray.training.resume import History, agreed_checkpoint, keep, take_up
+from reidray.training.resume import History, agreed_checkpoint, keep, settle_evaluation, take_up
 from reidray.training.tracing import begin_epoch, end_epoch
 
 
@@ -55,6 +55,8 @@ def train(context: Context) -> History:
     torch.manual_seed(settings.train.seed)
     first, history = take_up(context, checkpoint, model, optimiser)
 
+    if "to_evaluate" in history:
+        _evaluate_epoch(context, model, history, history["to_evaluate"])
     if "before" not in history:
         history["before"] = _evaluated(context, model, history, "before", None)
 
@@ -72,7 +74,8 @@ def train(context: Context) -> History:
         figures.update(step_figures(context.spans.step_totals()))
         figures.update({f"loss_{name}": float(np.mean(values)) for name, values in losses.items()})
         if settings.evaluate.every and (epoch + 1) % settings.evaluate.every == 0 and epoch + 1 < settings.train.epochs:
-            figures.update(_evaluated(context, model, history, "epoch", epoch) or {})
+            settle_evaluation(context, history)
+            _evaluate_epoch(context, model, history, epoch)
         figures["seconds"] = time.perf_counter() - started
         history["epochs"].append({"epoch": epoch, **figures})
         context.tell(kind="steps", epoch=epoch, losses=losses)
@@ -81,6 +84,7 @@ def train(context: Context) -> History:
             keep(context, model, optimiser, history, epoch)
         end_epoch(context, epoch)
 
+    settle_evaluation(context, history)
     if "after" not in history:
         history["after"] = _evaluated(context, model, history, "after", settings.train.epochs - 1)
         keep(context, model, optimiser, history, settings.train.epochs - 1)
@@ -122,6 +126,17 @@ def new_model(settings: Settings) -> Embedder:
 def learning_rate(settings: Settings, epoch: int) -> float:
     """The learning rate of an epoch: it falls by train.lr_factor every train.lr_every epochs."""
     return settings.train.learning_rate * settings.train.lr_factor ** (epoch // settings.train.lr_every)
+
+
+def _evaluate_epoch(context: Context, model: Embedder, history: History, epoch: int) -> None:
+    """The figures after an epoch: now, or while the next one trains."""
+    if context.beside is None or not can_evaluate(context):
+        history.pop("to_evaluate", None)
+        _evaluated(context, model, history, "epoch", epoch)
+        return
+    history["to_evaluate"] = epoch
+    if context.ranks.rank == 0:
+        context.beside.begin(model, epoch)
 
 
 def _evaluated(

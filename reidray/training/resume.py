@@ -98,13 +98,26 @@ def keep(
 ) -> None:
     """A checkpoint of the run as it stands after an epoch, or after `step` updates of one by `learner`; all ranks call.
 
-    Files are written while training goes on, those of the memory bank by its shards.
+    Files are written while training goes on, those of the memory bank by its shards. Figures of an earlier network
+    come first, whose tensors this checkpoint does not have.
     """
+    if step is not None or history.get("to_evaluate") != epoch:
+        settle_evaluation(context, history)
     with context.spans("workers"):
         rng = context.ranks.gather(torch.get_rng_state())
     if context.ranks.rank == 0:
         with context.spans("keep"):
             _save(context, model, optimiser, history, epoch, step, learner, rng)
+
+
+def settle_evaluation(context: Context, history: History) -> None:
+    """Wait for the figures of the epoch that is being evaluated beside training, if there is one; all ranks call."""
+    epoch = history.pop("to_evaluate", None)
+    if epoch is not None and context.ranks.rank == 0:
+        assert context.beside is not None
+        with context.spans("evaluate"):
+            figures = context.beside.figures()
+        context.tell(kind="evaluation", when="epoch", epoch=epoch, **figures)
 
 
 def _save(

@@ -34,8 +34,10 @@ def _ray() -> Iterator[None]:
 
 
 def test_one_worker_gives_the_run_without_ray_bit_for_bit(tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
-    launch(tiny_settings("alone"))
-    launch(tiny_settings("ray", run={"workers": 1}))
+    """And with a processor left free, the first epoch is evaluated there."""
+    launch(tiny_settings("alone", evaluate={"every": 1}))
+    launch(tiny_settings("ray", evaluate={"every": 1}, run={"workers": 1}))
+    assert "evaluated beside training" in (tmp_path / "ray" / "log.txt").read_text()
     assert_same_run(tmp_path / "alone", tmp_path / "ray")
 
 
@@ -65,29 +67,29 @@ def test_two_workers_with_a_share_of_the_centroids_each_have_within_1e_4_the_los
     assert_close_losses(tmp_path / "one", tmp_path / "two")
 
 
-def test_killed_workers_shards_of_the_bank_and_labellers_change_nothing(
+def test_killed_workers_shards_labellers_and_controllers_change_nothing(
     tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of each, in the middle of the second, third and fourth epoch; other kinds and moments: tests/chaos.py.
+    """One of each, in the middle of an epoch; other kinds and moments: tests/chaos.py.
 
     Two labellers share what one does in the undisturbed run.
     """
-    many = {"epochs": 4, "steps": 40}
+    many = {"epochs": 5, "steps": 30}
     launch(tiny_settings("whole", train=many, run={"workers": 2}))
-    left = {1: "RayTrainWorker", 2: "BankShard", 3: "Labeller"}
+    left = {1: "RayTrainWorker", 2: "BankShard", 3: "Labeller", 4: "TrainController"}
     handle = Console.handle
 
     def kills(console: Console, event: dict[str, Any]) -> None:
         handle(console, event)
         epoch = event.get("epoch")
-        if event["kind"] == "stage" and event["stage"] == "train" and epoch in left and 0 < event["done"] < 40:
+        if event["kind"] == "stage" and event["stage"] == "train" and epoch in left and 0 < event["done"] < 30:
             os.kill(processes(left.pop(epoch))[0], signal.SIGKILL)
 
     monkeypatch.setattr(Console, "handle", kills)
     several = {"labellers": 2, "search_block": 64}
     launch(tiny_settings("struck", train=many, run={"workers": 2, "checkpoint_steps": 15, **several}))
     assert not left, f"an epoch was over before {left} could be killed"
-    assert (tmp_path / "struck" / "log.txt").read_text().count("continuing with epoch") == 2
+    assert (tmp_path / "struck" / "log.txt").read_text().count("continuing with epoch") == 3
     assert_same_run(tmp_path / "whole", tmp_path / "struck")
 
 

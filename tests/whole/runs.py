@@ -37,11 +37,18 @@ def epochs(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Every evaluation's figures; none where there was nothing to evaluate on."""
+    file = folder / "evaluations.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
 def assert_same_run(one: Path, other: Path) -> None:
     """Bit for bit: figures, losses, labels and every tensor of the last checkpoint."""
     assert result(one) == result(other)
     assert losses(one) == losses(other)
     assert epochs(one) == epochs(other)
+    assert evaluations(one) == evaluations(other)
     last = sorted(path.name for path in (one / "checkpoints").glob("epoch_*"))[-1]
     for pattern in ("model", "optimiser", "bank-*"):
         first, second = (_tensors(run / "checkpoints" / last, pattern) for run in (one, other))
