@@ -155,9 +155,9 @@ class Run:
         environment = {**os.environ, **_QUICK, "RAY_ADDRESS": self._address, "OMP_NUM_THREADS": "1"}
         root = Path(__file__).parents[1]
         environment["PYTHONPATH"] = str(root)
-        log = self.folder.with_suffix(".log").open("ab")
         command = [sys.executable, str(root / "jobs" / "train.py"), *arguments]
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=root)
+        with self.folder.with_suffix(".log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=root)
 
     def log(self) -> str:
         """What it has said."""

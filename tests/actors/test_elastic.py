@@ -15,7 +15,7 @@ from reidray.storage.checkpoints import load_checkpoint
 from tests.chaos import Run, cluster, processes
 from tests.whole.runs import assert_close_losses
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 LENGTH: dict[str, Any] = {"epochs": 2, "steps": 50, "keep_checkpoints": 20}
 

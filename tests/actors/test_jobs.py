@@ -19,7 +19,7 @@ from tests.head import Head, running_head, until
 from tests.shell_lines import ROOT
 from tests.whole.runs import assert_same_run
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 OURS = {"BankShard", "Labeller", "Mailbox"}
 ONE = {"workers": 1, "labeller_threads": 1}
@@ -51,6 +51,7 @@ def test_without_a_token_the_dashboard_and_its_job_api_answer_nobody(head: Head)
             with pytest.raises(urllib.error.HTTPError) as refused:
                 head.ask(path, token)
             assert refused.value.code in (status, 403), path
+            refused.value.close()
 
 
 def test_a_driver_with_a_wrong_token_gets_a_sentence_and_does_not_get_in(head: Head, tmp_path: Path) -> None:
