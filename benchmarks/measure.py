@@ -72,13 +72,18 @@ class Row:
         return self.library[1].seconds / self.ours.seconds if self.ours and self.library else None
 
 
-def in_turn(candidates: dict[str, Callable[[], Any]], *, rounds: int) -> dict[str, Timing]:
-    """Times each candidate once a round, in the order given, after one call of each that is not counted."""
-    first = {name: _timed(candidate)[0] for name, candidate in candidates.items()}
+def in_turn(
+    candidates: dict[str, Callable[[], Any]], *, rounds: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, Timing]:
+    """Times each candidate once a round, in the order given, after one call of each that is not counted.
+
+    clock: CPU-seconds so far of whoever works.
+    """
+    first = {name: _timed(candidate, clock)[0] for name, candidate in candidates.items()}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, candidate in candidates.items():
-            times[name].append(_timed(candidate))
+            times[name].append(_timed(candidate, clock))
     return {
         name: Timing(
             seconds=median(wall for wall, _ in measured),
@@ -89,10 +94,10 @@ def in_turn(candidates: dict[str, Callable[[], Any]], *, rounds: int) -> dict[st
     }
 
 
-def _timed(candidate: Callable[[], Any]) -> tuple[float, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
+def _timed(candidate: Callable[[], Any], clock: Callable[[], float]) -> tuple[float, float]:
+    cpu, wall = clock(), time.perf_counter()
     candidate()
-    return time.perf_counter() - wall, time.process_time() - cpu
+    return time.perf_counter() - wall, clock() - cpu
 
 
 def peak_mb(prepare: Callable[..., Any], call: Callable[[Any], Any], *arguments: Any, threads: int) -> float:

@@ -229,7 +229,21 @@ class RunSettings(_Section):
     )
     labellers: Count = _setting(1, "actors that parse shards and label", "actors")
     labeller_threads: Count = _setting(2, "CPU threads of a labeller", "threads")
+    labeller_cache_mb: NotNegative = _setting(
+        512.0, "features that a labeller keeps between tasks of labelling by blocks; the others are read again", "MB"
+    )
     labeller_gpus: Share = _setting(0.0, "share of a GPU that a labeller gets; 0: labels on CPUs", "GPUs")
+    labelling: Literal["auto", "whole", "blocks"] = _setting(
+        "auto",
+        "whole: one labeller reads all features; blocks: all labellers share the work block by block, none holds all; "
+        "auto: blocks where there are several labellers and the search is exact",
+    )
+    label_early: bool = _setting(
+        False,
+        "labelling by blocks begins while features are still being extracted: of use where labellers have processors "
+        "of their own",
+    )
+    search_block: Count = _setting(2048, "images of a block of labelling by blocks, at least; whole shards", "images")
     max_failures: Annotated[int, Field(ge=-1)] = _setting(
         3, "crashes survived, of workers and of each actor; -1: any number", "crashes"
     )
@@ -282,6 +296,11 @@ class Settings(_Section):
             raise ValueError(
                 f"run.workers={self.run.workers} is more than the {self.num_groups} BN groups of a batch: "
                 f"lower model.bn_group_size or raise method.clusters_per_batch"
+            )
+        if self.run.labelling == "blocks" and self.method.search == "approximate":
+            raise ValueError(
+                "run.labelling=blocks searches exactly: set method.search=exact, or run.labelling=whole for the "
+                "approximate search"
             )
         if self.run.trace_epoch is not None and self.run.trace_epoch >= self.train.epochs:
             raise ValueError(
@@ -344,6 +363,13 @@ class Settings(_Section):
     def num_parts(self) -> int:
         """Parts that the network predicts, the background counted; 0 for methods without parts."""
         return self.scwm.num_parts if self.method.name == "scwm" else 0
+
+    @property
+    def labels_by_blocks(self) -> bool:
+        """Whether all labellers share the labelling of an epoch, block by block of images."""
+        if self.run.labelling == "auto":
+            return self.run.labellers > 1 and self.method.search == "exact"
+        return self.run.labelling == "blocks"
 
     @property
     def cluster_classifiers(self) -> bool:

@@ -6,7 +6,8 @@ are equal: indices, similarities and parts bit for bit, Jaccard distances up to 
 | function | NumPy arrays, CPU tensors | CUDA tensors |
 |---|---|---|
 | nearest | oneDNN or BLAS products propose, numba decides | tensor cores propose (torch), CUDA C decides |
-| jaccard_from_neighbours | numba | CUDA C, sums and sorts by torch |
+| ready_block, search_strip | as nearest | as nearest, each direction by itself |
+| jaccard_from_neighbours, jaccard_from_lists | numba | CUDA C, sums and sorts by torch |
 | dbscan | numba | CUDA C on the sparse graph; cuML where the dense matrix fits `_DENSE_BYTES`, 0 until measured |
 | difficulty | numba | CUDA C |
 | parse_grams | numba | CUDA C, one warp an image |
@@ -30,7 +31,8 @@ import reidray.parsing as on_cpu_parsing
 from reidray.arrays import Array
 from reidray.parsing import Parsing
 
-# N = images, K = neighbours, L = parts, D = feature width, B = images of a shard, P = cells
+# N = images, R = images of a block, B = images of a shard, K = neighbours, U = pairs of images, L = parts,
+# D = feature width, P = cells
 
 _DENSE_BYTES = 0
 """Memory for a dense matrix that cuML's DBSCAN may take. The sparse graph needs none and is linear in its edges."""
@@ -67,6 +69,38 @@ def nearest(features_ND: Any, k: int, *, approximate: tuple[int, int] | None = N
             features_ND, k, components=components, candidates=max(candidates, k)
         )
     return on_cpu_neighbours.nearest(features_ND, k)
+
+
+def ready_block(features_RD: Any, first: int) -> Any:
+    """`reidray.neighbours.ready_block` for the fastest product of this machine."""
+    if on_gpu(features_RD):
+        from reidray.cuda import blocks
+
+        return blocks.ready_block(features_RD, first)
+    return on_cpu_neighbours.ready_block(features_RD, first, product=on_cpu_neighbours.fastest_product())
+
+
+def search_strip(rows: Any, known_RK: Any, columns: Any) -> tuple[Any, list[Any]]:
+    """`reidray.neighbours.search_strip` of blocks from `ready_block`; what is known and found are NumPy arrays."""
+    if on_gpu(rows.rows_RD):
+        from reidray.cuda import blocks, device
+
+        return blocks.search_strip(rows, known_RK, columns, device=device.cuda_device())
+    return on_cpu_neighbours.search_strip(rows, known_RK, columns, product=on_cpu_neighbours.fastest_product())
+
+
+def jaccard_from_lists(indices_NK: Any, similarities_NK: Any, similarities_of: Any, **settings: Any) -> Any:
+    """`reidray.neighbours.jaccard_from_lists`, as `jaccard_from_neighbours`; similarities_of has NumPy arrays."""
+    if on_gpu(indices_NK):
+        from reidray.cuda import device, jaccard
+
+        def of_tensors(firsts_U: Tensor, seconds_U: Tensor) -> Tensor:
+            return torch.as_tensor(similarities_of(as_numpy(firsts_U), as_numpy(seconds_U)), device=firsts_U.device)
+
+        return jaccard.jaccard_from_lists(
+            indices_NK, similarities_NK, of_tensors, **settings, device=device.cuda_device()
+        )
+    return on_cpu_neighbours.jaccard_from_lists(indices_NK, similarities_NK, similarities_of, **settings)
 
 
 def jaccard_from_neighbours(

@@ -32,7 +32,8 @@ from reidray.config import Settings
 from reidray.launch.evaluator import Evaluator
 from reidray.launch.services import layouts, worker_context
 from reidray.training.beside import BesideTraining
-from reidray.training.labelling import Labeller, LabelService
+from reidray.training.label_service import LabelService
+from reidray.training.labelling import Labeller
 from reidray.training.loop import train
 from reidray.training.ranks import ProcessGroup
 from reidray.training.resume import History
@@ -108,7 +109,7 @@ def _services(settings: Settings, packed: str, name: str) -> tuple[MemoryBank, L
         labeller = measured(Labeller, of_labeller, {"run": name, "labeller": str(place)})
         own = {"threads": run.labeller_threads, "gpus": run.labeller_gpus}
         members.append(placed(labeller, settings, bank, f"labeller {place}", **own, **everywhere))
-    return bank, LabelService(members)
+    return bank, LabelService(members, settings, bank)
 
 
 def _evaluator(settings: Settings, packed: str, run_dir: Path, *, use_gpu: bool) -> OnRay:

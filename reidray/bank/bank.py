@@ -79,21 +79,28 @@ class MemoryBank:
         write = keeper.submit("put_smoothed", table, version, block, parts, num_parts, momentum, self.generation)
         self._write(write)
 
-    def read(self, table: str, version: int, column: int | None = None) -> Array:
-        """A whole table in index order; of each row only `column` of its second axis unless that is None."""
-        blocks = range(len(self._layouts[table.split("/")[0]]))
+    def read(self, table: str, version: int, column: int | None = None, blocks: range | None = None) -> Array:
+        """A table in index order: all of it, or some blocks that follow each other; of each row only `column` of its
+        second axis unless that is None."""
+        if blocks is None:
+            blocks = range(len(self._layouts[table.split("/")[0]]))
         found: dict[int, Array] = {}
         asked = []
         for place, member in enumerate(self._members):
-            own = list(blocks)[place :: len(self._members)]
+            own = [block for block in blocks if block % len(self._members) == place]
             if own:
                 asked.append((own, member.submit("get", table, version, own, column, self.generation)))
         for own, pending in asked:
             found.update(zip(own, pending.result(), strict=True))
         return np.concatenate([found[block] for block in blocks])
 
-    def take(self, table: str, version: int, indices: Ints) -> Array:
-        """Some rows of a table, in the order of `indices`."""
+    def blocks(self, table: str, version: int) -> set[int]:
+        """The blocks of a table that are there."""
+        asked = [member.submit("blocks", table, version, self.generation) for member in self._members]
+        return {block for pending in asked for block in pending.result()}
+
+    def take(self, table: str, version: int, indices: Ints, column: int | None = None) -> Array:
+        """Some rows of a table, in the order of `indices`; of each only `column` unless that is None."""
         layout = self._layouts[table.split("/")[0]]
         firsts = np.array([first for first, _ in layout])
         blocks = np.searchsorted(firsts, indices, side="right") - 1
@@ -103,7 +110,7 @@ class MemoryBank:
             if own:
                 places = {block: np.flatnonzero(blocks == block) for block in own}
                 wanted = {block: indices[places[block]] - firsts[block] for block in own}
-                asked.append((places, member.submit("take", table, version, wanted, self.generation)))
+                asked.append((places, member.submit("take", table, version, wanted, column, self.generation)))
         rows: Array | None = None
         for places, pending in asked:
             for block, values in pending.result().items():

@@ -103,9 +103,19 @@ class BankShard:
         return [entry[block] if column is None else np.ascontiguousarray(entry[block][:, column]) for block in blocks]
 
     @spanned
-    def take(self, table: str, version: int, wanted: dict[int, Ints], generation: int = 0) -> dict[int, Array]:
-        """Some rows of some blocks: block -> offsets within the block -> rows."""
+    def blocks(self, table: str, version: int, generation: int = 0) -> list[int]:
+        """The blocks of a table that are here."""
+        self._refuse_a_group_that_is_gone(generation)
+        return list(self._tables.get(table, _Table()).blocks.get(version, {}))
+
+    @spanned
+    def take(
+        self, table: str, version: int, wanted: dict[int, Ints], column: int | None, generation: int = 0
+    ) -> dict[int, Array]:
+        """Some rows of some blocks: block -> offsets in it -> rows; of each only `column` unless that is None."""
         blocks = self.get(table, version, list(wanted), None, generation)
+        if column is not None:
+            blocks = [rows[:, column] for rows in blocks]
         return {block: rows[wanted[block]] for block, rows in zip(wanted, blocks, strict=True)}
 
     # ---- rows of clusters

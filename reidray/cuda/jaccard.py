@@ -7,6 +7,7 @@ functions agree to float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -98,23 +99,63 @@ def jaccard_from_neighbours(
     """
     check_lengths(k1, k2, keep)
     features_ND = checked_rows(features_ND, name="features")
-    columns = min(columns_needed(k1, counts_itself), len(features_ND))
-    _check_lists(indices_NK, similarities_NK, len(features_ND), columns)
+    _check_shapes(indices_NK, similarities_NK, len(features_ND), columns_needed(k1, counts_itself))
+
+    def similarities_of(firsts_U: torch.Tensor, seconds_U: torch.Tensor) -> torch.Tensor:
+        return similarities_of_pairs(features_ND, features_ND, firsts_U, seconds_U, device=device)
+
+    return jaccard_from_lists(
+        indices_NK,
+        similarities_NK,
+        similarities_of,
+        k1=k1,
+        k2=k2,
+        keep=keep,
+        counts_itself=counts_itself,
+        device=device,
+    )
+
+
+def jaccard_from_lists(
+    indices_NK: torch.Tensor,
+    similarities_NK: torch.Tensor,
+    similarities_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    k1: int,
+    k2: int,
+    keep: float,
+    counts_itself: bool = True,
+    device: Device,
+) -> SparseRows:
+    """`jaccard_from_neighbours` where the features lie elsewhere; see `reidray.neighbours.jaccard_from_lists`.
+
+    similarities_of: takes and returns tensors on the device.
+    """
+    check_lengths(k1, k2, keep)
+    columns = min(columns_needed(k1, counts_itself), len(indices_NK))
+    _check_shapes(indices_NK, similarities_NK, len(indices_NK), columns)
+    _check_lists(indices_NK, similarities_NK)
     neighbours_NK = indices_NK[:, :columns].to(torch.int32).contiguous()
     known_NK = similarities_NK[:, :columns].to(torch.float32).contiguous()
-    described = _described(neighbours_NK, known_NK, features_ND, min(round(k1 / 2) + 1, columns), device)
+    described = _described(neighbours_NK, known_NK, similarities_of, min(round(k1 / 2) + 1, columns), device)
     if k2 > 1:
         described = _averaged(described, neighbours_NK, min(k2, columns), device)
     return _compared(described, keep, device)
 
 
-def _check_lists(indices_NK: torch.Tensor, similarities_NK: torch.Tensor, count: int, columns: int) -> None:
-    """Cheap signs that lists and features belong together; `columns` of the lists are needed."""
+def _check_shapes(indices_NK: torch.Tensor, similarities_NK: torch.Tensor, count: int, columns: int) -> None:
+    """Lists of `count` images with at least so many columns, or with all images."""
+    columns = min(columns, count)
     if indices_NK.shape != similarities_NK.shape or len(indices_NK) != count or indices_NK.shape[1] < columns:
         raise ValueError(
             f"neighbour lists must have {count} rows and at least {columns} columns; got indices "
             f"{tuple(indices_NK.shape)} and similarities {tuple(similarities_NK.shape)}."
         )
+
+
+def _check_lists(indices_NK: torch.Tensor, similarities_NK: torch.Tensor) -> None:
+    """Cheap signs that the lists are those of unit rows."""
+    count = len(indices_NK)
     if bool((indices_NK.min() < 0) | (indices_NK.max() >= count)):
         raise ValueError(f"neighbour lists must hold indices in [0, {count}); were they made from other features?")
     wrong = (~(similarities_NK.abs() <= LARGEST_SIMILARITY)).any(dim=1).nonzero()
@@ -126,7 +167,11 @@ def _check_lists(indices_NK: torch.Tensor, similarities_NK: torch.Tensor, count:
 
 
 def _described(
-    neighbours_NK: torch.Tensor, known_NK: torch.Tensor, features_ND: torch.Tensor, half: int, device: Device
+    neighbours_NK: torch.Tensor,
+    known_NK: torch.Tensor,
+    similarities_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    half: int,
+    device: Device,
 ) -> SparseRows:
     """Weights of each image on its expanded k-reciprocal neighbours (eq. 7)."""
     count, k1 = neighbours_NK.shape
@@ -143,9 +188,8 @@ def _described(
         arguments=(neighbours_NK, known_NK, np.int32(k1), rows_E, columns_E, entries, weights_E),
     )
     unknown_P = weights_E.isnan().nonzero()[:, 0]
-    weights_E[unknown_P] = similarities_of_pairs(
-        features_ND, features_ND, rows_E[unknown_P].long(), columns_E[unknown_P].long(), device=device
-    )
+    if len(unknown_P):
+        weights_E[unknown_P] = similarities_of(rows_E[unknown_P].long(), columns_E[unknown_P].long())
     device.launch(
         _SOURCE,
         "weigh",

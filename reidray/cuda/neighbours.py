@@ -95,12 +95,12 @@ def nearest(
     return indices_QK, similarities_QK
 
 
-def checked_rows(features_ND: torch.Tensor, *, name: str) -> torch.Tensor:
+def checked_rows(features_ND: torch.Tensor, *, name: str, first: int = 0) -> torch.Tensor:
     """`reidray.neighbours.unit_rows` for a tensor: contiguous float32 rows of length 1, or its ValueError."""
     rows_ND = features_ND.detach().to(torch.float32).contiguous()
     is_matrix = rows_ND.ndim == 2 and rows_ND.shape[1] > 0
     if not is_matrix or bool((~((_lengths(rows_ND) - 1.0).abs() <= UNIT_TOLERANCE)).any()):
-        unit_rows(rows_ND.cpu().numpy(), name=name)  # says which row, and what is wrong with it
+        unit_rows(rows_ND.cpu().numpy(), name=name, first=first)  # says which row, and what is wrong with it
     return rows_ND
 
 

@@ -22,7 +22,7 @@ from reidray.threads import set_threads
 from reidray.training.context import Context
 from reidray.training.extraction import extract_shards, joined_features
 from reidray.training.images import SizedImages
-from reidray.training.labelling import LabelService
+from reidray.training.label_service import LabelService
 from reidray.training.loop import new_model
 
 
@@ -59,7 +59,8 @@ def offline_context(
     settings: Settings, packed: str, run_dir: Path, report: Callable[[Mapping[str, Any]], None]
 ) -> Context:
     """A context for evaluation in this process: nobody labels, nothing is banked."""
-    return worker_context(settings, packed, run_dir, MemoryBank([], {}), LabelService([]), report)
+    bank = MemoryBank([], {})
+    return worker_context(settings, packed, run_dir, bank, LabelService([], settings, bank), report)
 
 
 def embed(model: Embedder, settings: Settings, images: SizedImages, progress: Callable[[int], None]) -> Floats:

@@ -13,7 +13,8 @@ from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.shards import ShardedImages
 from reidray.threads import set_threads
 from reidray.training.context import Context, Report, open_split
-from reidray.training.labelling import Labeller, LabelService
+from reidray.training.label_service import LabelService
+from reidray.training.labelling import Labeller
 from reidray.training.ranks import OneProcess, Ranks
 
 
@@ -27,7 +28,7 @@ def in_process_services(settings: Settings, packed: str) -> tuple[MemoryBank, La
     """Bank and labeller as plain objects, for `--workers 0`."""
     shards = [InProcess(BankShard(f"bank shard {place}")) for place in range(settings.run.bank_shards)]
     bank = MemoryBank(shards, layouts(settings, packed))
-    return bank, LabelService([InProcess(Labeller(settings, bank))])
+    return bank, LabelService([InProcess(Labeller(settings, bank))], settings, bank)
 
 
 def worker_context(

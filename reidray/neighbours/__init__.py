@@ -1,22 +1,33 @@
 """Who is close to whom among the images of the training set.
 
-`search` finds exact nearest neighbours in blocks (`product` proposes, `candidates` keeps lists), `jaccard` turns them
-into the sparse k-reciprocal Jaccard distance that the labellers cluster, and `similarity` says what number both of them
-compare. Nothing here holds an N x N matrix.
+`search` finds exact nearest neighbours (`product` proposes, `candidates` keeps lists), `blocks` the same from pairs of
+blocks, which several processes can share. `jaccard` turns the lists into the sparse k-reciprocal Jaccard distance that
+the labellers cluster, and `similarity` says what number all of them compare. Nothing here holds an N x N matrix.
 """
 
 from reidray.neighbours.approximate import nearest_approximately
-from reidray.neighbours.jaccard import jaccard_distances, jaccard_from_neighbours
-from reidray.neighbours.product import product_error
+from reidray.neighbours.blocks import Block, Found, Lists, merged, no_lists, ready_block, search_strip
+from reidray.neighbours.jaccard import jaccard_distances, jaccard_from_lists, jaccard_from_neighbours
+from reidray.neighbours.product import fastest_product, product_error
 from reidray.neighbours.search import nearest
-from reidray.neighbours.similarity import similarity, unit_rows
+from reidray.neighbours.similarity import similarities_of_pairs, similarity, unit_rows
 
 __all__ = [
+    "Block",
+    "Found",
+    "Lists",
+    "fastest_product",
     "jaccard_distances",
+    "jaccard_from_lists",
     "jaccard_from_neighbours",
+    "merged",
     "nearest",
     "nearest_approximately",
+    "no_lists",
     "product_error",
+    "ready_block",
+    "search_strip",
+    "similarities_of_pairs",
     "similarity",
     "unit_rows",
 ]

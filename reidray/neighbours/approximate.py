@@ -73,5 +73,8 @@ class _Trusted:
     def __init__(self, product: Product) -> None:
         self.prepare, self.room, self.multiply = product.prepare, product.room, product.multiply
 
-    def gaps(self, queries_QD: Floats, features_ND: Floats) -> Doubles:  # noqa: ARG002  (Product's signature)
-        return np.zeros(len(queries_QD))
+    def lost(self, rows_RD: Floats) -> Doubles:
+        return np.zeros(len(rows_RD))
+
+    def gaps(self, lost_Q: Doubles, lost_N: Doubles, width: int) -> Doubles:  # noqa: ARG002  (Product's signature)
+        return np.zeros(len(lost_Q))

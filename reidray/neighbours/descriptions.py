@@ -1,50 +1,50 @@
 """What describes an image: weights on its k-reciprocal neighbours (Zhong et al., CVPR 2017, eq. 3, 7 and 11)."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from reidray.arrays import Array, Floats
+from reidray.arrays import Array, Floats, Ints
 from reidray.neighbours.places import Places
 from reidray.neighbours.reciprocal import Reciprocal
 from reidray.neighbours.rows import Rows, add, empty_set, in_pieces, joined, longer, take_all
-from reidray.neighbours.similarity import UNIT_TOLERANCE, similarity, unit_rows
 
-# N = images by index, P = images by place, D = feature width, K = neighbours (the image itself is one of them),
+# N = images by index, P = images by place, K = neighbours (the image itself is one of them), U = pairs of images,
 # H = columns of the half lists, E = stored entries; ends_P1: row p lies at ends[p] .. ends[p + 1]
 
 _ENTRIES = 48  # room for so many entries a row at first
-_CERTAINLY_UNIT = 1.9 * UNIT_TOLERANCE  # of the squared length in float32, whose error is below the tenth left over
-_NOT_YET, _UNIT, _DOUBTFUL = 0, 1, 2
+
+SimilaritiesOf = Callable[[Ints, Ints], Floats]
+"""Of two lists of images of the same length, the `similarity` of each pair; pairs come with close ones together."""
 
 
 def described(
-    features_ND: Floats, places: Places, neighbours_PK: Array, similarities_PK: Array, sets: Reciprocal
+    places: Places, neighbours_PK: Array, similarities_PK: Array, sets: Reciprocal, similarities_of: SimilaritiesOf
 ) -> Rows:
     """Weights of each image on its expanded k-reciprocal neighbours.
 
     To R(i, K) are added the sets R(j, H) of those of its members j that have more than two thirds of R(j, H) in R(i, K)
-    (eq. 3). Their weights are the softmax of -|x_i - x_j|^2 = -(2 - 2 s) (eq. 7), in float64, rounded to float32. A
-    similarity that stands in neither of the two lists is computed.
+    (eq. 3). Their weights are the softmax of -|x_i - x_j|^2 = -(2 - 2 s) (eq. 7), in float64, rounded to float32.
 
     Args:
-      features_ND: float32 rows by image.
       places, neighbours_PK, similarities_PK, sets: all by place.
-
-    Errors:
-      ValueError as `unit_rows`, if one of the rows that were needed has not length 1.
+      similarities_of: is asked for the similarities that stand in neither of the two lists.
 
     Returns:
       rows by place; the columns are places too, in the order of their images' indices. A row is empty when no neighbour
       is reciprocal.
     """
-    looked_at_N = np.full(len(features_ND), _NOT_YET, np.uint8)
-    arguments = (features_ND, *places, neighbours_PK, similarities_PK, *sets, looked_at_N)
+    arguments = (*places, neighbours_PK, similarities_PK, *sets)
     rows = Rows(*joined(in_pieces(_describe, len(neighbours_PK), *arguments)))
-    if (looked_at_N == _DOUBTFUL).any():
-        unit_rows(features_ND, name="features")
+    unknown_U = np.flatnonzero(np.isnan(rows.values_E))
+    if len(unknown_U):
+        firsts_U = places.images_P[np.searchsorted(rows.ends_N1, unknown_U, side="right") - 1]
+        seconds_U = places.images_P[rows.columns_E[unknown_U]]
+        rows.values_E[unknown_U] = similarities_of(firsts_U.astype(np.int64), seconds_U.astype(np.int64))
+    in_pieces(_soften, len(neighbours_PK), rows.ends_N1, rows.values_E)
     return rows
 
 
@@ -57,7 +57,6 @@ def averaged(rows: Rows, places: Places, nearest_PK: Array) -> Rows:
 def _describe(
     first: int,
     last: int,
-    features_ND: Any,
     images_P: Any,
     places_N: Any,
     neighbours_PK: Any,
@@ -66,24 +65,23 @@ def _describe(
     sizes_P: Any,
     halves_PH: Any,
     half_sizes_P: Any,
-    looked_at_N: Any,
 ) -> Any:
+    """Expanded sets and similarities, NaN where these stand in no list."""
     count, neighbours = neighbours_PK.shape
     unknown = np.float32(np.nan)
     words_W, groups_G = empty_set(count)
     inside_P = np.zeros(count, np.bool_)
     known_P = np.full(count, unknown, np.float32)
     found = np.empty(count, np.int32)
-    powers = np.empty(count, np.float64)
     lengths = np.empty(last - first, np.int64)
     columns_E = np.empty(_ENTRIES * (last - first), np.int32)
-    weights_E = np.empty(_ENTRIES * (last - first), np.float32)
+    values_E = np.empty(_ENTRIES * (last - first), np.float32)
     used = 0
     for p in range(first, last):
         _expand(members_PK[p, : sizes_P[p]], halves_PH, half_sizes_P, images_P, inside_P, words_W, groups_G)
         size = take_all(words_W, groups_G, found)
         if used + size > columns_E.shape[0]:
-            columns_E, weights_E = longer(columns_E, used + size), longer(weights_E, used + size)
+            columns_E, values_E = longer(columns_E, used + size), longer(values_E, used + size)
         for a in range(neighbours - 1, -1, -1):  # backwards: what a list holds twice counts where it stands first
             known_P[neighbours_PK[p, a]] = similarities_PK[p, a]
         for e in range(size):
@@ -91,18 +89,13 @@ def _describe(
             value = known_P[q]
             if np.isnan(value):
                 value = _look_up(neighbours_PK[q], similarities_PK[q], p)
-            if np.isnan(value):
-                value = similarity(features_ND[images_P[p]], features_ND[found[e]])
-                _look_at(features_ND, images_P[p], looked_at_N)
-                _look_at(features_ND, found[e], looked_at_N)
             columns_E[used + e] = q
-            weights_E[used + e] = value
+            values_E[used + e] = value
         for a in range(neighbours):
             known_P[neighbours_PK[p, a]] = unknown
-        _soften(weights_E[used : used + size], powers)
         lengths[p - first] = size
         used += size
-    return lengths, columns_E[:used], weights_E[:used]
+    return lengths, columns_E[:used], values_E[:used]
 
 
 @njit(cache=True, nogil=True)
@@ -141,33 +134,22 @@ def _look_up(neighbours_K: Any, similarities_K: Any, place: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _look_at(features_ND: Any, image: Any, looked_at_N: Any) -> None:
-    """Notes whether a row has length 1 for certain. Pieces that look at one row at a time note the same."""
-    if looked_at_N[image] == _NOT_YET:
-        away = abs(_squared_length(features_ND[image]) - np.float32(1.0))
-        looked_at_N[image] = _UNIT if away <= _CERTAINLY_UNIT else _DOUBTFUL
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc"})  # only decides which rows are measured exactly
-def _squared_length(row_D: Any) -> Any:
-    total = np.float32(0.0)
-    for c in range(row_D.shape[0]):
-        total += row_D[c] * row_D[c]
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _soften(values: Any, powers: Any) -> None:
-    """Eq. 7 for one image: similarities become weights."""
-    closest = np.float32(-np.inf)
-    for e in range(values.shape[0]):
-        closest = max(closest, values[e])
-    total = 0.0
-    for e in range(values.shape[0]):
-        powers[e] = math.exp(2.0 * (np.float64(values[e]) - np.float64(closest)))
-        total += powers[e]
-    for e in range(values.shape[0]):
-        values[e] = powers[e] / total
+def _soften(first: int, last: int, ends_P1: Any, values_E: Any) -> None:
+    """Eq. 7 in place: similarities become weights."""
+    powers = np.empty(0, np.float64)
+    for p in range(first, last):
+        start, stop = ends_P1[p], ends_P1[p + 1]
+        if stop - start > powers.shape[0]:
+            powers = np.empty(2 * (stop - start), np.float64)
+        closest = np.float32(-np.inf)
+        for e in range(start, stop):
+            closest = max(closest, values_E[e])
+        total = 0.0
+        for e in range(start, stop):
+            powers[e - start] = math.exp(2.0 * (np.float64(values_E[e]) - np.float64(closest)))
+            total += powers[e - start]
+        for e in range(start, stop):
+            values_E[e] = powers[e - start] / total
 
 
 @njit(cache=True, nogil=True)

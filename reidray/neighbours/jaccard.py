@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from reidray.arrays import Array, Floats
-from reidray.neighbours.descriptions import averaged, described
+from reidray.arrays import Array, Floats, Ints
+from reidray.neighbours.descriptions import SimilaritiesOf, averaged, described
 from reidray.neighbours.overlap import both_ways, close_pairs
 from reidray.neighbours.places import by_place, near_places
 from reidray.neighbours.reciprocal import reciprocal_sets
 from reidray.neighbours.search import nearest
-from reidray.neighbours.similarity import UNIT_TOLERANCE, read_only
+from reidray.neighbours.similarity import UNIT_TOLERANCE, read_only, similarities_of_pairs, unit_rows
 
-# N = images, D = feature width, K = neighbours (the image itself is one of them)
+# N = images, D = feature width, K = neighbours (the image itself is one of them), U = pairs of images
 
 LARGEST_SIMILARITY = (1.0 + 1.1 * UNIT_TOLERANCE) ** 2
+_CERTAINLY_UNIT = 1.9 * UNIT_TOLERANCE  # of the squared length; what is further off is measured exactly
 
 
 def jaccard_distances(
@@ -86,23 +87,63 @@ def jaccard_from_neighbours(
       as `jaccard_distances`, but of the features only the rows that are read and those whose list says that they have
       not length 1 are known to be wrong; ValueError when the lists do not belong to the features.
     """
-    check_lengths(k1, k2, keep)
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite and is refused
         features_ND = read_only(np.ascontiguousarray(features_ND, dtype=np.float32))
-    columns = min(columns_needed(k1, counts_itself), len(features_ND))
-    _check_lists(indices_NK, similarities_NK, features_ND, columns)
+    if features_ND.ndim != 2 or len(features_ND) == 0:
+        raise ValueError(f"features must be a matrix with one row per image; got shape {features_ND.shape}.")
+    check_lengths(k1, k2, keep)
+    _check_shapes(indices_NK, similarities_NK, len(features_ND), columns_needed(k1, counts_itself))
+
+    def similarities_of(firsts_U: Ints, seconds_U: Ints) -> Floats:
+        images = np.unique(np.concatenate([firsts_U, seconds_U]))
+        squared_lengths = similarities_of_pairs(features_ND, images, images)
+        if not (np.abs(squared_lengths - 1.0) <= _CERTAINLY_UNIT).all():
+            unit_rows(features_ND, name="features")
+        similarities_U: Floats = similarities_of_pairs(features_ND, firsts_U, seconds_U)
+        return similarities_U
+
+    return jaccard_from_lists(
+        indices_NK, similarities_NK, similarities_of, k1=k1, k2=k2, keep=keep, counts_itself=counts_itself
+    )
+
+
+def jaccard_from_lists(
+    indices_NK: Array,
+    similarities_NK: Array,
+    similarities_of: SimilaritiesOf,
+    *,
+    k1: int,
+    k2: int,
+    keep: float,
+    counts_itself: bool = True,
+) -> sparse.csr_array:
+    """`jaccard_from_neighbours` where the features lie elsewhere.
+
+    Args:
+      similarities_of: is called at most once, with the pairs whose similarity is in neither list: images [U] and
+        images [U], int64, each pair both ways round and pairs of similar images close together; returns `similarity` of
+        each, float32 [U], and sees to it that the rows have length 1.
+      the others: as in `jaccard_from_neighbours`.
+
+    Errors:
+      ValueError as there, and whatever similarities_of raises.
+    """
+    check_lengths(k1, k2, keep)
+    columns = min(columns_needed(k1, counts_itself), len(indices_NK))
+    _check_shapes(indices_NK, similarities_NK, len(indices_NK), columns)
+    _check_lists(indices_NK, similarities_NK)
     indices_NK, similarities_NK = indices_NK[:, :columns], similarities_NK[:, :columns]
     places = near_places(indices_NK)
     neighbours_PK, similarities_PK = by_place(places, indices_NK, similarities_NK)
     sets = reciprocal_sets(neighbours_PK, min(round(k1 / 2) + 1, columns))
-    rows = described(features_ND, places, neighbours_PK, similarities_PK, sets)
+    rows = described(places, neighbours_PK, similarities_PK, sets, similarities_of)
     if k2 > 1:
         rows = averaged(rows, places, neighbours_PK[:, :k2])
     ends_N1, columns_E, distances_E = both_ways(close_pairs(rows, keep), places)
     index_type = np.int32 if len(columns_E) <= np.iinfo(np.int32).max else np.int64
     distances = sparse.csr_array(
         (distances_E, columns_E.astype(index_type, copy=False), ends_N1.astype(index_type)),
-        shape=(len(features_ND), len(features_ND)),
+        shape=(len(indices_NK), len(indices_NK)),
     )
     distances.has_canonical_format = True  # sorted, each pair once: nobody needs to look again
     return distances
@@ -121,16 +162,19 @@ def check_lengths(k1: int, k2: int, keep: float) -> None:
         raise ValueError(f"keep must be in (0, 1]; got {keep}.")
 
 
-def _check_lists(indices_NK: Array, similarities_NK: Array, features_ND: Floats, columns: int) -> None:
-    """Cheap signs that lists and features belong together; `columns` of the lists are needed."""
-    count = len(features_ND)
-    if features_ND.ndim != 2 or count == 0:
-        raise ValueError(f"features must be a matrix with one row per image; got shape {features_ND.shape}.")
+def _check_shapes(indices_NK: Array, similarities_NK: Array, count: int, columns: int) -> None:
+    """Lists of `count` images with at least so many columns, or with all images."""
+    columns = min(columns, count)
     if indices_NK.shape != similarities_NK.shape or len(indices_NK) != count or indices_NK.shape[1] < columns:
         raise ValueError(
             f"neighbour lists must have {count} rows and at least {columns} columns; got indices {indices_NK.shape} "
             f"and similarities {similarities_NK.shape}."
         )
+
+
+def _check_lists(indices_NK: Array, similarities_NK: Array) -> None:
+    """Cheap signs that the lists are those of unit rows."""
+    count = len(indices_NK)
     if indices_NK.min() < 0 or indices_NK.max() >= count:
         raise ValueError(f"neighbour lists must hold indices in [0, {count}); were they made from other features?")
     wrong = np.flatnonzero(~(np.abs(similarities_NK) <= LARGEST_SIMILARITY).all(axis=1))

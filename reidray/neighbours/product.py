@@ -43,8 +43,11 @@ class Product(Protocol):
     def multiply(self, rows_RD: torch.Tensor, columns_SD: torch.Tensor, room: torch.Tensor) -> Array:
         """Products [R, S] in the buffer: float32, or the bits of bfloat16 as int16, which order alike from 0 on."""
 
-    def gaps(self, queries_QD: Floats, features_ND: Floats) -> Doubles:
-        """gap of each query towards all features."""
+    def lost(self, rows_RD: Floats) -> Doubles:
+        """What the product does not see of each row."""
+
+    def gaps(self, lost_Q: Doubles, lost_N: Doubles, width: int) -> Doubles:
+        """gap of each query towards all features of this width, by what the product does not see of them."""
 
 
 class Float32Product:
@@ -63,8 +66,11 @@ class Float32Product:
         float32_product(rows_RD.numpy(), columns_SD.numpy(), products_RS)
         return products_RS
 
-    def gaps(self, queries_QD: Floats, features_ND: Floats) -> Doubles:
-        return np.full(len(queries_QD), 2.0 * product_error(features_ND.shape[1]))
+    def lost(self, rows_RD: Floats) -> Doubles:
+        return np.zeros(len(rows_RD))
+
+    def gaps(self, lost_Q: Doubles, lost_N: Doubles, width: int) -> Doubles:  # noqa: ARG002  (Product's signature)
+        return np.full(len(lost_Q), 2.0 * product_error(width))
 
 
 class BFloat16Product:
@@ -83,16 +89,18 @@ class BFloat16Product:
         torch.mm(rows_RD, columns_SD.t(), out=products_RS)
         return products_RS.view(torch.int16).numpy()
 
-    def gaps(self, queries_QD: Floats, features_ND: Floats) -> Doubles:
+    def lost(self, rows_RD: Floats) -> Doubles:
+        """Length of each row less its rounding."""
+        lost_R: Doubles = _lost_by_rounding(rows_RD)
+        return lost_R
+
+    def gaps(self, lost_Q: Doubles, lost_N: Doubles, width: int) -> Doubles:
         """Cauchy-Schwarz on what the rounding took from each row, and float32 sums that may even be cut, not rounded.
 
         x y - x' y' = (x - x') y + x' (y - y') for the rounded x', y'.
         """
         longest = 1.0 + UNIT_TOLERANCE
-        lost_Q = _lost_by_rounding(queries_QD)
-        lost_N = lost_Q if features_ND is queries_QD else _lost_by_rounding(features_ND)
         worst = float(lost_N.max())
-        width = features_ND.shape[1]
         sums = _summation(width, 2.0 * _FLOAT32_ROUNDING) * (longest + worst) ** 2
         rounding_Q = lost_Q * longest + (longest + lost_Q) * worst
         return 2.0 * (1.0 + 2.0 * _BFLOAT16_ROUNDING) * (rounding_Q + sums + 4.0 * _FLOAT32_ROUNDING)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numba import njit, prange
 
-from reidray.arrays import Floats, Ints
+from reidray.arrays import Doubles, Floats, Ints
 from reidray.neighbours.candidates import Candidates, no_candidates, offer_columns, offer_rows, shorten
 from reidray.neighbours.product import Product, fastest_product, float32_product, product_error
 from reidray.neighbours.similarity import similarity, unit_rows
@@ -89,9 +89,12 @@ def _checked(features_ND: Any, queries_QD: Any | None) -> tuple[Floats, Floats]:
 def propose(queries_QD: Floats, features_ND: Floats, k: int, *, block: int, product: Product) -> Candidates:
     """Of each query, all images that may be among its k most similar as far as matrix products can tell, or a closed
     list."""
-    candidates = no_candidates(product.gaps(queries_QD, features_ND), max(3 * k, _SMALLEST_ROOM))
-    room = product.room(min(block, len(queries_QD)) * min(block, len(features_ND)))
     among_themselves = queries_QD is features_ND
+    lost_Q = product.lost(queries_QD)
+    lost_N = lost_Q if among_themselves else product.lost(features_ND)
+    gap_Q = product.gaps(lost_Q, lost_N, features_ND.shape[1])
+    candidates = no_candidates(gap_Q, room_for(k))
+    room = product.room(min(block, len(queries_QD)) * min(block, len(features_ND)))
 
     def offer(rows: torch.Tensor, columns: torch.Tensor, first_row: int, first_column: int, *, both: bool) -> None:
         products_RS = product.multiply(rows, columns, room)
@@ -101,7 +104,7 @@ def propose(queries_QD: Floats, features_ND: Floats, k: int, *, block: int, prod
 
     for first, panel in _prepared(queries_QD, 0, _PANEL * block, product):
         if among_themselves:
-            for row, height, column, width in _triangle(len(panel), block):
+            for row, height, column, width in triangle(len(panel), block):
                 offer(
                     panel[row : row + height],
                     panel[column : column + width],
@@ -116,12 +119,17 @@ def propose(queries_QD: Floats, features_ND: Floats, k: int, *, block: int, prod
     return candidates
 
 
+def room_for(k: int) -> int:
+    """Places in a list of candidates for k neighbours."""
+    return max(3 * k, _SMALLEST_ROOM)
+
+
 def _prepared(rows_ND: Floats, start: int, size: int, product: Product) -> Iterator[tuple[int, torch.Tensor]]:
     for first in range(start, len(rows_ND), size):
         yield first, product.prepare(rows_ND[first : first + size])
 
 
-def _triangle(count: int, block: int) -> Iterator[tuple[int, int, int, int]]:
+def triangle(count: int, block: int) -> Iterator[tuple[int, int, int, int]]:
     """Rectangles (first row, rows, first column, columns) that hold every pair of `count` rows: those on the diagonal
     both ways round, the others once."""
     for row in range(0, count, block):
@@ -166,21 +174,32 @@ def settle(
         queries_QD, features_ND, candidates, order_Q, proposed, slope, indices_QK, similarities_QK, certain_Q
     )
     uncertain = np.flatnonzero(~certain_Q)
+    error = product_error(features_ND.shape[1])
     for start in range(0, len(uncertain), block):
-        _search_again(
-            uncertain[start : start + block], queries_QD, features_ND, indices_QK, similarities_QK, block=block
-        )
+        rows_U = uncertain[start : start + block]
+        good_enough_U = similarities_QK[rows_U, -1].astype(np.float64) - error
+        indices_QK[rows_U] = len(features_ND)
+        similarities_QK[rows_U] = -np.inf
+        search_again(rows_U, good_enough_U, queries_QD, features_ND, indices_QK, similarities_QK, block=block, index=0)
     return indices_QK, similarities_QK
 
 
-def _search_again(
-    rows_U: Ints, queries_QD: Floats, features_ND: Floats, indices_QK: Ints, similarities_QK: Floats, *, block: int
+def search_again(
+    rows_U: Ints,
+    good_enough_U: Doubles,
+    queries_QD: Floats,
+    features_ND: Floats,
+    indices_QK: Ints,
+    similarities_QK: Floats,
+    *,
+    block: int,
+    index: int,
 ) -> None:
-    """Fills these rows from all images that can be as close as the k-th neighbour found so far."""
+    """Offers these queries' lists all rows whose product is good enough, by exact similarity.
+
+    `index` is that of the first row of features_ND.
+    """
     error = product_error(features_ND.shape[1])
-    good_enough_U = similarities_QK[rows_U, -1].astype(np.float64) - error
-    indices_QK[rows_U] = len(features_ND)
-    similarities_QK[rows_U] = -np.inf
     queries_UD = np.ascontiguousarray(queries_QD[rows_U])
     room = np.empty(len(rows_U) * min(block, len(features_ND)), np.float32)
     for first in range(0, len(features_ND), block):
@@ -188,12 +207,20 @@ def _search_again(
         products_US = room[: len(rows_U) * len(columns_SD)].reshape(len(rows_U), len(columns_SD))
         float32_product(queries_UD, columns_SD, products_US)
         _take_all(
-            products_US, error, good_enough_U, first, rows_U, queries_UD, features_ND, indices_QK, similarities_QK
+            products_US,
+            error,
+            good_enough_U,
+            index + first,
+            rows_U,
+            queries_UD,
+            columns_SD,
+            indices_QK,
+            similarities_QK,
         )
 
 
 @njit(cache=True, nogil=True)
-def _insert_neighbour(similarities_K: Any, indices_K: Any, value: Any, index: Any) -> None:
+def insert_neighbour(similarities_K: Any, indices_K: Any, value: Any, index: Any) -> None:
     """Puts a neighbour in its place by similarity, then lower index, if it is good enough to have one."""
     last = similarities_K.shape[0] - 1
     if value < similarities_K[last] or (value == similarities_K[last] and index > indices_K[last]):
@@ -228,7 +255,7 @@ def _order_candidates(
         for m in range(candidates.sizes_Q[q]):
             index = np.int64(candidates.indices_QM[q, m])
             value = similarity(queries_QD[q], features_ND[index])
-            _insert_neighbour(similarities_QK[q], indices_QK[q], value, index)
+            insert_neighbour(similarities_QK[q], indices_QK[q], value, index)
         # A bfloat16 below 0 is never offered. With a bar above 0 that is no loss: what is not above it does not matter.
         complete = candidates.sizes_Q[q] >= indices_QK.shape[1] and (slope == 0.0 or candidates.bars_Q[q] > 0.0)
         certain_Q[q] = complete and not candidates.closed_Q[q]
@@ -242,15 +269,14 @@ def _take_all(
     first: int,
     rows_U: Any,
     queries_UD: Any,
-    features_ND: Any,
+    columns_SD: Any,
     indices_QK: Any,
     similarities_QK: Any,
 ) -> None:
-    """Offers the rows that are good enough by their product to each of these queries, by exact similarity."""
+    """Offers the columns that are good enough by their product to each of these queries, by exact similarity."""
     for u in prange(rows_U.shape[0]):
         q = rows_U[u]
         for s in range(products_US.shape[1]):
             if products_US[u, s] >= max(good_enough_U[u], np.float64(similarities_QK[q, -1]) - error):
-                index = np.int64(first + s)
-                value = similarity(queries_UD[u], features_ND[index])
-                _insert_neighbour(similarities_QK[q], indices_QK[q], value, index)
+                value = similarity(queries_UD[u], columns_SD[s])
+                insert_neighbour(similarities_QK[q], indices_QK[q], value, np.int64(first + s))

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from reidray.arrays import Array, Doubles, Floats
 from reidray.threads import parallel_kernel
 
-# N = rows, D = feature width
+# N = rows, D = feature width, P = pairs
 
 build: Any = cgutils
 
@@ -80,12 +80,13 @@ def _generated_sums(_typing_context: Any, row_D: Any, other_D: Any) -> Any:
 _eight_sums: Any = intrinsic(_generated_sums)
 
 
-def unit_rows(features_ND: Any, *, name: str) -> Floats:
+def unit_rows(features_ND: Any, *, name: str, first: int = 0) -> Floats:
     """The rows as a C-contiguous float32 array that cannot be written, once each has length 1 (within 1e-3).
 
     Args:
       features_ND: real numbers, any array; of float32 C-contiguous arrays (memory-mapped ones too) a view is returned.
       name: what to call the array in an error.
+      first: index of its first row, in an error.
 
     Errors:
       ValueError naming the first row that is not finite, is all zero, or has another length than 1; or the wrong shape.
@@ -98,13 +99,13 @@ def unit_rows(features_ND: Any, *, name: str) -> Floats:
     wrong = np.flatnonzero(~(np.abs(lengths_N - 1.0) <= UNIT_TOLERANCE))
     if len(wrong) == 0:
         return rows_ND
-    index = int(wrong[0])
-    if not np.isfinite(rows_ND[index]).all():
+    index = first + int(wrong[0])
+    if not np.isfinite(rows_ND[wrong[0]]).all():
         raise ValueError(f"{name} must be finite; row {index} holds NaN or infinity. Did the training diverge?")
-    if lengths_N[index] == 0.0:
+    if lengths_N[wrong[0]] == 0.0:
         raise ValueError(f"{name} must be unit rows; row {index} is all zero, so that it has no direction to compare.")
     raise ValueError(
-        f"{name} must be unit rows; row {index} has length {lengths_N[index]:.6g}. "
+        f"{name} must be unit rows; row {index} has length {lengths_N[wrong[0]]:.6g}. "
         "Divide each row by its length beforehand."
     )
 
@@ -123,3 +124,12 @@ def squared_lengths(rows_ND: Any) -> Doubles:
     for i in prange(rows_ND.shape[0]):
         lengths_N[i] = _inner_product(rows_ND[i], rows_ND[i])
     return lengths_N
+
+
+@parallel_kernel
+def similarities_of_pairs(rows_ND: Any, firsts_P: Any, seconds_P: Any) -> Floats:
+    """`similarity` of each pair of contiguous float32 rows: row firsts[p] with row seconds[p]."""
+    similarities_P = np.empty(firsts_P.shape[0], np.float32)
+    for p in prange(firsts_P.shape[0]):
+        similarities_P[p] = similarity(rows_ND[firsts_P[p]], rows_ND[seconds_P[p]])
+    return similarities_P

@@ -20,6 +20,7 @@ from matplotlib.patches import Patch
 from reidray.report.timeline import WAITS
 
 _LABELLING = ("read", "neighbours", "jaccard", "dbscan", "difficulty", "centroids", "write", "criteria", "label")
+_BLOCK_TASKS = ("find", "cluster", "centroids")
 _COLOURS = {  # Okabe and Ito's, told apart by colour-blind readers
     "forward": "#0072B2",
     "backward": "#D55E00",
@@ -34,7 +35,7 @@ _WORK = {
     **dict.fromkeys(("forward", "backward", "parse"), None),
     **dict.fromkeys(("optimise", "memory"), "optimise, memory"),
     **dict.fromkeys(("decode", "prepare"), "decode, prepare"),
-    **dict.fromkeys(_LABELLING, "label"),
+    **dict.fromkeys((*_LABELLING, *_BLOCK_TASKS), "label"),
 }
 _STAGES = ("extract", "label", "train", "evaluate", "keep")
 _STEPS = 3

@@ -18,7 +18,7 @@ from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.shards import ShardedImages
 from reidray.training.beside import BesideTraining
 from reidray.training.images import SizedImages
-from reidray.training.labelling import LabelService
+from reidray.training.label_service import LabelService
 from reidray.training.ranks import Ranks
 
 _TELL_SECONDS = 0.5

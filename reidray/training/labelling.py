@@ -1,15 +1,15 @@
 """Labelling: from the features in the memory bank to pseudo-labels, difficulties and centroids in it.
 
-N = images, C = clusters, S = spaces (0 = global, then L parts), D = feature width, K = neighbours, P = cells of a map.
+N = images, C = clusters, S = spaces (0 = global, then L parts), D = feature width, K = neighbours, P = cells of a map,
+M = members of some clusters, R = images of a block.
 
 `Labeller` is a plain object. `--workers 0` calls it directly; `reidray.actors` makes a pool of actors of it, whose
-members parse shards while extraction goes on.
+members parse shards while extraction goes on. An epoch is labelled by one of them (`label`), or by all, which share the
+tasks of `reidray.training.block_labelling` (`find`, `cluster`, `centroids`); the numbers are the same, bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,22 +17,15 @@ import torch
 
 from reidray import kernels
 from reidray.arrays import Array, Floats, Ints
-from reidray.bank import Member, MemoryBank, Pending
+from reidray.bank import MemoryBank
 from reidray.config import Settings
 from reidray.evaluation.criteria import mean_silhouette, neighbour_agreement
 from reidray.labelling import labels_from_persons
 from reidray.memory import cluster_centroids
+from reidray.neighbours import Found
 from reidray.spans import Recording, Spans, spanned
-
-
-@dataclass(frozen=True)
-class LabelSummary:
-    """How an epoch's labelling went; criteria (`reidray.evaluation.criteria`) are None where not defined."""
-
-    num_clusters: int
-    num_outliers: int
-    silhouette: float | None = None
-    agreement: float | None = None
+from reidray.training.label_rules import LabelSummary, counted, list_length, serves_twice, write_labels
+from reidray.training.reading import Moment, ReadyBlocks, Stretch, clustered_features, similarities_by
 
 
 class Labeller:
@@ -56,6 +49,7 @@ class Labeller:
             raise ValueError(
                 f"run.labeller_gpus={settings.run.labeller_gpus:g}, but PyTorch sees no CUDA device here: set it to 0"
             )
+        self._ready = ReadyBlocks(bank, self._device, settings.run.labeller_cache_mb * 1e6)
 
     def trace(self, epoch: int) -> None:
         """Keep every span from now on."""
@@ -96,56 +90,104 @@ class Labeller:
         Raises:
           ValueError: no cluster was found.
         """
-        method = self._settings.method
         self._bank.generation = generation
         with self.spans("read"):
             features_NSD = self._bank.read("train/features", version)
-        global_neighbours_NK = distances_NN = None
+        silhouette = global_neighbours_NK = None
         if persons_N is None:
-            labels_N, global_neighbours_NK, distances_NN = self._clustered(features_NSD)
+            labels_N, silhouette, global_neighbours_NK = self._clustered(features_NSD)
         else:
             labels_N = labels_from_persons(persons_N)
-        num_clusters = int(labels_N.max()) + 1
-        if num_clusters == 0:
-            raise ValueError(
-                f"epoch {version}: all {len(labels_N)} images are outliers: raise method.eps (now {method.eps}) or "
-                f"lower method.min_samples (now {method.min_samples})"
-            )
+        num_clusters = counted(labels_N, self._settings, version)
         with self.spans("difficulty"):
             alphas_NL = self._difficulties(features_NSD, global_neighbours_NK)
         with self.spans("centroids"):
             centroids_CSD = cluster_centroids(features_NSD, labels_N, num_clusters)
         with self.spans("write"):
-            self._bank.put_centroids(version, centroids_CSD)
-            self._write_rows(version, labels_N, alphas_NL)
+            write_labels(self._bank, version, labels_N, alphas_NL, centroids_CSD)
         with self.spans("criteria"):
-            silhouette = None if distances_NN is None else mean_silhouette(labels_N, kernels.as_scipy(distances_NN))
             agreement = neighbour_agreement(alphas_NL)
         return LabelSummary(num_clusters, int((labels_N < 0).sum()), silhouette=silhouette, agreement=agreement)
 
-    def _clustered(self, features_NSD: Floats) -> tuple[Ints, Array | None, Any]:
-        """Labels, -1 for outliers; the nearest images by the global feature, if those were clustered; distances."""
-        method, scwm = self._settings.method, self._settings.scwm
-        features_ND = kernels.on(clustered_features(features_NSD, how=scwm.cluster_feature), self._device)
-        # The lists of the global feature serve twice: the nearest k1 for Jaccard, the nearest k + 1 for eq. 7.
-        shared = scwm.cluster_feature == "global" and self._settings.num_parts > 0
-        k1 = method.k1 if method.k1_counts_itself else method.k1 + 1
-        indices_NK, similarities_NK = self._nearest(
-            features_ND, max(k1, scwm.difficulty_neighbours + 1) if shared else k1
-        )
+    # ---- the same by tasks that any labeller can do, and do again; they write nothing
+
+    @spanned
+    def find(
+        self, moment: Moment, space: int, rows: Stretch, known_RK: Floats, columns: list[tuple[Stretch, Floats]]
+    ) -> tuple[Found, list[Found]]:
+        """What is among the nearest of a block's images in some others, and the other way round.
+
+        Memory: the rows of two blocks, and of as many more as run.labeller_cache_mb allows.
+
+        Args:
+          moment: whose features are read.
+          space: of the features, or JOINED.
+          rows, columns: the blocks, each with the similarities that its lists hold so far; see
+            `reidray.neighbours.search_strip`.
+        """
+        self._bank.generation = moment.generation
+
+        def ready(stretch: Stretch) -> Any:
+            with self.spans("read"):
+                return self._ready.block(moment, space, stretch)
+
+        return kernels.search_strip(ready(rows), known_RK, ((ready(other), known_SK) for other, known_SK in columns))
+
+    @spanned
+    def cluster(self, moment: Moment, space: int, indices_NK: Ints, similarities_NK: Floats) -> tuple[Ints, float]:
+        """Labels of all images from their neighbour lists, -1 for outliers, and their mean silhouette.
+
+        Of the features only rows of close images are read whose similarity is in no list, run.search_block pairs at a
+        time.
+        """
+        self._bank.generation = moment.generation
+        self._ready.forget()
+        with self.spans("jaccard"):
+            distances_NN = kernels.jaccard_from_lists(
+                kernels.on(np.array(indices_NK), self._device),  # copies: Ray's are read-only, which is compiled anew
+                kernels.on(np.array(similarities_NK), self._device),
+                similarities_by(self._bank, moment, space, self._settings.run.search_block),
+                **self._jaccard_settings(),
+            )
+        return self._grouped(distances_NN)
+
+    @spanned
+    def centroids(self, moment: Moment, members_M: Ints, labels_M: Ints) -> Floats:
+        """Centroids [C, S, D] of some clusters, from the indices of all their images and the clusters 0 .. C - 1 of
+        these."""
+        self._bank.generation = moment.generation
+        features_MSD = self._bank.take("train/features", moment.version, members_M)
+        return cluster_centroids(features_MSD, labels_M, int(labels_M.max()) + 1)
+
+    def forget(self) -> None:
+        """Lets go of the features that were kept for tasks to come."""
+        self._ready.forget()
+
+    # ---- parts of both ways
+
+    def _clustered(self, features_NSD: Floats) -> tuple[Ints, float, Array | None]:
+        """Labels, -1 for outliers; their mean silhouette; the nearest images by the global feature, if it was that
+        one's neighbours that were clustered."""
+        how = self._settings.scwm.cluster_feature
+        features_ND = kernels.on(clustered_features(features_NSD, how=how), self._device)
+        indices_NK, similarities_NK = self._nearest(features_ND, list_length(self._settings))
         with self.spans("jaccard"):
             distances_NN = kernels.jaccard_from_neighbours(
-                indices_NK,
-                similarities_NK,
-                features_ND,
-                k1=method.k1,
-                k2=method.k2,
-                keep=method.eps,
-                counts_itself=method.k1_counts_itself,
+                indices_NK, similarities_NK, features_ND, **self._jaccard_settings()
             )
+        return *self._grouped(distances_NN), indices_NK if serves_twice(self._settings) else None
+
+    def _grouped(self, distances_NN: Any) -> tuple[Ints, float]:
+        """Labels, -1 for outliers, and their mean silhouette."""
+        method = self._settings.method
         with self.spans("dbscan"):
             labels_N = kernels.as_numpy(kernels.dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples))
-        return labels_N, indices_NK if shared else None, distances_NN
+        with self.spans("criteria"):
+            return labels_N, mean_silhouette(labels_N, kernels.as_scipy(distances_NN))
+
+    def _jaccard_settings(self) -> dict[str, Any]:
+        method = self._settings.method
+        return {"k1": method.k1, "k2": method.k2, "keep": method.eps, "counts_itself": method.k1_counts_itself}
 
     def _difficulties(self, features_NSD: Floats, global_neighbours_NK: Array | None) -> Floats:
         """alpha of each part (SCWM eq. 7): the image itself is among the k + 1 nearest and does not count.
@@ -170,51 +212,3 @@ class Labeller:
         approximate = (method.search_components, method.search_candidates) if method.search == "approximate" else None
         with self.spans("neighbours"):
             return kernels.nearest(features_ND, k, approximate=approximate)
-
-    def _write_rows(self, version: int, labels_N: Ints, alphas_NL: Floats) -> None:
-        for block, (first, count) in enumerate(self._bank.layout("train")):
-            self._bank.put("train/labels", version, block, labels_N[first : first + count])
-            self._bank.put("train/alphas", version, block, alphas_NL[first : first + count])
-        self._bank.flush()
-
-
-def clustered_features(features_NSD: Floats, *, how: str) -> Floats:
-    """The feature whose neighbours are clustered, unit length [N, D'].
-
-    how: "global"; "concat": the global and the foreground parts' features side by side, each of equal weight.
-    """
-    if how == "global" or features_NSD.shape[1] == 1:
-        return np.ascontiguousarray(features_NSD[:, 0])
-    joined_ND = features_NSD[:, :-1].reshape(len(features_NSD), -1)
-    return joined_ND / np.linalg.norm(joined_ND, axis=1, keepdims=True)
-
-
-class LabelService:
-    """A pool of labellers: shards are parsed by turns, labelling is done by the first."""
-
-    def __init__(self, members: Sequence[Member]) -> None:
-        self._members = list(members)
-        self._parsing: list[Pending] = []
-
-    def parse(self, shard: int, grams_BPP: Floats, map_size: tuple[int, int]) -> Pending:
-        """Parts of a shard's maps, on their way."""
-        parts = self._members[shard % len(self._members)].submit("parse", grams_BPP, map_size)
-        self._parsing = [*(other for other in self._parsing if not other.done()), parts]
-        return parts
-
-    def queue(self) -> int:
-        """Shards of this caller that are not parsed yet."""
-        return sum(not parts.done() for parts in self._parsing)
-
-    def trace(self, epoch: int) -> list[Pending]:
-        """Have every labeller keep its spans."""
-        return [member.submit("trace", epoch) for member in self._members]
-
-    def traced(self) -> list[Pending]:
-        """A `Recording` of each."""
-        return [member.submit("traced") for member in self._members]
-
-    def label(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
-        """Label an epoch; waits."""
-        summary: LabelSummary = self._members[0].submit("label", version, persons_N, generation).result()
-        return summary

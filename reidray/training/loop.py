@@ -30,7 +30,7 @@ from reidray.training.batches import EpochBatches, plan_batches, shares
 from reidray.training.context import Context, Meter
 from reidray.training.evaluation import can_evaluate, evaluate, parsing_quality
 from reidray.training.extraction import extract_shards
-from reidray.training.labelling import LabelSummary
+from reidray.training.label_rules import LabelSummary
 from reidray.training.learner import Learner
 from reidray.training.placement import compare_with_bank, load_replica
 from reidray.training.resume import History, agreed_checkpoint, keep, settle_evaluation, take_up
@@ -161,6 +161,8 @@ def _extract(context: Context, model: Embedder, epoch: int) -> None:
     images = context.split("train")
     meter = Meter(context, "extract", images.source.count, "images", epoch)
     momentum = mask_momentum(epoch, first=settings.scwm.mask_momentum, epochs=settings.scwm.mask_momentum_epochs)
+    if context.ranks.rank == 0:
+        context.labellers.begin(epoch, context.bank.generation)
     extracted = extract_shards(
         model,
         images,

@@ -70,7 +70,10 @@ def test_two_workers_with_a_share_of_the_centroids_each_have_within_1e_4_the_los
 def test_killed_workers_shards_labellers_and_controllers_change_nothing(
     tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of each, in the middle of an epoch; other kinds and moments: tests/chaos.py."""
+    """One of each, in the middle of an epoch; other kinds and moments: tests/chaos.py.
+
+    Two labellers share what one does in the undisturbed run.
+    """
     many = {"epochs": 5, "steps": 30}
     launch(tiny_settings("whole", train=many, run={"workers": 2}))
     left = {1: "RayTrainWorker", 2: "BankShard", 3: "Labeller", 4: "TrainController"}
@@ -83,7 +86,8 @@ def test_killed_workers_shards_labellers_and_controllers_change_nothing(
             os.kill(processes(left.pop(epoch))[0], signal.SIGKILL)
 
     monkeypatch.setattr(Console, "handle", kills)
-    launch(tiny_settings("struck", train=many, run={"workers": 2, "checkpoint_steps": 15}))
+    several = {"labellers": 2, "search_block": 64}
+    launch(tiny_settings("struck", train=many, run={"workers": 2, "checkpoint_steps": 15, **several}))
     assert not left, f"an epoch was over before {left} could be killed"
     assert (tmp_path / "struck" / "log.txt").read_text().count("continuing with epoch") == 3
     assert_same_run(tmp_path / "whole", tmp_path / "struck")

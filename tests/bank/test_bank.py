@@ -43,8 +43,11 @@ def test_several_shards_give_the_same_as_one(shards):
     fill(one, rows_N)
     np.testing.assert_array_equal(one.read("train/features", 0), rows_N)
     np.testing.assert_array_equal(one.read("train/features", 0, 1), rows_N[:, 1])
+    np.testing.assert_array_equal(one.read("train/features", 0, blocks=range(1, 3)), rows_N[4:12])
+    np.testing.assert_array_equal(one.read("train/features", 0, 1, range(4, 5)), rows_N[15:, 1])
     indices = np.random.default_rng(1).integers(0, N, 40)  # out of order, some more than once
     np.testing.assert_array_equal(one.take("train/features", 0, indices), rows_N[indices])
+    np.testing.assert_array_equal(one.take("train/features", 0, indices, 2), rows_N[indices, 2])
 
 
 @pytest.mark.parametrize("shards", [1, 2, 5])
@@ -61,6 +64,16 @@ def test_blocks_without_images_are_passed_over():
         one.put("train/labels", 0, block, np.array(numbers, np.int64))
     assert one.read("train/labels", 0).tolist() == [0, 1, 2, 3, 4]
     assert one.take("train/labels", 0, np.array([2, 1, 4])).tolist() == [2, 1, 4]
+
+
+@pytest.mark.parametrize("shards", [1, 2, 8])
+def test_which_blocks_are_there_can_be_asked(shards):
+    one = bank(shards)
+    assert one.blocks("train/features", 3) == set()
+    for block in (4, 0, 1):
+        one.put("train/features", 3, block, rows()[: BLOCKS[block][1]])
+    assert one.blocks("train/features", 3) == {0, 1, 4}
+    assert one.blocks("train/features", 2) == one.blocks("train/labels", 3) == set()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, np.int8])
@@ -351,6 +364,7 @@ def test_a_shard_that_was_started_again_refuses_whatever_comes_until_it_is_resto
         lambda: one.put("train/features", 0, 1, rows()[4:5]),
         lambda: one.read("train/features", 0),
         lambda: one.take("train/features", 0, np.arange(N)),
+        lambda: one.blocks("train/features", 0),
         lambda: one.put_centroids(0, centroids()),
         lambda: one.update_centroids(0, 0, np.array([1]), centroids()[:1]),
         lambda: one.centroids(0),

@@ -179,7 +179,8 @@ def test_blocks_products_and_threads_change_no_bit(product):
 def test_no_product_is_further_off_than_its_gap_and_slope_say(width, product):
     product = (Float32Product(), BFloat16Product())[product]
     features = unit(np.random.default_rng(width).standard_normal((200, width)) + 0.3)
-    gaps = product.gaps(features, features)
+    lost = product.lost(features)
+    gaps = product.gaps(lost, lost, width)
     rows = product.prepare(features)
     products = product.multiply(rows, rows, product.room(200 * 200))
     if products.dtype == np.int16:
@@ -191,7 +192,7 @@ def test_no_product_is_further_off_than_its_gap_and_slope_say(width, product):
 def test_what_bfloat16_takes_from_a_row_is_pytorchs_rounding():
     features = unit(np.random.default_rng(5).standard_normal((20, 99)))
     lost = np.linalg.norm(features.astype(np.float64) - torch.from_numpy(features).bfloat16().double().numpy(), axis=1)
-    gaps = BFloat16Product().gaps(features, features)
+    gaps = BFloat16Product().gaps(BFloat16Product().lost(features), BFloat16Product().lost(features), 99)
     assert (gaps >= 2 * (lost + lost.max())).all()
     assert (gaps <= 2.1 * (lost + lost.max()) + 1e-4).all()
 

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from reidray.training.labelling import LabelService
+from reidray.bank import MemoryBank
+from reidray.config import Settings
+from reidray.training.label_service import LabelService
 
 
 class Slow:
@@ -21,7 +23,7 @@ class Slow:
 
 def test_shards_are_parsed_by_turns_and_those_on_their_way_are_counted():
     members = [Slow(), Slow()]
-    service = LabelService(members)
+    service = LabelService(members, Settings(), MemoryBank([], {}))
     assert service.queue() == 0
     for shard in range(5):
         service.parse(shard, np.zeros((1, 2, 2), np.float32), (2, 1))

@@ -12,7 +12,8 @@ from sklearn.cluster import DBSCAN
 
 from reidray.config import Settings
 from reidray.launch.launch import launch
-from reidray.training.labelling import Labeller, clustered_features
+from reidray.training.labelling import Labeller
+from reidray.training.reading import clustered_features
 from tests.reference import difficulty, jaccard, parsing
 
 

@@ -1,0 +1,243 @@
+"""Labelling by blocks writes what labelling at once writes, bit for bit, whoever dies, and reads little at once."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from reidray.bank import BankShard, InProcess, LostRowsError, MemoryBank
+from reidray.config import Settings
+from reidray.training.block_labelling import _groups
+from reidray.training.label_service import LabelService
+from reidray.training.labelling import Labeller
+from reidray.training.reading import stretches
+
+SIZES = [13, 1, 30, 7, 25, 44, 2, 38]  # images of the shards
+COUNT, WIDTH = sum(SIZES), 12
+
+
+class Watched(MemoryBank):
+    """Notes how many rows are read at once."""
+
+    most = 0
+
+    def read(self, *arguments):
+        return self._seen(super().read(*arguments))
+
+    def take(self, *arguments):
+        return self._seen(super().take(*arguments))
+
+    def _seen(self, rows):
+        Watched.most = max(Watched.most, len(rows))
+        return rows
+
+
+class Mortal:
+    """A labeller that dies over every third call: the call is made once more, of a new one that has kept nothing."""
+
+    def __init__(self, settings, bank):
+        self.born = lambda: InProcess(Labeller(settings, bank))
+        self.inside = self.born()
+        self.calls = self.deaths = 0
+
+    def submit(self, method, *arguments):
+        self.calls += 1
+        pending = self.inside.submit(method, *arguments)
+        if self.calls % 3 == 1:
+            self.deaths += 1
+            self.inside = self.born()
+            pending = self.inside.submit(method, *arguments)
+        return pending
+
+
+def drawn(spaces, seed=0):
+    """Unit features around 12 centres, some images twice."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((12, spaces, WIDTH))
+    features = centres[random.integers(0, 12, COUNT)] + 0.5 * random.standard_normal((COUNT, spaces, WIDTH))
+    features[100:110] = features[:10]
+    features /= np.linalg.norm(features, axis=-1, keepdims=True)
+    return features.astype(np.float32)
+
+
+def settings_of(method="scwm", feature="concat", eps=0.6, min_samples=4, **run):
+    return Settings.model_validate(
+        {
+            "method": {"name": method, "k1": 8, "k2": 3, "eps": eps, "min_samples": min_samples},
+            "scwm": {"num_parts": 3, "difficulty_neighbours": 5, "cluster_feature": feature},
+            "run": {"search_block": 30, **run},
+        }
+    )
+
+
+def in_process(settings, bank):
+    return InProcess(Labeller(settings, bank))
+
+
+def labelled(settings, member=in_process, members=1, persons=None, shard=lambda: InProcess(BankShard())):
+    """What labelling an epoch wrote, its summary, the members, and how many rows were read at once here."""
+    bank, write = bank_of(settings, shard)
+    write(range(len(SIZES)))
+    labellers = [member(settings, bank) for _ in range(members)]
+    summary = LabelService(labellers, settings, bank).label(4, persons, 0)
+    most = Watched.most
+    return written(bank), summary, labellers, most
+
+
+def bank_of(settings, shard=lambda: InProcess(BankShard())):
+    """A bank, and what writes the features of some shards to it."""
+    firsts = np.cumsum([0, *SIZES[:-1]]).tolist()
+    layout = list(zip(firsts, SIZES, strict=True))
+    bank = Watched([shard() for _ in range(3)], {"train": layout})
+    Watched.most = 0
+    features_NSD = drawn(1 + settings.num_parts)
+
+    def write(blocks):
+        for block in blocks:
+            first, count = layout[block]
+            bank.put("train/features", 4, block, features_NSD[first : first + count])
+        bank.flush()
+
+    return bank, write
+
+
+def written(bank):
+    return [bank.read("train/labels", 4), bank.read("train/alphas", 4), bank.centroids(4)]
+
+
+def assert_same(blocks, whole):
+    for mine, theirs in zip(blocks[0], whole[0], strict=True):
+        assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
+        assert mine.tobytes() == theirs.tobytes()
+    assert blocks[1] == whole[1]
+
+
+METHODS = [("scwm", "concat"), ("scwm", "global"), ("cluster_contrast", "concat")]
+
+
+@pytest.mark.parametrize(("method", "feature"), METHODS)
+@pytest.mark.parametrize(("block", "members"), [(1, 1), (30, 2), (60, 3), (1000, 2)])
+def test_blocks_write_what_one_labeller_writes(method, feature, block, members):
+    whole = labelled(settings_of(method, feature, labelling="whole"))
+    assert whole[1].num_clusters > 3
+    blocks = labelled(settings_of(method, feature, labelling="blocks", search_block=block), members=members)
+    assert_same(blocks, whole)
+
+
+@pytest.mark.parametrize("cache", [0, 0.002, 512])
+def test_how_much_is_kept_changes_nothing(cache):
+    assert_same(
+        labelled(settings_of(labelling="blocks", labeller_cache_mb=cache), members=2),
+        labelled(settings_of(labelling="whole")),
+    )
+
+
+@pytest.mark.parametrize("labelling", ["whole", "blocks"])
+def test_labellers_that_die_now_and_then_change_nothing(labelling):
+    struck = labelled(settings_of(labelling=labelling), member=Mortal, members=3)
+    assert sum(member.deaths for member in struck[2]) > 0
+    assert_same(struck, labelled(settings_of(labelling="whole")))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_shard_of_the_bank_that_was_started_again_ends_labelling(early):
+    settings = settings_of(labelling="blocks", label_early=early)
+    bank, write = bank_of(settings)
+    service = LabelService([in_process(settings, bank) for _ in range(2)], settings, bank)
+    generation = bank.restore(-1, [])
+    service.begin(4, generation)
+    write(range(3))
+    bank._members[1]._target = BankShard()  # its process died; it holds nothing and knows of no generation
+    with pytest.raises(LostRowsError, match="was started again"):
+        service.label(4, None, generation)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_labelling_may_begin_while_features_come_in(members):
+    settings = settings_of(labelling="blocks", label_early=True)
+    bank, write = bank_of(settings)
+    found = threading.Semaphore(0)
+
+    class Told(InProcess):
+        def submit(self, method, *arguments):
+            pending = super().submit(method, *arguments)
+            found.release()
+            return pending
+
+    service = LabelService([Told(Labeller(settings, bank)) for _ in range(members)], settings, bank)
+    service.begin(4, 0)
+    write([7, 2, 5, 4])
+    assert found.acquire(timeout=60), "nobody found anything before all features were there"
+    write([6, 0, 3, 1])
+    summary = service.label(4, None, 0)
+    assert_same((written(bank), summary), labelled(settings_of(labelling="whole")))
+
+
+def test_labelling_begins_early_only_where_that_was_asked_for():
+    before = threading.active_count()
+    for run in ({"labelling": "blocks"}, {"labelling": "whole", "label_early": True}):
+        settings = settings_of(**run)
+        bank, _ = bank_of(settings)
+        LabelService([in_process(settings, bank)], settings, bank).begin(4, 0)
+        assert threading.active_count() == before
+
+
+def test_true_identities_as_labels():
+    persons = np.random.default_rng(1).integers(0, 9, COUNT) * 10
+    blocks = labelled(settings_of(labelling="blocks"), members=2, persons=persons)
+    assert_same(blocks, labelled(settings_of(labelling="whole"), persons=persons))
+
+
+def test_no_more_than_two_blocks_of_features_are_read_at_once():
+    largest = max(stretch.count for stretch in stretches([(0, count) for count in SIZES], 30))
+    assert labelled(settings_of(labelling="whole"))[3] == COUNT
+    assert labelled(settings_of(labelling="blocks"), members=2)[3] <= 2 * largest < COUNT
+
+
+def test_timelines_name_the_tasks_and_their_parts():
+    settings = settings_of(labelling="blocks")
+    bank, write = bank_of(settings)
+    write(range(len(SIZES)))
+    service = LabelService([in_process(settings, bank)], settings, bank)
+    service.trace(4)
+    service.label(4, None, 0)
+    (recording,) = [pending.result() for pending in service.traced()]
+    names = {span.name for span in recording.spans}
+    assert names == {"find", "read", "cluster", "jaccard", "dbscan", "criteria", "centroids"}
+
+
+def test_no_cluster_at_all_is_said():
+    settings = settings_of(labelling="blocks", eps=1e-6, min_samples=50)
+    with pytest.raises(ValueError, match=r"epoch 4: all 160 images are outliers: raise method\.eps"):
+        labelled(settings, members=2)
+
+
+def test_several_labellers_share_the_work_unless_told_otherwise():
+    assert settings_of(labellers=2).labels_by_blocks
+    assert not settings_of(labellers=1).labels_by_blocks
+    assert not settings_of(labellers=2, labelling="whole").labels_by_blocks
+    assert settings_of(labellers=1, labelling="blocks").labels_by_blocks
+
+
+def test_an_approximate_search_by_blocks_is_refused():
+    tree = {"method": {"search": "approximate"}, "run": {"labelling": "blocks"}}
+    with pytest.raises(ValueError, match=r"run\.labelling=blocks searches exactly"):
+        Settings.model_validate(tree)
+    assert not Settings.model_validate({**tree, "run": {"labellers": 2}}).labels_by_blocks
+
+
+def test_stretches_are_whole_shards_of_enough_images():
+    layout = [(0, 3), (3, 1), (4, 4), (8, 9), (17, 2)]
+    found = stretches(layout, 4)
+    assert [(stretch.first, stretch.count, list(stretch.shards)) for stretch in found] == [
+        (0, 4, [0, 1]),
+        (4, 4, [2]),
+        (8, 9, [3]),
+        (17, 2, [4]),
+    ]
+    assert stretches([], 4) == []
+
+
+def test_clusters_are_taken_together_while_their_images_are_few():
+    assert _groups(np.array([3, 4, 1, 9, 2, 2]), 8) == [range(0, 3), range(3, 4), range(4, 6)]
+    assert _groups(np.array([20]), 8) == [range(0, 1)]
