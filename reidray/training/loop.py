@@ -14,23 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from reidray.arrays import Ints
 from reidray.bank import mask_momentum
 from reidray.config import Settings
-from reidray.evaluation import cluster_quality
-from reidray.evaluation.criteria import assigned_share, camera_mixing, stability
 from reidray.features import Embedder, build_embedder
 from reidray.methods import Method, make_method
-from reidray.parsing import far_pair_share
 from reidray.spans import Spans, step_figures
 from reidray.storage.checkpoints import Checkpoint
-from reidray.storage.shards import read_masks, read_truth
+from reidray.storage.shards import read_truth
 from reidray.storage.weights import load_weights
 from reidray.training.batches import EpochBatches, plan_batches, shares
 from reidray.training.context import Context, Meter
-from reidray.training.evaluation import can_evaluate, evaluate, parsing_quality
+from reidray.training.evaluation import can_evaluate, evaluate
 from reidray.training.extraction import extract_shards
-from reidray.training.label_rules import LabelSummary
+from reidray.training.label_figures import label_figures
 from reidray.training.learner import Learner
 from reidray.training.placement import compare_with_bank, load_replica
 from reidray.training.resume import History, agreed_checkpoint, keep, settle_evaluation, take_up
@@ -202,46 +198,13 @@ def _label(context: Context, model: Embedder, epoch: int) -> dict[str, Any]:
         with context.spans("labeller"):
             summary = context.labellers.label(epoch, wanted, context.bank.generation)
         with context.spans("figures"):
-            figures = _label_figures(context, model, epoch, summary, truth)
+            figures = label_figures(context, model, epoch, summary, truth)
     with context.spans("workers"):
         figures = context.ranks.broadcast(figures)
     assert figures is not None
     meter.finish()
     context.tell(kind="labels", epoch=epoch, **figures)
     return figures
-
-
-def _label_figures(
-    context: Context, model: Embedder, epoch: int, summary: LabelSummary, persons_N: Ints | None
-) -> dict[str, Any]:
-    figures: dict[str, Any] = {"clusters": summary.num_clusters, "outliers": summary.num_outliers}
-    labels_N = context.bank.read("train/labels", epoch)
-    figures.update(_criteria(context, labels_N, epoch, summary))
-    if persons_N is not None:
-        quality = cluster_quality(labels_N, persons_N)
-        figures.update(ARI=quality.ARI, AMI=quality.AMI, purity=quality.purity)
-    if context.settings.num_parts:
-        scwm = context.settings.scwm
-        parts_NHW = context.bank.read("train/parts", epoch)
-        eta = scwm.max_distance * parts_NHW.shape[1]
-        shares_N = far_pair_share(parts_NHW, num_parts=scwm.num_parts, max_distance=eta)
-        figures["far_pairs"] = 100 * float(shares_N.mean())
-        truth_Nhw = read_masks(f"{context.packed}/train")
-        if truth_Nhw is not None:
-            figures["pseudo_mIoU"] = parsing_quality(parts_NHW, truth_Nhw, model.grid, context.settings)
-    return figures
-
-
-def _criteria(context: Context, labels_N: Ints, epoch: int, summary: LabelSummary) -> dict[str, float]:
-    """What tells without the truth how labelling goes; criteria that are not defined here are left out."""
-    found = {
-        "stability": stability(labels_N, context.bank.read("train/labels", epoch - 1)) if epoch else None,
-        "silhouette": summary.silhouette,
-        "agreement": summary.agreement,
-        "camera_mixing": camera_mixing(labels_N, context.split("train").source.cameras_N),
-        "assigned": assigned_share(labels_N),
-    }
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _train_epoch(
