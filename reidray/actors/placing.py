@@ -103,7 +103,8 @@ def _opening(kind: type) -> type:
     """A class like `kind` that is made of its arguments' bytes.
 
     Handles of other actors among the arguments of one that may be started again are an error to Ray, told on the
-    console at every start: they might be gone by then. Here the caller keeps those actors as long as this one.
+    console at every start: they might be gone by then. Here the caller keeps those actors as long as this one. The
+    bytes come from the caller in Ray's own message, which is a pickle too: whoever can send one needs no other way in.
     """
 
     class Opening(kind):
