@@ -56,6 +56,10 @@ class OnRay:
             call = call.options(concurrency_group=_BESIDE)
         return OnTheWay(call.remote(*[_sent(argument) for argument in arguments]))
 
+    def end(self) -> None:
+        """End the actor; Ray would keep it as long as the driver, since others have been given its handle as bytes."""
+        ray.kill(self._handle)
+
 
 def placed(
     kind: type,

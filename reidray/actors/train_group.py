@@ -14,6 +14,7 @@ import itertools
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ from reidray.training.loop import train
 from reidray.training.ranks import ProcessGroup
 from reidray.training.resume import History
 
+Place = Callable[..., OnRay]
+"""`reidray.actors.placing.placed`, of actors that end with the run."""
+
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -57,10 +61,24 @@ def train_on_ray(
     Raises:
       ValueError: what a user can put right, in a worker too.
     """
+    with ExitStack() as ends:
+
+        def place(*what: Any, **how: Any) -> OnRay:
+            member = placed(*what, **how)
+            ends.callback(member.end)
+            return member
+
+        return _train_with(place, settings, packed, run_dir, report)
+
+
+def _train_with(
+    place: Place, settings: Settings, packed: str, run_dir: Path, report: Callable[[Mapping[str, Any]], None]
+) -> History:
+    """With actors that end when this does."""
     workers, use_gpu = chosen_workers(settings, ray.cluster_resources())
     restarts = settings.run.max_failures
-    mailbox = placed(Mailbox, threads=1, restarts=-1, spread=False)
-    bank, labellers = _services(settings, packed, run_dir.name)
+    mailbox = place(Mailbox, threads=1, restarts=-1, spread=False)
+    bank, labellers = _services(place, settings, packed, run_dir.name)
     aside = room_beside(settings, ray.cluster_resources(), workers, use_gpu=use_gpu)
     handed = {
         "settings": settings,
@@ -69,7 +87,7 @@ def train_on_ray(
         "bank": bank,
         "labellers": labellers,
         "mailbox": mailbox,
-        "evaluator": _evaluator(settings, packed, run_dir, use_gpu=use_gpu) if aside else None,
+        "evaluator": _evaluator(place, settings, packed, run_dir, use_gpu=use_gpu) if aside else None,
     }
     if aside:
         report({"kind": "message", "text": "epochs are evaluated beside training: there is room (run.evaluate_beside)"})
@@ -94,29 +112,29 @@ def train_on_ray(
     return history
 
 
-def _services(settings: Settings, packed: str, name: str) -> tuple[MemoryBank, LabelService]:
+def _services(place: Place, settings: Settings, packed: str, name: str) -> tuple[MemoryBank, LabelService]:
     """Memory bank and labellers as actors; `name` is the run's, in metrics."""
     run = settings.run
     everywhere: dict[str, Any] = {"restarts": run.max_failures, "label": run.service_label}
     shards = []
-    for place in range(run.bank_shards):
-        shard = measured(BankShard, of_bank, {"run": name, "shard": str(place)})
+    for number in range(run.bank_shards):
+        shard = measured(BankShard, of_bank, {"run": name, "shard": str(number)})
         own: dict[str, Any] = {"threads": 1, "cpus": run.bank_cpus, "beside": ("write",)}
-        shards.append(placed(shard, f"bank shard {place}", **own, **everywhere))
+        shards.append(place(shard, f"bank shard {number}", **own, **everywhere))
     bank = MemoryBank(shards, layouts(settings, packed))
     members = []
-    for place in range(run.labellers):
-        labeller = measured(Labeller, of_labeller, {"run": name, "labeller": str(place)})
+    for number in range(run.labellers):
+        labeller = measured(Labeller, of_labeller, {"run": name, "labeller": str(number)})
         own = {"threads": run.labeller_threads, "gpus": run.labeller_gpus}
-        members.append(placed(labeller, settings, bank, f"labeller {place}", **own, **everywhere))
+        members.append(place(labeller, settings, bank, f"labeller {number}", **own, **everywhere))
     return bank, LabelService(members, settings, bank)
 
 
-def _evaluator(settings: Settings, packed: str, run_dir: Path, *, use_gpu: bool) -> OnRay:
+def _evaluator(place: Place, settings: Settings, packed: str, run_dir: Path, *, use_gpu: bool) -> OnRay:
     """Evaluates epochs on what is left free, which it takes from the placement of others."""
     run = settings.run
     room: dict[str, Any] = {"threads": run.threads, "cpus": run.threads, "gpus": int(use_gpu)}
-    return placed(Evaluator, settings, packed, str(run_dir), restarts=run.max_failures, **room)
+    return place(Evaluator, settings, packed, str(run_dir), restarts=run.max_failures, **room)
 
 
 def _trainer(settings: Settings, run_dir: Path, handed: dict[str, Any], workers: int, *, use_gpu: bool) -> TorchTrainer:
