@@ -139,7 +139,7 @@ def room_beside(settings: Settings, there: Mapping[str, float], workers: int, *,
     return cpus >= run.threads and (not use_gpu or gpus >= 1)
 
 
-def give_back_places(actor: str | None) -> None:
+def give_back_places(actor: str) -> None:
     """Remove the placement groups that a dead actor made: Ray keeps them until the whole job ends.
 
     Ray Train has a cleaner of its own for those of its controller, which asks the dashboard whether the controller
@@ -151,7 +151,7 @@ def give_back_places(actor: str | None) -> None:
     accessor = ray._private.state.state._connect_and_get_accessor()  # Ray's public table does not say who made a group
     for stored in accessor.get_placement_group_table():
         group = PlacementGroupTableData.FromString(stored)
-        if actor is not None and group.creator_actor_id.hex() == actor and not group.is_detached:
+        if group.creator_actor_id.hex() == actor and not group.is_detached:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 

@@ -75,11 +75,12 @@ def _train_with(
     place: Place, settings: Settings, packed: str, run_dir: Path, report: Callable[[Mapping[str, Any]], None]
 ) -> History:
     """With actors that end when this does."""
-    workers, use_gpu = chosen_workers(settings, ray.cluster_resources())
+    there = ray.cluster_resources()
+    workers, use_gpu = chosen_workers(settings, there)
     restarts = settings.run.max_failures
     mailbox = place(Mailbox, threads=1, restarts=-1, spread=False)
     bank, labellers = _services(place, settings, packed, run_dir.name)
-    aside = room_beside(settings, ray.cluster_resources(), workers, use_gpu=use_gpu)
+    aside = room_beside(settings, there, workers, use_gpu=use_gpu)
     handed = {
         "settings": settings,
         "packed": packed,

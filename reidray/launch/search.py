@@ -122,7 +122,10 @@ def asked_search(file: Path | None, resume: Path | None, trials: int | None, obj
 
 
 def _shared(settings: Settings, asked: Search) -> Settings:
-    """Trials are one process each unless asked otherwise, and are measured on the validation split, never on test."""
+    """Trials are one process each unless asked otherwise, and are measured on the validation split, never on test.
+
+    Epochs are evaluated before the next one trains: a trial is judged when its epoch ends.
+    """
     every_epoch = asked.objective == "mAP" and asked.scheduler == "asha"
     evaluate = {"split": "validation", **({"every": 1} if every_epoch else {})}
     return settings.model_copy(

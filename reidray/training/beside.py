@@ -40,7 +40,7 @@ class BesideTraining:
     def begin(self, model: Embedder, epoch: int) -> None:
         """Evaluate a copy of the network as it is after this epoch."""
         assert self._under_way is None, "one evaluation at a time"
-        state = {name: tensor.cpu().numpy().copy() for name, tensor in model.state_dict().items()}
+        state = {name: tensor.to("cpu", copy=True).numpy() for name, tensor in model.state_dict().items()}
         self._under_way = state, epoch, self._member.submit("evaluate", state, epoch)
 
     def figures(self) -> Figures:

@@ -1,7 +1,7 @@
 """Rows of the centroids that steps moved, on their way from rank 0 to the memory bank.
 
-To send a message to another process takes its sender about a millisecond, however little is in it. So what moved goes
-out every other step: it is the sending that a step waits for, never the bank.
+To send a message to another process takes its sender time, however little is in it (`update_ms` of
+benchmarks/step.py). So what moved goes out every other step: it is the sending that a step waits for, never the bank.
 """
 
 from __future__ import annotations
