@@ -247,7 +247,7 @@ class RunSettings(_Section):
     max_failures: Annotated[int, Field(ge=-1)] = _setting(
         3, "crashes survived, of workers and of each actor; -1: any number", "crashes"
     )
-    start_timeout: Positive = _setting(60.0, "wait for workers before giving up", "seconds")
+    start_timeout: Positive = _setting(60.0, "wait for machines, of workers and of actors, before giving up", "seconds")
     keep_checkpoints: Count = _setting(2, "newest checkpoints kept", "checkpoints")
     replica: Literal["auto", "replicated", "sharded"] = _setting(
         "auto", "centroids that training contrasts with: all on every worker, or a share on each"

@@ -1,7 +1,7 @@
 """Kills processes of a run at random moments and compares what comes out with the undisturbed run, bit for bit.
 
-Four Ray nodes on this machine: a head with the driver, and three of one CPU, of which two hold training workers. A run
-of six epochs goes on while, in a random order and at random moments, one process of each kind gets SIGKILL: a training
+Four Ray nodes on this machine: a head with the driver, and three of one CPU, of which two hold training workers. Two
+labellers share the labelling, block by block. A run of six epochs goes on while, in a random order and at random moments, one process of each kind gets SIGKILL: a training
 worker, a shard of the memory bank, a labeller, the workers' controller, a whole node (another takes its place), and the
 driver, after which the run is taken up with --resume.
 
@@ -115,9 +115,10 @@ class Run:
     def __init__(self, folder: Path, root: Path, address: str, *, epochs: int, steps: int, **run: Any) -> None:
         self.folder, self._address = folder, address
         tree = json.loads(json.dumps(TINY))
-        tree["data"]["root"] = str(root)
+        tree["data"].update(root=str(root), images_per_shard=16)
         tree["train"].update(epochs=epochs, steps=steps)
         tree["run"].update(dir=str(folder), workers=2, checkpoint_steps=EVERY, keep_checkpoints=3, max_failures=-1)
+        tree["run"].update(labellers=2, labeller_threads=1, search_block=32)
         tree["run"].update(run)
         self._config = folder.with_suffix(".json")  # JSON is YAML
         self._config.write_text(json.dumps(tree))

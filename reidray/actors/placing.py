@@ -56,6 +56,11 @@ class OnRay:
             call = call.options(concurrency_group=_BESIDE)
         return OnTheWay(call.remote(*[_sent(argument) for argument in arguments]))
 
+    def waiting(self) -> bool:
+        """Whether it is to be started, for the first time or again, and is not there yet."""
+        known = ray._private.state.actors(self._handle._actor_id.hex())  # Ray's public list needs a dashboard
+        return known.get("State") not in ("ALIVE", "DEAD")
+
     def end(self) -> None:
         """End the actor; Ray would keep it as long as the driver, since others have been given its handle as bytes."""
         ray.kill(self._handle)

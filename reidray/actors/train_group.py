@@ -9,10 +9,7 @@ more. The workers' controller is replaced by the driver; the driver by `--resume
 
 from __future__ import annotations
 
-import errno
-import itertools
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,29 +17,25 @@ from typing import Any
 
 import ray
 import ray.train
-import torch
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from reidray.actors.cluster import chosen_workers, give_back_places, room_beside
 from reidray.actors.mailbox import Mailbox
-from reidray.actors.metrics import Exporter, RunMetrics, measured, of_bank, of_labeller, of_worker
+from reidray.actors.metrics import RunMetrics, measured, of_bank, of_labeller
 from reidray.actors.placing import OnRay, placed
+from reidray.actors.watch import Watch
+from reidray.actors.worker import Handed, environment, send, work
 from reidray.bank import BankShard, MemoryBank
 from reidray.config import Settings
 from reidray.launch.evaluator import Evaluator
-from reidray.launch.services import layouts, worker_context
-from reidray.training.beside import BesideTraining
+from reidray.launch.services import layouts
 from reidray.training.label_service import LabelService
 from reidray.training.labelling import Labeller
-from reidray.training.loop import train
-from reidray.training.ranks import ProcessGroup
 from reidray.training.resume import History
 
 Place = Callable[..., OnRay]
 """`reidray.actors.placing.placed`, of actors that end with the run."""
-
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def train_on_ray(
@@ -77,58 +70,73 @@ def _train_with(
     """With actors that end when this does."""
     there = ray.cluster_resources()
     workers, use_gpu = chosen_workers(settings, there)
-    restarts = settings.run.max_failures
     mailbox = place(Mailbox, threads=1, restarts=-1, spread=False)
-    bank, labellers = _services(place, settings, packed, run_dir.name)
+    shards = _bank_shards(place, settings, run_dir.name)
+    bank = MemoryBank(shards, layouts(settings, packed))
+    labellers = _labellers(place, settings, bank, run_dir.name)
     aside = room_beside(settings, there, workers, use_gpu=use_gpu)
-    handed = {
-        "settings": settings,
-        "packed": packed,
-        "run_dir": str(run_dir),
-        "bank": bank,
-        "labellers": labellers,
-        "mailbox": mailbox,
-        "evaluator": _evaluator(place, settings, packed, run_dir, use_gpu=use_gpu) if aside else None,
-    }
+    handed = Handed(
+        settings=settings,
+        packed=packed,
+        run_dir=run_dir,
+        bank=bank,
+        labellers=LabelService(labellers, settings, bank),
+        mailbox=mailbox,
+        evaluator=_evaluator(place, settings, packed, run_dir, use_gpu=use_gpu) if aside else None,
+    )
     if aside:
-        report({"kind": "message", "text": "epochs are evaluated beside training: there is room (run.evaluate_beside)"})
-    reported = _measured(report, RunMetrics(run_dir.name))
-    report({"kind": "message", "text": "starting the workers"})
-    for failures in itertools.count():
-        trainer = _trainer(settings, run_dir, handed, workers, use_gpu=use_gpu)
-        try:
-            with _Drained(mailbox, reported):
-                history: History = trainer.fit().return_value
-            break
-        except ray.exceptions.RayActorError as error:  # the controller of the workers, which Ray Train does not replace
-            _raise_failure(mailbox)
-            if 0 <= restarts <= failures:
-                raise _stopped(settings, run_dir, error) from error
-            give_back_places(error.actor_id)
-            report({"kind": "message", "text": "the controller of the workers died: starting it and them again"})
-        except ray.train.TrainingFailedError as error:
-            _raise_failure(mailbox)
-            raise _stopped(settings, run_dir, error) from error
+        _say(mailbox, "epochs are evaluated beside training: there is room (run.evaluate_beside)")
+    _say(mailbox, "starting the workers")
+    with _Drained(mailbox, _measured(report, RunMetrics(run_dir.name))), _watch(shards, labellers, handed):
+        history = _trained(handed, workers, use_gpu=use_gpu)
     _raise_failure(mailbox)
     return history
 
 
-def _services(place: Place, settings: Settings, packed: str, name: str) -> tuple[MemoryBank, LabelService]:
-    """Memory bank and labellers as actors; `name` is the run's, in metrics."""
+def _trained(handed: Handed, workers: int, *, use_gpu: bool) -> History:
+    """What rank 0 returns; a controller that dies, which Ray Train does not replace, is replaced here."""
+    mailbox, restarts = handed["mailbox"], handed["settings"].run.max_failures
+    failures = 0
+    while True:
+        try:
+            history: History = _trainer(handed, workers, use_gpu=use_gpu).fit().return_value
+            return history
+        except ray.exceptions.RayActorError as error:
+            _raise_failure(mailbox)
+            if failures == restarts:
+                raise _stopped(handed, error) from error
+            failures += 1
+            give_back_places(error.actor_id)
+            _say(mailbox, "the controller of the workers died: starting it and them again")
+        except ray.train.TrainingFailedError as error:
+            _raise_failure(mailbox)
+            raise _stopped(handed, error) from error
+
+
+def _bank_shards(place: Place, settings: Settings, name: str) -> list[OnRay]:
+    """The memory bank's actors; `name` is the run's, in metrics."""
     run = settings.run
-    everywhere: dict[str, Any] = {"restarts": run.max_failures, "label": run.service_label}
     shards = []
     for number in range(run.bank_shards):
-        shard = measured(BankShard, of_bank, {"run": name, "shard": str(number)})
+        kind = measured(BankShard, of_bank, {"run": name, "shard": str(number)})
         own: dict[str, Any] = {"threads": 1, "cpus": run.bank_cpus, "beside": ("write",)}
-        shards.append(place(shard, f"bank shard {number}", **own, **everywhere))
-    bank = MemoryBank(shards, layouts(settings, packed))
-    members = []
+        shards.append(place(kind, f"bank shard {number}", **own, **_of_services(settings)))
+    return shards
+
+
+def _labellers(place: Place, settings: Settings, bank: MemoryBank, name: str) -> list[OnRay]:
+    """The labellers; `name` is the run's, in metrics."""
+    run = settings.run
+    labellers = []
     for number in range(run.labellers):
-        labeller = measured(Labeller, of_labeller, {"run": name, "labeller": str(number)})
-        own = {"threads": run.labeller_threads, "gpus": run.labeller_gpus}
-        members.append(place(labeller, settings, bank, f"labeller {number}", **own, **everywhere))
-    return bank, LabelService(members, settings, bank)
+        kind = measured(Labeller, of_labeller, {"run": name, "labeller": str(number)})
+        own: dict[str, Any] = {"threads": run.labeller_threads, "gpus": run.labeller_gpus}
+        labellers.append(place(kind, settings, bank, f"labeller {number}", **own, **_of_services(settings)))
+    return labellers
+
+
+def _of_services(settings: Settings) -> dict[str, Any]:
+    return {"restarts": settings.run.max_failures, "label": settings.run.service_label}
 
 
 def _evaluator(place: Place, settings: Settings, packed: str, run_dir: Path, *, use_gpu: bool) -> OnRay:
@@ -138,12 +146,30 @@ def _evaluator(place: Place, settings: Settings, packed: str, run_dir: Path, *, 
     return place(Evaluator, settings, packed, str(run_dir), restarts=run.max_failures, **room)
 
 
-def _trainer(settings: Settings, run_dir: Path, handed: dict[str, Any], workers: int, *, use_gpu: bool) -> TorchTrainer:
-    run = settings.run
+def _watch(shards: list[OnRay], labellers: list[OnRay], handed: Handed) -> Watch:
+    """Ends the run where bank or labellers wait too long: workers would wait with them."""
+    run, mailbox = handed["settings"].run, handed["mailbox"]
+    where = f" with the label run.service_label={run.service_label}" if run.service_label else ""
+    asked = {
+        f"bank shard {number} (run.bank_cpus={run.bank_cpus:g}{where})": shard for number, shard in enumerate(shards)
+    } | {
+        f"labeller {number} (run.labeller_gpus={run.labeller_gpus:g}{where})": labeller
+        for number, labeller in enumerate(labellers)
+    }
+
+    def give_up(sentence: str) -> None:
+        sentence = f"{sentence}; the cluster has {_has()}: give it what is asked for, or ask for less; "
+        mailbox.submit("fail", sentence + _go_on(handed), "the driver saw it").result()
+
+    return Watch(asked, run.start_timeout, lambda sentence: _say(mailbox, sentence), give_up)
+
+
+def _trainer(handed: Handed, workers: int, *, use_gpu: bool) -> TorchTrainer:
+    run = handed["settings"].run
     elastic = run.min_workers is not None and run.min_workers < workers
     return TorchTrainer(
-        _worker,
-        train_loop_config=handed,
+        work,
+        train_loop_config=dict(handed),
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=(run.min_workers, workers) if elastic else workers,
@@ -153,29 +179,36 @@ def _trainer(settings: Settings, run_dir: Path, handed: dict[str, Any], workers:
         ),
         run_config=RunConfig(
             name="ray",
-            storage_path=str(run_dir),
+            storage_path=str(handed["run_dir"]),
             failure_config=FailureConfig(max_failures=run.max_failures, controller_failure_limit=1),
             logging_config=LoggingConfig(log_level="ERROR"),
-            worker_runtime_env={"env_vars": _worker_environment(settings)},
+            worker_runtime_env={"env_vars": environment(handed["settings"])},
         ),
     )
 
 
-def _stopped(settings: Settings, run_dir: Path, error: Exception) -> ValueError:
+def _stopped(handed: Handed, error: Exception) -> ValueError:
     """The sentence for a run that Ray gave up."""
-    go_on = f"--resume {run_dir} goes on from the newest checkpoint"
+    run = handed["settings"].run
     if isinstance(error, ray.train.ControllerError):
-        there = ray.cluster_resources()
-        has = f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs"
         return ValueError(
-            f"the workers could not be placed within run.start_timeout={settings.run.start_timeout:g} s (the cluster "
-            f"has {has}, a worker takes run.threads={settings.run.threads} CPUs): lower run.workers or give "
-            f"run.min_workers; {go_on}; Ray said: {_last_line(error)}"
+            f"the workers could not be placed within run.start_timeout={run.start_timeout:g} s (the cluster has "
+            f"{_has()}, a worker takes run.threads={run.threads} CPUs): lower run.workers or give run.min_workers; "
+            f"{_go_on(handed)}; Ray said: {_last_line(error)}"
         )
     return ValueError(
-        f"training stopped after {settings.run.max_failures} restarts of its workers; {go_on}; the last error: "
+        f"training stopped after {run.max_failures} restarts of its workers; {_go_on(handed)}; the last error: "
         f"{_last_line(error)}"
     )
+
+
+def _has() -> str:
+    there = ray.cluster_resources()
+    return f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs"
+
+
+def _go_on(handed: Handed) -> str:
+    return f"--resume {handed['run_dir']} goes on from the newest checkpoint"
 
 
 def _last_line(error: Exception) -> str:
@@ -192,76 +225,16 @@ def _measured(report: Callable[[Mapping[str, Any]], None], metrics: RunMetrics) 
     return reported
 
 
-def _queues(bank: MemoryBank, labellers: LabelService) -> dict[str, float]:
-    writes, steps = bank.queue()
-    return {
-        "reidray_bank_pending_writes": writes,
-        "reidray_bank_lag_steps": steps,
-        "reidray_labeller_pending_shards": labellers.queue(),
-    }
+def _say(mailbox: OnRay, sentence: str) -> None:
+    send(mailbox, {"kind": "message", "text": sentence})
 
 
 def _raise_failure(mailbox: OnRay) -> None:
-    """What a worker said that a person can put right, with the worker's own traceback behind it."""
+    """What was said that a person can put right, with where it was noticed behind it."""
     failure = mailbox.submit("failure").result()
     if failure is not None:
         sentence, trace = failure
-        raise ValueError(sentence) from RuntimeError(f"in a worker:\n{trace}")
-
-
-def _worker(handed: dict[str, Any]) -> History | None:
-    """What every worker runs; the history comes from rank 0.
-
-    A ValueError or a full disk is something that a person can put right and a restart cannot: it goes to the mailbox,
-    and the group that Ray Train starts in place of this one finds it there and ends at once.
-    """
-    mailbox: OnRay = handed["mailbox"]
-    if mailbox.submit("failure").result() is not None:
-        return None
-    ranks = ProcessGroup()
-    device = ray.train.torch.get_device()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    context = worker_context(
-        handed["settings"],
-        handed["packed"],
-        Path(handed["run_dir"]),
-        handed["bank"],
-        handed["labellers"],
-        lambda event: _send(mailbox, event),
-        ranks,
-        device,
-    )
-    if handed["evaluator"] is not None:
-        here = Evaluator(handed["settings"], handed["packed"], handed["run_dir"])
-        patience = handed["settings"].run.start_timeout
-        context.beside = BesideTraining(handed["evaluator"], here.evaluate, patience)
-    exporter = Exporter(
-        context.spans,
-        of_worker,
-        {"run": Path(handed["run_dir"]).name, "rank": str(ranks.rank)},
-        lambda: _queues(handed["bank"], handed["labellers"]),
-    )
-    try:
-        history = train(context)
-    except (ValueError, OSError) as error:
-        if isinstance(error, ValueError) or error.errno in _DISK_ERRORS:
-            mailbox.submit("fail", str(error), traceback.format_exc()).result()
-        raise
-    finally:
-        exporter.close()
-        context.checkpoints.close()
-    return history if ranks.rank == 0 else None
-
-
-def _send(mailbox: OnRay, event: Mapping[str, Any]) -> None:
-    mailbox.submit("put", dict(event))
-
-
-def _worker_environment(settings: Settings) -> dict[str, str]:
-    threads = str(settings.run.threads)
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    return {**dict.fromkeys(names, threads), "WDS_SECURE": "1"}
+        raise ValueError(sentence) from RuntimeError(trace)
 
 
 class _Drained:

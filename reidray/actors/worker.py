@@ -1,0 +1,109 @@
+"""What a training worker runs, in its process: the context of its training, put together from what the driver sent."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import ray.train
+import torch
+
+from reidray.actors.metrics import Exporter, of_worker
+from reidray.actors.placing import OnRay
+from reidray.bank import MemoryBank
+from reidray.config import Settings
+from reidray.launch.evaluator import Evaluator
+from reidray.launch.services import worker_context
+from reidray.training.beside import BesideTraining
+from reidray.training.label_service import LabelService
+from reidray.training.loop import train
+from reidray.training.ranks import ProcessGroup
+from reidray.training.resume import History
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+class Handed(TypedDict):
+    """What the driver sends to every worker.
+
+    Items:
+      settings: the run's, with absolute paths.
+      packed, run_dir: places on storage that every node sees.
+      bank, labellers, mailbox: the driver's actors.
+      evaluator: evaluates beside training, where there is room for it.
+    """
+
+    settings: Settings
+    packed: str
+    run_dir: Path
+    bank: MemoryBank
+    labellers: LabelService
+    mailbox: OnRay
+    evaluator: OnRay | None
+
+
+def work(handed: Handed) -> History | None:
+    """Train; the history comes from rank 0.
+
+    A ValueError or a full disk is something that a person can put right and a restart cannot: it goes to the mailbox,
+    and the group that Ray Train starts in place of this one finds it there and ends at once.
+    """
+    if handed["mailbox"].submit("failure").result() is not None:
+        return None
+    ranks = ProcessGroup()
+    device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    context = worker_context(
+        handed["settings"],
+        handed["packed"],
+        handed["run_dir"],
+        handed["bank"],
+        handed["labellers"],
+        lambda event: send(handed["mailbox"], event),
+        ranks,
+        device,
+    )
+    if handed["evaluator"] is not None:
+        here = Evaluator(handed["settings"], handed["packed"], str(handed["run_dir"]))
+        context.beside = BesideTraining(handed["evaluator"], here.evaluate, handed["settings"].run.start_timeout)
+    exporter = Exporter(
+        context.spans,
+        of_worker,
+        {"run": handed["run_dir"].name, "rank": str(ranks.rank)},
+        lambda: _queues(handed["bank"], handed["labellers"]),
+    )
+    try:
+        history = train(context)
+    except (ValueError, OSError) as error:
+        if isinstance(error, ValueError) or error.errno in _DISK_ERRORS:
+            handed["mailbox"].submit("fail", str(error), f"in a worker:\n{traceback.format_exc()}").result()
+        raise
+    finally:
+        exporter.close()
+        context.checkpoints.close()
+    return history if ranks.rank == 0 else None
+
+
+def send(mailbox: OnRay, event: Mapping[str, Any]) -> None:
+    """An event to the driver; nobody waits."""
+    mailbox.submit("put", dict(event))
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Variables of a worker's process."""
+    threads = str(settings.run.threads)
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return {**dict.fromkeys(names, threads), "WDS_SECURE": "1"}
+
+
+def _queues(bank: MemoryBank, labellers: LabelService) -> dict[str, float]:
+    writes, steps = bank.queue()
+    return {
+        "reidray_bank_pending_writes": writes,
+        "reidray_bank_lag_steps": steps,
+        "reidray_labeller_pending_shards": labellers.queue(),
+    }
