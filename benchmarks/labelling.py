@@ -40,7 +40,6 @@ PARTS, DIFFICULTY_NEIGHBOURS = 7, 20
 SET_IMAGES = 1_000
 DENSE_MOST = 13_000
 BARS = {"jaccard": 0.9, "dbscan": 0.010, "difficulty": 0.1}  # seconds at 32,621 images
-MEMORY_BARS = {32_621: 400.0, 200_000: 2_500.0}  # MB, together with the search
 
 
 class Given(NamedTuple):
@@ -227,16 +226,13 @@ def by_sets(lists_NK: Array, parts_LNK: list[Array]) -> Floats:
 
 
 def memory_row(count: int, width: int, threads: int) -> Row:
-    """Highest memory of distances and labels over lists and features."""
+    """Highest memory of distances and labels over lists and features; with the search: benchmarks/neighbours.py."""
     draw_given(count, width)  # searched here, so that the fresh process only reads the lists
     peak = peak_mb(prepared, labels_of_last_eps, count, width, threads=threads)
-    bar = MEMORY_BARS.get(count)
     return Row(
         what="memory of Jaccard and DBSCAN",
         size=f"N = {count:,}, D = {width}, eps = {EPS[-1]}",
-        bar=f"<= {bar:.0f} MB with the search" if bar else "",
         peak_mb=peak,
-        reached=peak <= bar if bar else None,
     )
 
 

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--rows", choices=["usual", "memory", "million"], default="usual")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: shows that it runs")
+    parser.add_argument("--note", help="what should be known about this run, kept with its last row")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     set_threads(options.threads)
@@ -54,6 +55,8 @@ def main() -> None:
         rows = usual([(12_936, 2048), (32_621, 2048)], rounds=options.rounds, threads=options.threads)
     else:
         rows = memory(threads=options.threads) if options.rows == "memory" else million(threads=options.threads)
+    if options.note:
+        rows[-1].notes["note"] = options.note
     report("neighbours", rows, threads=options.threads, output=options.output)
 
 
@@ -248,9 +251,9 @@ def labels_of_given(given: tuple[Floats, float]) -> None:
 
 
 def blocks_of_products(features_ND: Floats, product: Product) -> None:
-    """A large product of the type that proposes."""
+    """A large product of the type that proposes; of a block with itself, NumPy would do half of it."""
     rows = product.prepare(features_ND[:_BLOCK])
-    product.multiply(rows, rows, product.room(len(rows) ** 2))
+    product.multiply(rows, rows.clone(), product.room(len(rows) ** 2))
 
 
 def operations(features_ND: Floats) -> int:

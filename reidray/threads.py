@@ -24,7 +24,7 @@ from typing import Any
 import numba
 import torch
 from numba import njit
-from threadpoolctl import threadpool_limits
+from threadpoolctl import OpenBLASController, threadpool_limits
 
 _config: Any = numba.config
 
@@ -35,15 +35,17 @@ _most_numba_threads: int = _config.NUMBA_NUM_THREADS  # what numba starts with i
 _numba_threads = _most_numba_threads
 _forked = False
 _one_at_a_time = threading.Lock()
+_limited = threading.Lock()
+_limits: list[Any] = []  # of BLAS, one for everybody who is inside libraries_at_one_thread
 
 
 def set_threads(count: int) -> None:
     """Lets PyTorch, BLAS and numba use `count` threads each.
 
     Args:
-      count: at least 1; numba takes no more than NUMBA_NUM_THREADS (by default the number of cores). PyTorch and BLAS
-        keep it for the calling thread and those that are started later, kernels for all. In a forked child PyTorch
-        stays at 1.
+      count: at least 1; numba takes no more than NUMBA_NUM_THREADS (by default the number of cores). PyTorch keeps it
+        for the calling thread and those that are started later, BLAS and kernels for the whole process, whichever
+        thread says it. In a forked child PyTorch stays at 1.
 
     Raises:
       ValueError: a count below 1.
@@ -52,7 +54,7 @@ def set_threads(count: int) -> None:
         raise ValueError(f"expected at least 1 thread, got {count}; correct the setting.")
     global _numba_threads
     torch.set_num_threads(1 if _forked else count)
-    threadpool_limits(count, user_api="blas")
+    _limit_blas(count)
     _numba_threads = min(count, _most_numba_threads)
 
 
@@ -93,21 +95,43 @@ def side_by_side(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
 
 @contextmanager
 def libraries_at_one_thread() -> Iterator[None]:
-    """Keeps PyTorch and BLAS at one thread, here and in threads that are started inside; afterwards as before."""
+    """Keeps PyTorch and BLAS at one thread, here and in threads that are started inside; afterwards as before.
+
+    Several threads may be inside at once: BLAS is as before when the last one has left.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    with _limited:
+        _limits.append(_limits[-1] if _limits else _limit_blas(1))
     try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
+        yield
     finally:
+        with _limited:
+            limit = _limits.pop()
+            if not _limits:
+                _anyone_may_limit_blas()
+                limit.restore_original_limits()
         torch.set_num_threads(before)
 
 
+def _limit_blas(count: int) -> Any:
+    _anyone_may_limit_blas()
+    return threadpool_limits(count, user_api="blas")
+
+
+def _anyone_may_limit_blas() -> None:
+    """From its version 3.8 on, threadpoolctl listens only to the thread that spoke first, and ignores others silently.
+    A worker's function, or an actor's call, is not always in that one."""
+    release = getattr(OpenBLASController, "clear_controlling_thread", None)
+    if release is not None:
+        release(force=True)
+
+
 def _after_fork() -> None:
-    """A forked child: the lock may have been held by a thread that is not there, and neither are PyTorch's threads,
+    """A forked child: a lock may have been held by a thread that is not there, and neither are PyTorch's threads,
     for which it would wait for ever."""
-    global _one_at_a_time, _forked
-    _one_at_a_time, _forked = threading.Lock(), True
+    global _one_at_a_time, _limited, _forked
+    _one_at_a_time, _limited, _forked = threading.Lock(), threading.Lock(), True
     torch.set_num_threads(1)
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -82,6 +83,46 @@ def test_libraries_have_one_thread_side_by_side_and_their_own_again_after_an_err
     assert threads_of_libraries() == {2}
     with pytest.raises(RuntimeError, match="over"), libraries_at_one_thread():
         side_by_side(fail, range(4))
+    assert threads_of_libraries() == {2}
+
+
+def in_a_thread(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_any_thread_may_set_them() -> None:
+    """A worker's function is not always called in the main thread; what it sets holds for the whole process."""
+    seen: list[set[int]] = []
+    for count in (2, 1, 2):
+        in_a_thread(lambda count=count: (set_threads(count), seen.append(threads_of_libraries())))
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {count}
+    assert seen == [{2}, {1}, {2}]
+
+
+def test_threads_that_want_one_at_once_leave_the_libraries_as_they_were() -> None:
+    set_threads(2)
+    inside, left = threading.Barrier(2), threading.Event()
+    seen: list[set[int]] = []
+
+    def first() -> None:
+        with libraries_at_one_thread():
+            inside.wait(timeout=60)
+        left.set()
+
+    def second() -> None:
+        with libraries_at_one_thread():
+            inside.wait(timeout=60)
+            left.wait(timeout=60)
+            seen.append(threads_of_libraries())
+
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [{1}]
     assert threads_of_libraries() == {2}
 
 

@@ -119,10 +119,12 @@ def rank_correlation(values_T: Any, truths_T: Any) -> float | None:
     """Spearman's rho of two figures over trials, ties at their mean rank.
 
     Returns:
-      None where there are fewer than three trials, or all are equal in one of the figures.
+      None where there are fewer than three trials, one of the figures is NaN somewhere, or equal in all of them.
     """
     values_T, truths_T = np.asarray(values_T, float), np.asarray(truths_T, float)
-    if len(values_T) < 3 or np.ptp(values_T) == 0 or np.ptp(truths_T) == 0:
+    if len(values_T) < 3 or np.isnan([values_T, truths_T]).any():
+        return None
+    if len(np.unique(values_T)) == 1 or len(np.unique(truths_T)) == 1:
         return None
     return float(np.corrcoef(stats.rankdata(values_T), stats.rankdata(truths_T))[0, 1])
 
@@ -133,14 +135,17 @@ def correlation_interval(
     """The middle 95 % of Spearman's rho over trials drawn anew, with replacement (the bootstrap's percentiles).
 
     Returns:
-      None where rho itself is not defined.
+      None where rho itself is not defined, or for none of the draws.
     """
     values_T, truths_T = np.asarray(values_T, float), np.asarray(truths_T, float)
     if rank_correlation(values_T, truths_T) is None:
         return None
     draws_RT = generator.integers(0, len(values_T), (resamples, len(values_T)))
     found = [rank_correlation(values_T[draw_T], truths_T[draw_T]) for draw_T in draws_RT]
-    low, high = np.percentile([rho for rho in found if rho is not None], [2.5, 97.5])
+    defined = [rho for rho in found if rho is not None]
+    if not defined:
+        return None
+    low, high = np.percentile(defined, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -3,8 +3,9 @@
 The lists of all images begin empty (`no_lists`). A task (`search_strip`) takes a block and some others, of each the
 similarities that its lists hold so far, and finds what beats them, both ways, from the same products; `merged` enters
 it. When every pair of blocks has had its turn, the lists are those of `reidray.neighbours.nearest`, bit for bit,
-whatever the blocks, the order of the tasks, what each knew of the lists, and who did it how often: similarities are
-exact, equal ones are ordered by the lower index, and what is entered twice counts once.
+whatever the blocks, the order of the tasks, what each knew of the lists, and how often it was done before its result
+was entered: similarities are exact, equal ones are ordered by the lower index, and what is entered twice counts once. A
+pair whose result was entered must not be searched again: a task knows similarities and not whose they are.
 
 What is known matters for speed alone. A task that is told nothing makes lists of its own from each pair; one that is
 told much finds, and measures exactly, only what is closer than all that was found before.
@@ -100,7 +101,8 @@ def search_strip(
     Args:
       rows: the block.
       known_RK: similarities of its lists so far, falling, -inf where they are shorter; K >= 1.
-      columns: other blocks with what is known of theirs, or the block itself (with anything: known_RK counts).
+      columns: other blocks with what is known of theirs, or the block itself (with anything: known_RK counts); each
+        once, and none whose pair with the block is in the lists already.
       product: what the blocks were made ready for.
       tile: rows and columns of a matrix product.
 

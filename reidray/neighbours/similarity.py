@@ -8,6 +8,7 @@ the number of threads. Search and ranking therefore use matrix products (`produc
 from typing import Any
 
 import numpy as np
+import torch
 from llvmlite import ir
 from numba import njit, prange, types
 from numba.core import cgutils
@@ -84,13 +85,19 @@ def unit_rows(features_ND: Any, *, name: str, first: int = 0) -> Floats:
     """The rows as a C-contiguous float32 array that cannot be written, once each has length 1 (within 1e-3).
 
     Args:
-      features_ND: real numbers, any array; of float32 C-contiguous arrays (memory-mapped ones too) a view is returned.
+      features_ND: real numbers, any array or tensor; of float32 C-contiguous arrays (memory-mapped ones too) a view is
+        returned.
       name: what to call the array in an error.
       first: index of its first row, in an error.
 
     Errors:
-      ValueError naming the first row that is not finite, is all zero, or has another length than 1; or the wrong shape.
+      ValueError naming the first row that is not finite, is all zero, or has another length than 1; or the wrong shape
+      or complex numbers.
     """
+    if isinstance(features_ND, torch.Tensor):
+        features_ND = features_ND.detach().to("cpu", torch.float32).numpy()
+    if np.iscomplexobj(features_ND):
+        raise ValueError(f"{name} must be real numbers; got complex ones: take their parts side by side.")
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite and is refused below
         rows_ND: Array = read_only(np.ascontiguousarray(features_ND, dtype=np.float32))
     if np.ndim(features_ND) != 2 or rows_ND.shape[1] == 0:

@@ -21,6 +21,7 @@ from reidray.arrays import Array, Doubles, Ints
 
 LINKAGES = {"average": 0, "complete": 1, "single": 2}
 _COMPLETE, _SINGLE = 1, 2
+_MOST = 1e300  # a mean of such distances does not overflow
 _GONE = 2**63 - 1  # above the bits of every distance, infinity included
 _STEP = 16  # rows are searched in steps of so many places, without a remainder
 _LINE = 8  # doubles of a cache line
@@ -51,7 +52,7 @@ def agglomerate(distances_NN: ArrayLike, num_clusters: int, *, linkage: str) -> 
     where they are, `fcluster` may return fewer clusters, this function never does.
 
     Args:
-        distances_NN: finite symmetric distances [N, N], >= 0, N >= 0; the diagonal is not read, the matrix is not
+        distances_NN: symmetric distances [N, N] from 0 to 1e300, N >= 0; the diagonal is not read, the matrix is not
             modified.
         num_clusters: at least 1.
         linkage: "average" (UPGMA), "complete" or "single".
@@ -60,8 +61,8 @@ def agglomerate(distances_NN: ArrayLike, num_clusters: int, *, linkage: str) -> 
         int64 [N], clusters numbered 0, 1, ... by their lowest point.
 
     Raises:
-        ValueError: a matrix that is not square, symmetric and finite, or negative somewhere, no clusters asked for, or
-            an unknown linkage.
+        ValueError: a matrix that is not square and symmetric, or outside of 0 .. 1e300 somewhere, no clusters asked for,
+            or an unknown linkage.
     """
     distances_NN = np.array(distances_NN, dtype=np.float64)
     if distances_NN.ndim != 2 or distances_NN.shape[0] != distances_NN.shape[1]:
@@ -69,9 +70,10 @@ def agglomerate(distances_NN: ArrayLike, num_clusters: int, *, linkage: str) -> 
             f"expected a square distance matrix, got shape {distances_NN.shape}; pass the full [N, N] matrix."
         )
     np.fill_diagonal(distances_NN, 0.0)
-    if not np.isfinite(distances_NN).all():
+    if not (distances_NN <= _MOST).all():
         raise ValueError(
-            "expected finite distances, got NaN or infinity; give forbidden pairs a large finite distance."
+            f"expected distances up to {_MOST:g}, got a larger one, NaN or infinity; give forbidden pairs a large finite "
+            "distance."
         )
     if distances_NN.size and distances_NN.min() < 0:
         raise ValueError(f"expected distances >= 0, got {distances_NN.min()}; add a constant to all of them.")

@@ -71,6 +71,9 @@ def classes_1d(values_N: ArrayLike, *, num_classes: int) -> Ints:
         )
     if len(values_N) == 0:
         return np.zeros(0, np.int64)
+    with np.errstate(over="ignore"):
+        if np.isinf(np.ptp(values_N)):
+            values_N = values_N / 2  # float64 cannot hold their differences, but those of their halves
     sums = room_for_sums(len(values_N))
     first, second, _ = exact_classes(np.ascontiguousarray(values_N), num_classes, sums)
     return (values_N >= first).astype(np.int64) + (values_N >= second)

@@ -149,6 +149,15 @@ def test_rank_correlation_is_scipys_with_ties():
 def test_too_few_or_equal_figures_have_no_rank_correlation():
     assert rank_correlation([1, 2], [1, 2]) is None
     assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
+    assert rank_correlation([1, np.nan, 2], [1, 2, 3]) is None
+
+
+def test_draws_that_are_all_of_one_trial_have_no_interval():
+    class Same:
+        def integers(self, low, high, shape):
+            return np.zeros(shape, int)
+
+    assert correlation_interval([1, 2, 3], [1, 2, 3], Same(), resamples=5) is None
     assert correlation_interval([1, 2], [1, 2], np.random.default_rng(0), resamples=10) is None
 
 

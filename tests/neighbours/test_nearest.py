@@ -340,3 +340,16 @@ def test_impossible_arguments_are_refused():
         nearest(np.empty((0, 3), np.float32), 1)
     with pytest.raises(ValueError, match="matrix"):
         nearest(np.ones(3, np.float32), 1)
+    with pytest.raises(ValueError, match="complex"):
+        nearest(features * 1j, 1)
+
+
+def test_tensors_are_searched_as_the_arrays_of_their_numbers():
+    features = drawn_directions(30, 16, 6, seed=0)
+    expected = nearest(features, 3)
+    for tensor in (torch.from_numpy(features), torch.from_numpy(features).double().requires_grad_()):
+        found = nearest(tensor, 3)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
+    axes = torch.eye(4, dtype=torch.bfloat16)
+    assert nearest(axes, 2)[0].tolist() == [[0, 1], [1, 0], [2, 0], [3, 0]]

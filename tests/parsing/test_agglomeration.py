@@ -6,6 +6,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from reidray.parsing import agglomerate
+from reidray.parsing.agglomeration import LINKAGES
 from tests.reference.parsing import cut
 
 LINKAGES = ["average", "complete", "single"]
@@ -105,12 +106,21 @@ def test_the_matrix_is_not_modified():
     np.testing.assert_array_equal(distances, before)
 
 
+def test_the_largest_distances_are_joined_too():
+    far = np.full((4, 4), 1e300)
+    far[0, 1] = far[1, 0] = far[2, 3] = far[3, 2] = 1.0
+    for how in LINKAGES:
+        assert agglomerate(far, 2, linkage=how).tolist() == [0, 0, 1, 1]
+        assert agglomerate(far, 1, linkage=how).tolist() == [0] * 4
+
+
 def test_unusable_matrices_and_settings_are_refused():
     good = points_on_a_line(0, 1, 5)
     with pytest.raises(ValueError, match="square"):
         agglomerate(good[:2], 2, linkage="average")
-    with pytest.raises(ValueError, match="finite"):
-        agglomerate(np.where(good > 4, np.inf, good), 2, linkage="average")
+    for wrong in (np.inf, np.nan, 1e301):
+        with pytest.raises(ValueError, match=r"up to 1e\+300"):
+            agglomerate(np.where(good > 4, wrong, good), 2, linkage="average")
     with pytest.raises(ValueError, match="symmetric"):
         agglomerate(np.triu(good), 2, linkage="average")
     with pytest.raises(ValueError, match=r">= 0, got -1\.0"):

@@ -96,6 +96,11 @@ def test_spreads_that_float64_cannot_divide_by_are_no_obstacle(values):
     assert (np.diff(classes) >= 0).all()
 
 
+def test_differences_that_float64_cannot_hold_are_no_obstacle():
+    assert classes_1d([-1.7e308, -1.6e308, 1.6e308, 1.7e308], num_classes=2).tolist() == [0, 0, 1, 1]
+    assert classes_1d([1.7e308, 0.0, -1.7e308, 1.6e308], num_classes=3).tolist() == [2, 1, 0, 2]
+
+
 def test_a_hundred_values_in_one_heap_beside_an_outlier():
     random = np.random.default_rng(2)
     values = np.concatenate([random.random(100), [50.0]])
