@@ -1,9 +1,9 @@
 """Kills processes of a run at random moments and compares what comes out with the undisturbed run, bit for bit.
 
 Four Ray nodes on this machine: a head with the driver, and three of one CPU, of which two hold training workers. Two
-labellers share the labelling, block by block. A run of six epochs goes on while, in a random order and at random moments, one process of each kind gets SIGKILL: a training
-worker, a shard of the memory bank, a labeller, the workers' controller, a whole node (another takes its place), and the
-driver, after which the run is taken up with --resume.
+labellers share the labelling, block by block. A run of six epochs goes on while, in a random order and at random
+moments, one process of each kind gets SIGKILL: a training worker, a shard of the memory bank, a labeller, the workers'
+controller, a whole node (another takes its place), and the driver, after which the run is taken up with --resume.
 
     python -m tests.chaos --seed 0 [--seeds 20] [--output benchmarks/results/chaos.json]
 

@@ -61,8 +61,8 @@ def agglomerate(distances_NN: ArrayLike, num_clusters: int, *, linkage: str) -> 
         int64 [N], clusters numbered 0, 1, ... by their lowest point.
 
     Raises:
-        ValueError: a matrix that is not square and symmetric, or outside of 0 .. 1e300 somewhere, no clusters asked for,
-            or an unknown linkage.
+        ValueError: a matrix that is not square and symmetric, or outside of 0 .. 1e300 somewhere, no clusters asked
+            for, or an unknown linkage.
     """
     distances_NN = np.array(distances_NN, dtype=np.float64)
     if distances_NN.ndim != 2 or distances_NN.shape[0] != distances_NN.shape[1]:
@@ -72,8 +72,8 @@ def agglomerate(distances_NN: ArrayLike, num_clusters: int, *, linkage: str) -> 
     np.fill_diagonal(distances_NN, 0.0)
     if not (distances_NN <= _MOST).all():
         raise ValueError(
-            f"expected distances up to {_MOST:g}, got a larger one, NaN or infinity; give forbidden pairs a large finite "
-            "distance."
+            f"expected distances up to {_MOST:g}, got a larger one, NaN or infinity; give forbidden pairs a large "
+            "distance that is not."
         )
     if distances_NN.size and distances_NN.min() < 0:
         raise ValueError(f"expected distances >= 0, got {distances_NN.min()}; add a constant to all of them.")

@@ -6,7 +6,6 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from reidray.parsing import agglomerate
-from reidray.parsing.agglomeration import LINKAGES
 from tests.reference.parsing import cut
 
 LINKAGES = ["average", "complete", "single"]
