@@ -6,9 +6,8 @@ for _pool in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_pool, "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")  # the most that a test can ask for
 
-import fcntl
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,19 @@ TINY = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_ray_at_a_time(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where tests run in several processes (-n 2), those of a file in one: files that start Ray take turns."""
-    if not any(item.get_closest_marker("ray") for item in request.session.items if item.path == request.node.path):
-        yield
-        return
-    place = tmp_path_factory.getbasetemp()
-    with ((place.parent if os.environ.get("PYTEST_XDIST_WORKER") else place) / "ray.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests run in several processes (-n 2), a file goes to one of them, and all of tests/actors to one.
+
+    Two Rays at once would fight for two cores. They take the longest, so they begin first (--no-loadscope-reorder).
+    """
+    from xdist.scheduler.loadfile import LoadFileScheduling
+
+    class RayInOne(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/actors" if nodeid.startswith("tests/actors/") else super()._split_scope(nodeid)
+
+    return RayInOne(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
