@@ -37,7 +37,7 @@ def readme_table(documents: list[dict[str, Any]]) -> str:
     for document in documents:
         for row in document["rows"]:
             if "bar" in row:
-                cells = [row["what"], row["size"], row["bar"], _reached(row), _seconds(row), _floor(row), _library(row)]
+                cells = [_what(row), row["size"], row["bar"], _reached(row), _seconds(row), _floor(row), _library(row)]
                 lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -76,6 +76,12 @@ def full_tables(documents: list[dict[str, Any]]) -> str:
             lines.append(f"| {' | '.join(cells)} |")
         sections.append("\n".join(lines))
     return "\n\n".join(sections)
+
+
+def _what(row: dict[str, Any]) -> str:
+    """With what should be known about the run."""
+    note = row.get("notes", {}).get("note")
+    return f"{row['what']} ({note})" if note else str(row["what"])
 
 
 def _reached(row: dict[str, Any]) -> str:
