@@ -83,6 +83,8 @@ def _all(place: Path, seeds: range, kinds: list[str], output: Path | None) -> in
             except AssertionError as error:
                 outcome, failed = f"not equal: {str(error).splitlines()[0]}", failed + 1
                 run.process.kill()
+            for left in processes("PlacementGroupCleaner"):  # Ray Train's; without a dashboard they outlive what died
+                os.kill(left, signal.SIGKILL)
             for fault in struck:
                 fault.update(seed=seed, lost_seconds=_lost(fault, run, undisturbed), outcome=outcome)
                 print(json.dumps(fault), flush=True)
