@@ -7,7 +7,6 @@ so that whatever a person can put right ends in one sentence on stderr and statu
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import shutil
 import sys
@@ -20,11 +19,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reidray.config import Settings
+from reidray.disk import DISK_ERRORS
 from reidray.overlay import Layer, Setting, as_yaml, from_file, from_words, sections, settings_from
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _MAY_CHANGE = {"train.epochs"}  # in a resumed run, beside the section run and the places of the data
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -248,7 +247,7 @@ def user_errors() -> Iterator[None]:
 
 def _for_people(error: Exception) -> bool:
     files = (FileNotFoundError, PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
-    return isinstance(error, (ValueError, *files)) or (isinstance(error, OSError) and error.errno in _DISK_ERRORS)
+    return isinstance(error, (ValueError, *files)) or (isinstance(error, OSError) and error.errno in DISK_ERRORS)
 
 
 def _raised_by_us(error: Exception) -> bool:

@@ -55,7 +55,8 @@ def connect(settings: Settings) -> None:
 def awaited_workers(settings: Settings, say: Callable[[str], None]) -> tuple[int, bool]:
     """How many workers, and whether each has a GPU; waits for machines that are still to come to a joined cluster.
 
-    Asks the cluster's autoscaler for them, if it has one, and waits `run.start_timeout` seconds.
+    Asks the cluster's autoscaler for them, if it has one, and waits `run.start_timeout` seconds. Afterwards the run's
+    own actors keep them, and they may go when these have ended.
 
     Args:
       settings: the run's.
@@ -66,19 +67,21 @@ def awaited_workers(settings: Settings, say: Callable[[str], None]) -> tuple[int
     """
     deadline = time.monotonic() + (settings.run.start_timeout if os.environ.get("RAY_ADDRESS") else 0.0)
     waited = False
-    while True:
-        try:
-            workers = chosen_workers(settings, ray.cluster_resources())
-        except ValueError as error:
-            if time.monotonic() >= deadline:
-                raise
-            if not waited:
-                say(f"{error}; waiting {settings.run.start_timeout:g} s for more machines")
-                _ask_for_machines(settings)
-                waited = True
+    try:
+        while True:
+            try:
+                return chosen_workers(settings, ray.cluster_resources())
+            except ValueError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                if not waited:
+                    say(f"{error}; waiting {settings.run.start_timeout:g} s for more machines")
+                    _ask_for_machines(settings)
+                    waited = True
             time.sleep(_LOOK_SECONDS)
-        else:
-            return workers
+    finally:
+        if waited:
+            request_resources(bundles=[])  # what is asked for stays asked for, whoever asked
 
 
 def chosen_workers(settings: Settings, there: Mapping[str, float]) -> tuple[int, bool]:

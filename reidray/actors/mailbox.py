@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 
 class Mailbox:
-    """Keeps events until the driver takes them, and the sentence of a failure that no restart can mend."""
+    """Keeps events until the driver has handled them, and the sentence of a failure that no restart can mend.
+
+    Events are counted from the start of its process, which a name of its own tells from others.
+    """
 
     def __init__(self) -> None:
-        self._events: list[Mapping[str, Any]] = []
+        self._name = uuid.uuid4().hex
+        self._handled = 0
+        self._events: list[Mapping[str, Any]] = []  # that come after those
         self._failure: tuple[str, str] | None = None
 
     def put(self, event: Mapping[str, Any]) -> None:
         """Add an event."""
         self._events.append(event)
 
-    def take(self) -> list[Mapping[str, Any]]:
-        """All events since the last call, oldest first."""
-        events, self._events = self._events, []
-        return events
+    def take(self, name: str, handled: int) -> tuple[str, list[Mapping[str, Any]]]:
+        """The name, and all events that come after the `handled` first ones, which are forgotten; oldest first.
+
+        Under another name, which a caller has from a process that died or from nobody, nothing is forgotten.
+        """
+        if name == self._name:
+            self._events = self._events[max(0, handled - self._handled) :]
+            self._handled = max(self._handled, handled)
+        return self._name, self._events
+
+    def sent(self) -> tuple[str, int]:
+        """The name, and how many events have come."""
+        return self._name, self._handled + len(self._events)
+
+    def handled(self) -> tuple[str, int]:
+        """The name, and how many of them the driver has handled."""
+        return self._name, self._handled
 
     def fail(self, sentence: str, trace: str) -> None:
         """The run cannot go on, whoever tries again: what a user can put right, and where it was noticed."""

@@ -79,13 +79,14 @@ def trial_share(settings: Settings, most: int | None, cluster: Mapping[str, floa
     run, workers = settings.run, settings.run.workers or 1
     use_gpu = run.device == "cuda" or (run.device == "auto" and there.get("GPU", 0) >= 1)
     cpus = workers * run.threads
+    beside = run.bank_shards * run.bank_cpus if run.workers else 0.0
     gpus = float(workers * use_gpu) + (run.labellers * run.labeller_gpus if run.workers else 0.0)
-    room = int(there.get("CPU", 0)) // cpus
+    room = math.floor(there.get("CPU", 0) / (cpus + beside) + 1e-9)
     if gpus:
         room = min(room, math.floor(there.get("GPU", 0) / gpus + 1e-9))
     if room < 1:
         raise ValueError(
-            f"a trial needs {cpus} CPUs and {gpus:g} GPUs and the cluster has {there.get('CPU', 0):g} and "
+            f"a trial needs {cpus + beside:g} CPUs and {gpus:g} GPUs and the cluster has {there.get('CPU', 0):g} and "
             f"{there.get('GPU', 0):g}: lower run.threads or run.workers, or set run.device=cpu"
         )
     return Share(cpus, gpus, min(room, most or room))

@@ -34,6 +34,8 @@ from reidray.training.label_service import LabelService
 from reidray.training.labelling import Labeller
 from reidray.training.resume import History
 
+_AWAIT_EACH_OTHER = 30 * 24 * 3600  # seconds: rank 0 may label for hours, and Ray sees it when one of them dies
+
 Place = Callable[..., OnRay]
 """`reidray.actors.placing.placed`, of actors that end with the run."""
 
@@ -170,7 +172,7 @@ def _trainer(handed: Handed, workers: int, *, use_gpu: bool) -> TorchTrainer:
     return TorchTrainer(
         work,
         train_loop_config=dict(handed),
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=_AWAIT_EACH_OTHER),
         scaling_config=ScalingConfig(
             num_workers=(run.min_workers, workers) if elastic else workers,
             elastic_resize_monitor_interval_s=run.resize_seconds,
@@ -244,6 +246,7 @@ class _Drained:
         self._mailbox = mailbox
         self._report = report
         self._over = threading.Event()
+        self._name, self._handled = "", 0
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
@@ -262,7 +265,11 @@ class _Drained:
             self._drain()
 
     def _drain(self) -> None:
-        for event in self._mailbox.submit("take").result():
+        name, events = self._mailbox.submit("take", self._name, self._handled).result()
+        if name != self._name:
+            self._name, self._handled = name, 0
+        for event in events:
+            self._handled += 1
             try:
                 self._report(event)
             except Exception as error:  # the run goes on without its reports, and ends with the first such error

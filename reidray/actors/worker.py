@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +15,7 @@ from reidray.actors.metrics import Exporter, of_worker
 from reidray.actors.placing import OnRay
 from reidray.bank import MemoryBank
 from reidray.config import Settings
+from reidray.disk import DISK_ERRORS
 from reidray.launch.evaluator import Evaluator
 from reidray.launch.services import worker_context
 from reidray.training.beside import BesideTraining
@@ -23,7 +24,8 @@ from reidray.training.loop import train
 from reidray.training.ranks import ProcessGroup
 from reidray.training.resume import History
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FILED_SECONDS = 60.0  # that a checkpoint waits for the driver at most; where it lives it takes a quarter of one
+_LOOK_SECONDS = 0.1
 
 
 class Handed(TypedDict):
@@ -67,6 +69,7 @@ def work(handed: Handed) -> History | None:
         ranks,
         device,
     )
+    context.filed = lambda: _await_filed(handed["mailbox"])
     if handed["evaluator"] is not None:
         here = Evaluator(handed["settings"], handed["packed"], str(handed["run_dir"]))
         context.beside = BesideTraining(handed["evaluator"], here.evaluate, handed["settings"].run.start_timeout)
@@ -79,7 +82,7 @@ def work(handed: Handed) -> History | None:
     try:
         history = train(context)
     except (ValueError, OSError) as error:
-        if isinstance(error, ValueError) or error.errno in _DISK_ERRORS:
+        if isinstance(error, ValueError) or error.errno in DISK_ERRORS:
             handed["mailbox"].submit("fail", str(error), f"in a worker:\n{traceback.format_exc()}").result()
         raise
     finally:
@@ -91,6 +94,17 @@ def work(handed: Handed) -> History | None:
 def send(mailbox: OnRay, event: Mapping[str, Any]) -> None:
     """An event to the driver; nobody waits."""
     mailbox.submit("put", dict(event))
+
+
+def _await_filed(mailbox: OnRay) -> None:
+    """Until the driver has filed what was sent so far, unless the mailbox lost it."""
+    whose, sent = mailbox.submit("sent").result()
+    deadline = time.monotonic() + _FILED_SECONDS
+    while time.monotonic() < deadline:
+        now, handled = mailbox.submit("handled").result()
+        if now != whose or handled >= sent:
+            return
+        time.sleep(_LOOK_SECONDS)
 
 
 def environment(settings: Settings) -> dict[str, str]:

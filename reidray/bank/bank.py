@@ -8,6 +8,7 @@ member c mod M. The facade knows who keeps what and is all that workers and labe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -46,8 +47,6 @@ class MemoryBank:
       members: the shards.
       layouts: for each split the first index and the number of images of each block.
 
-    Attributes:
-      generation: of the group of workers that this facade writes for; `restore` says it.
     """
 
     def __init__(self, members: Sequence[Member], layouts: Mapping[str, Sequence[tuple[int, int]]]) -> None:
@@ -56,10 +55,21 @@ class MemoryBank:
         self._pending: list[tuple[Pending, int]] = []  # writes on their way, and the step that sent them or -1
         self._sent = -1
         self._marks = 0
-        self.generation = 0
+        self._generation = 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pending": []}  # writes are waited for by whoever submitted them
+
+    @property
+    def generation(self) -> int:
+        """Of the group of workers that this facade writes for; `restore` says it. A new one owes nothing to writes that
+        failed for the one before."""
+        return self._generation
+
+    @generation.setter
+    def generation(self, generation: int) -> None:
+        if generation != self._generation:
+            self._generation, self._pending, self._sent = generation, [], -1
 
     def layout(self, split: str) -> list[tuple[int, int]]:
         """First index and number of images of each block of a split."""
@@ -208,11 +218,12 @@ class MemoryBank:
         """Make the bank what it was when the shards wrote `files`; without files it is empty.
 
         Begins a new generation, which it returns: facades of other processes must be given it, and what comes for
-        older ones is dropped from now on.
+        older ones is dropped from now on. It is a time in microseconds, so that it is a new one also where every shard
+        was started again and none remembers, and later than those that are remembered.
         """
-        self._pending, self._sent = [], -1  # of the generation that ends here
         asked = [member.submit("generation") for member in self._members]
-        self.generation = 1 + max([self.generation, *(pending.result() for pending in asked)])
+        latest = max([self.generation, *(pending.result() for pending in asked)])
+        self.generation = max(latest + 1, time.time_ns() // 1000)
         count, names = len(self._members), [str(file) for file in files]
         for place, member in enumerate(self._members):
             self._write(member.submit("restore", version, names, place, count, self.generation))

@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 
 from reidray.arrays import Array, Floats, Ints
 from reidray.bank.smoothing import smoothed_masks
+from reidray.disk import disk_errors
 from reidray.spans import Recording, Spans, spanned
 
 _CLUSTERS, _CENTROIDS = "centroids/clusters", "centroids/rows"
@@ -205,7 +206,8 @@ class BankShard:
         rows = self._marked.pop(ticket, None)
         if rows is None:
             raise LostRowsError("a shard of the memory bank was started again before it had written its checkpoint")
-        save_file({key: np.ascontiguousarray(values) for key, values in rows.items()}, path)
+        with disk_errors():
+            save_file({key: np.ascontiguousarray(values) for key, values in rows.items()}, path)
         with Path(path).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -221,7 +223,12 @@ class BankShard:
           version: of what is in the files.
           files: that shards wrote, however many they were; none: start empty.
           place, count: this is shard `place` of `count`: it takes block b where b mod count = place, clusters likewise.
+
+        Raises:
+          RuntimeError: an older generation than the one that it serves.
         """
+        if generation < self._generation:
+            self._refuse_a_group_that_is_gone(generation)
         self._generation = generation
         self._tables, self._centroids = {}, {}
         self._marked = {}

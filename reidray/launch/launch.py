@@ -48,6 +48,7 @@ def launch(
     folder = RunFolder.open(place) if resume else RunFolder.create(place, settings)
     started = time.perf_counter()
     with locked(place), _removed_if_nothing_began(folder, resume), Console(folder, settings) as console:
+        folder.mend()
         console.handle({"kind": "message", "text": f"run folder {place}"})
         if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and str(place).startswith(str(Path.cwd())):
             text = "the run folder lies in the job's own copy of the working directory: give run.dir=DIR to keep it"
@@ -69,8 +70,13 @@ def locked(place: Path) -> Iterator[None]:
     with (place / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ValueError(f"another process is working in the run folder {place}: stop it, or wait for it") from None
+        except OSError as error:
+            raise ValueError(
+                f"the run folder {place} is on a file system that cannot lock files ({error.strerror}): mount it with "
+                "locks, or give another run.dir"
+            ) from None
         yield
 
 

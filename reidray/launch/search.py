@@ -65,8 +65,8 @@ def search(
     place = (resume or Path(settings.run.dir or _default_place(Path.cwd() / "runs", datetime.now()))).resolve()
     if resume is None:
         _create(place, settings)
-    (place / "search.yaml").write_text(asked.as_yaml(), "utf-8")
     with locked(place), Console(None, settings) as console, _removed_if_nothing_began(place, resume):
+        (place / "search.yaml").write_text(asked.as_yaml(), "utf-8")
         say = partial(_say, console, place)
         say(f"search folder {place}")
         for sentence in cautions(asked):

@@ -213,8 +213,7 @@ class Console:
         self._starts += 1
         if self._starts > 1:
             self._say("Ray has started the workers again, before there was a checkpoint")
-        if self._folder and (self._folder.evaluations() or self._folder.epochs()):
-            self._folder.start_again()  # workers died before there was a checkpoint
+        if self._folder and self._folder.start_again():  # workers died before there was a checkpoint
             self._curves.resume(0)
             self._pace.resume(0)
 

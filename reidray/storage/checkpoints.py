@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from reidray.disk import disk_errors
 
 FORMAT = 2
 _FILES = {"model.safetensors", "optimiser.safetensors", "heads.safetensors", "rng.safetensors"}
@@ -50,7 +51,8 @@ class Checkpoint:
     epoch: the last one that was begun. step: updates done in it, None when it is finished. model: the network's state.
     optimiser: state of each parameter by number. rng: torch's generator state of every rank. history: metrics so far.
     settings: the run's settings tree. heads, heads_optimiser: of layers that live for one epoch, in its middle.
-    bank: files that the memory bank's shards wrote, of a checkpoint that was read.
+    bank, folder: files that the memory bank's shards wrote, and the folder's name, of a checkpoint that was read: that
+    of the one before where the writer was killed between two names.
     """
 
     epoch: int
@@ -63,10 +65,11 @@ class Checkpoint:
     heads: dict[str, Tensor] = field(default_factory=dict)
     heads_optimiser: Moments = field(default_factory=dict)
     bank: list[Path] = field(default_factory=list)
+    folder: str = ""
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Of the folder that it is written to."""
         return f"{_PREFIX}{self.epoch:04d}" + ("" if self.step is None else f"_step_{self.step:06d}")
 
 
@@ -125,7 +128,7 @@ class CheckpointStore:
         return None, passed_over
 
     def load(self, name: str) -> Checkpoint:
-        """A checkpoint by its name; `ValueError` where it is missing or damaged. The bank's files are not looked at."""
+        """A checkpoint by its folder, without its bank; `ValueError` where it is missing or damaged."""
         return load_checkpoint(self._folder / name, bank=False)
 
     def _write(self, checkpoint: Checkpoint, bank: Callable[[Path], dict[str, str]]) -> None:
@@ -145,12 +148,11 @@ class CheckpointStore:
             if replaced.exists() and not place.exists():
                 replaced.rename(place)
             shutil.rmtree(building, ignore_errors=True)
-            if not isinstance(error, (OSError, SafetensorError)):
+            if not isinstance(error, OSError):
                 raise
             raise OSError(
-                getattr(error, "errno", None) or errno.EIO,
-                f"could not write checkpoint {place}: {getattr(error, 'strerror', None) or error}; "
-                "the one before it is untouched",
+                error.errno or errno.EIO,
+                f"could not write checkpoint {place}: {error.strerror or error}; the one before it is untouched",
             ) from error
         shutil.rmtree(replaced, ignore_errors=True)
         for left in self._folder.glob(f".{_PREFIX}*"):  # by a writer that was killed
@@ -176,7 +178,8 @@ def _write_files(folder: Path, checkpoint: Checkpoint, bank: Callable[[Path], di
         "rng.safetensors": {f"rank/{rank}": state for rank, state in enumerate(checkpoint.rng)},
     }
     for name, tensors in contents.items():
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / name)
+        with disk_errors():
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / name)
     state = {
         "format": FORMAT,
         "epoch": checkpoint.epoch,
@@ -228,6 +231,7 @@ def load_checkpoint(path: Path, *, bank: bool = True) -> Checkpoint:
         heads=_below("layers/", heads),
         heads_optimiser=_numbered(_below("moments/", heads)),
         bank=[path / name for name in files if name not in _FILES],
+        folder=path.name,
     )
 
 

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from reidray.data.decode import BadImage, decode, decode_mask
 from reidray.data.records import Dataset, ImageRecord, Split
+from reidray.disk import disk_errors
 from reidray.storage import index as indexing
 from reidray.version import __version__
 
@@ -296,7 +297,8 @@ def _write_masks(folder: Path, root: Path, kept: Sequence[ImageRecord], *, max_p
             raise ValueError(
                 f"{path}: expected a mask of {masks[0].shape} as the first, got {mask.shape}; redraw them."
             )
-    save_file({"masks": np.stack(masks)}, folder / indexing.MASKS)
+    with disk_errors():
+        save_file({"masks": np.stack(masks)}, folder / indexing.MASKS)
 
 
 def _check_names(split: Split) -> None:

@@ -81,7 +81,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The folder of an earlier run; lines that a crash cut short are dropped.
+        """The folder of an earlier run.
 
         Raises:
           ValueError: it is no run folder.
@@ -90,15 +90,17 @@ class RunFolder:
             raise ValueError(f"{path} is no run folder: it has no settings.yaml")
         if (path / "search.yaml").is_file():
             raise ValueError(f"{path} is the folder of a search: python jobs/tune.py --resume {path} goes on with it")
-        folder = cls(path)
-        for lines in (folder._metrics, folder._losses, folder._evaluations):
+        return cls(path)
+
+    def mend(self) -> None:
+        """Before the run goes on: drops lines that a crash cut short, makes folders that are missing."""
+        for lines in (self._metrics, self._losses, self._evaluations):
             data = lines.read_bytes() if lines.exists() else b""
             if data and not data.endswith(b"\n"):
                 with lines.open("r+b") as file:
                     file.truncate(data.rfind(b"\n") + 1)
-        for part in (folder.pictures, folder.tensorboard, folder.checkpoints):
+        for part in (self.pictures, self.tensorboard, self.checkpoints):
             part.mkdir(exist_ok=True)
-        return folder
 
     def settings(self) -> Settings:
         """The settings that the run was started with; `ValueError` where the file was damaged."""
@@ -160,10 +162,12 @@ class RunFolder:
             if len(kept) != len(lines):
                 _write(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
 
-    def start_again(self) -> None:
-        """Forgets all measures, losses and evaluations: the run was restarted from its beginning."""
-        for path in (self._metrics, self._losses, self._evaluations):
-            path.unlink(missing_ok=True)
+    def start_again(self) -> bool:
+        """Forgets all measures, losses and evaluations, if the run has any: it was restarted from its beginning."""
+        there = [path for path in (self._metrics, self._losses, self._evaluations) if path.exists()]
+        for path in there:
+            path.unlink()
+        return bool(there)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes result.json, replacing an earlier one at once; `ValueError` names a value that is not finite."""

@@ -33,6 +33,7 @@ class Context:
     packed: folder (or URL) of the packed data set. run_dir: the run folder. report: where rank 0 sends events.
     placement: of the replica of the centroids in the last epoch, "" before the first.
     beside: evaluates epochs while the next one trains; None where nothing is left free for that.
+    filed: waits until what rank 0 sent is in the run's files: a checkpoint that was ahead of them would leave a hole.
     spans: what this worker does, and when.
     """
 
@@ -47,6 +48,7 @@ class Context:
     device: torch.device
     placement: str = ""
     beside: BesideTraining | None = None
+    filed: Callable[[], None] = lambda: None
     spans: Spans = field(default_factory=Spans)
     _splits: dict[str, SizedImages] = field(default_factory=dict)
 

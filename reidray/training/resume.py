@@ -6,6 +6,7 @@ figures of its labels and the losses so far. The bank has the rows of the same m
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,10 +36,10 @@ def agreed_checkpoint(context: Context) -> Checkpoint | None:
             )
         for sentence in passed_over:
             context.tell(kind="message", text=f"{sentence}; taking the checkpoint before it")
-    name = context.ranks.broadcast(None if newest is None else newest.name)
-    if name is None or newest is not None:
+    folder = context.ranks.broadcast(None if newest is None else newest.folder)
+    if folder is None or newest is not None:
         return newest
-    return context.checkpoints.load(name)
+    return context.checkpoints.load(folder)
 
 
 def take_up(
@@ -131,7 +132,14 @@ def _save(
     rng: list[Tensor],
 ) -> None:
     heads, heads_optimiser = learner.heads_state() if learner is not None else ({}, {})
+
+    def write(folder: Path) -> dict[str, str]:
+        files = snapshot.write(folder)
+        context.filed()
+        return files
+
     tables = ["train/masks"] if context.settings.num_parts else []
+    snapshot = context.bank.mark([*tables, "train/labels", "train/alphas"], epoch, centroids=step is not None)
     context.checkpoints.save(
         Checkpoint(
             epoch=epoch,
@@ -144,5 +152,5 @@ def _save(
             history=history,
             settings=context.settings.model_dump(mode="json"),
         ),
-        context.bank.mark([*tables, "train/labels", "train/alphas"], epoch, centroids=step is not None).write,
+        write,
     )

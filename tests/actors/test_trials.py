@@ -37,6 +37,7 @@ pytestmark = pytest.mark.filterwarnings("default")
         ({"run.workers": 0}, {"CPU": 16, "GPU": 4}, None, (1, 1, 4)),
         ({"run.workers": 0, "run.device": "cpu"}, {"CPU": 16, "GPU": 4}, None, (1, 0, 16)),
         ({"run.workers": 2, "run.device": "cpu"}, {"CPU": 5}, None, (2, 0, 2)),
+        ({"run.workers": 2, "run.device": "cpu", "run.bank_cpus": 1.0}, {"CPU": 8}, None, (2, 0, 2)),
         ({"run.workers": 2, "run.labeller_gpus": 0.5}, {"CPU": 16, "GPU": 5}, None, (2, 2.5, 2)),
     ],
 )

@@ -171,6 +171,14 @@ def test_a_run_that_starts_again_from_its_beginning_forgets_everything(run: Run)
     assert len(run.folder.steps()) == 2
 
 
+def test_a_run_that_starts_again_within_its_first_epoch_has_each_step_once(run: Run):
+    """And nothing to evaluate on, so that its losses are all that there is."""
+    for _ in range(2):
+        run.console.handle({"kind": "started"})
+        run.console.handle({"kind": "steps", "epoch": 0, "losses": {"total": [3.0, 2.0]}})
+    assert [step["step"] for step in run.folder.steps()] == [0, 1]
+
+
 def test_without_figures_from_before_there_is_no_gain(run: Run):
     run.evaluation("after", 2, 70.0)
     assert run.line("mAP      ").split() == ["mAP", "-", "70.00", "-"]

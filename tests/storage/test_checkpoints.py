@@ -375,6 +375,7 @@ def test_a_writer_killed_while_it_replaces_an_epoch_leaves_a_whole_one(killed):
     found, _ = store.newest()
     assert found is not None, "the old checkpoint is gone and the new one is not in its place"
     assert found.epoch == 5
+    assert_same(store.load(found.folder), found)
     store.save(checkpoint(6, seed=6))
     store.close()
     assert_same(CheckpointStore(folder, keep=1).newest()[0], checkpoint(6, seed=6))
@@ -490,6 +491,7 @@ def test_a_tensor_file_that_does_not_fit_gives_one_sentence_and_leaves_the_one_b
         store.save(large)
         with pytest.raises(OSError, match="large") as caught:
             store.wait()
+    assert caught.value.errno == errno.EFBIG
     assert_one_before_is_untouched(store, tmp_path, caught.value)
 
 

@@ -151,6 +151,7 @@ def test_a_line_cut_short_by_a_crash_is_dropped(folder: RunFolder):
         file.write('{"epoch": 1, "lo')
     assert [line["epoch"] for line in folder.epochs()] == [0]
     again = RunFolder.open(folder.path)
+    again.mend()
     again.add_epoch({"epoch": 1})
     assert [line["epoch"] for line in again.epochs()] == [0, 1]
 
