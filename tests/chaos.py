@@ -125,6 +125,7 @@ class Run:
         self._config = folder.with_suffix(".json")  # JSON is YAML
         self._config.write_text(json.dumps(tree))
         self.seen: dict[str, float] = {}
+        self.ended: set[str] = set()  # Ray's numbers of jobs whose driver was killed: their actors take a moment to end
         self._started = time.monotonic()
         self.process = self._start("--config", str(self._config))
 
@@ -184,13 +185,16 @@ def _strike(run: Run, nodes: Nodes, dice: random.Random, kinds: list[str], struc
         while time.monotonic() < wait_until and run.step():
             pass
         newest = max(run.seen, key=_when)
-        struck.append({"kind": kind, "after": newest})
         _kill(kind, run, nodes, dice)
+        struck.append({"kind": kind, "after": newest})
     run.finish()
 
 
 def _kill(kind: str, run: Run, nodes: Nodes, dice: random.Random) -> None:
+    """Nobody who is not needed any more: the run must be at work, and an actor one of its driver's."""
+    assert run.step(), f"the run was over before its {kind} could be struck"
     if kind == "driver":
+        run.ended |= {job_of(process) for process in processes("")}
         run.process.kill()
         run.process.wait()
         run.resume()
@@ -201,7 +205,7 @@ def _kill(kind: str, run: Run, nodes: Nodes, dice: random.Random) -> None:
         found: list[int] = []
         while not found:  # it may be on its way up from the fault before
             assert run.step(), f"the run was over before its {kind} could be struck"
-            found = processes(_NAMES[kind])
+            found = [process for process in processes(_NAMES[kind]) if job_of(process) not in run.ended]
         os.kill(dice.choice(found), signal.SIGKILL)
 
 
@@ -238,6 +242,15 @@ def processes(word: str) -> list[int]:
             except OSError:  # it ended meanwhile
                 continue
     return sorted(found)
+
+
+def job_of(process: int) -> str:
+    """Ray's number of the job that it works for; "" where it has none, or ended meanwhile."""
+    try:
+        names = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return next((name.decode() for name in names if name.startswith(b"RAY_JOB_ID=")), "")
 
 
 def _descends(process: int) -> bool:

@@ -44,16 +44,20 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Bit for bit: figures, losses, labels and every tensor of the last checkpoint."""
+    """Bit for bit: figures, losses, labels and every tensor of the last epoch's checkpoint."""
     assert result(one) == result(other)
     assert losses(one) == losses(other)
     assert epochs(one) == epochs(other)
     assert evaluations(one) == evaluations(other)
-    last = sorted(path.name for path in (one / "checkpoints").glob("epoch_*"))[-1]
-    for pattern in ("model", "optimiser", "bank-*"):
-        first, second = (_tensors(run / "checkpoints" / last, pattern) for run in (one, other))
+    places = [sorted((run / "checkpoints").glob("epoch_????"))[-1] for run in (one, other)]
+    assert places[0].name == places[1].name
+    for pattern in ("model", "optimiser", "rng", "bank-*"):
+        first, second = (_tensors(place, pattern) for place in places)
+        assert first, f"no {pattern} in {places[0]}"
         assert first.keys() == second.keys()
-        assert all(first[name].tobytes() == second[name].tobytes() for name in first), pattern
+        for name, values in first.items():
+            assert (values.dtype, values.shape) == (second[name].dtype, second[name].shape), (pattern, name)
+            assert values.tobytes() == second[name].tobytes(), (pattern, name)
 
 
 def _tensors(folder: Path, pattern: str) -> dict[str, Any]:
