@@ -220,6 +220,8 @@ def test_the_job_in_the_header_is_one_that_can_be_run(monkeypatch: pytest.Monkey
     assert settings.run.start_timeout >= 600  # and others take minutes to come
     assert settings.run.dir is not None
     assert settings.run.dir.startswith("/mnt/shared/")
+    head = yaml.safe_load(FILE.read_text())["head_start_ray_commands"][-1]
+    assert f"--labels={settings.run.service_label}" in head.split()  # the bank is not on spot machines
 
 
 def test_the_job_prints_findings_and_ends_with_status_1_and_with_0_when_there_are_none(
