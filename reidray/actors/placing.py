@@ -58,8 +58,15 @@ class OnRay:
 
     def waiting(self) -> bool:
         """Whether it is to be started, for the first time or again, and is not there yet."""
+        return self._state() not in ("ALIVE", "DEAD")
+
+    def ended(self) -> bool:
+        """Whether it will not be started again."""
+        return self._state() == "DEAD"
+
+    def _state(self) -> str:
         known = ray._private.state.actors(self._handle._actor_id.hex())  # Ray's public list needs a dashboard
-        return known.get("State") not in ("ALIVE", "DEAD")
+        return str(known.get("State"))
 
     def end(self) -> None:
         """End the actor; Ray would keep it as long as the driver, since others have been given its handle as bytes."""

@@ -30,7 +30,6 @@ from reidray.bank import BankShard, MemoryBank
 from reidray.config import Settings
 from reidray.launch.evaluator import Evaluator
 from reidray.launch.services import layouts
-from reidray.training.label_service import LabelService
 from reidray.training.labelling import Labeller
 from reidray.training.resume import History
 
@@ -82,7 +81,7 @@ def _train_with(
         packed=packed,
         run_dir=run_dir,
         bank=bank,
-        labellers=LabelService(labellers, settings, bank),
+        labellers=labellers,
         mailbox=mailbox,
         evaluator=_evaluator(place, settings, packed, run_dir, use_gpu=use_gpu) if aside else None,
     )
@@ -149,21 +148,26 @@ def _evaluator(place: Place, settings: Settings, packed: str, run_dir: Path, *, 
 
 
 def _watch(shards: list[OnRay], labellers: list[OnRay], handed: Handed) -> Watch:
-    """Ends the run where bank or labellers wait too long: workers would wait with them."""
+    """Sees to it that nobody waits for ever: without a labeller the others go on, without any, or a shard, nobody."""
     run, mailbox = handed["settings"].run, handed["mailbox"]
     where = f" with the label run.service_label={run.service_label}" if run.service_label else ""
-    asked = {
+    by_name = {
         f"bank shard {number} (run.bank_cpus={run.bank_cpus:g}{where})": shard for number, shard in enumerate(shards)
-    } | {
-        f"labeller {number} (run.labeller_gpus={run.labeller_gpus:g}{where})": labeller
-        for number, labeller in enumerate(labellers)
+    }
+    left = {
+        f"labeller {number} (run.labeller_gpus={run.labeller_gpus:g}{where})": one
+        for number, one in enumerate(labellers)
     }
 
-    def give_up(sentence: str) -> None:
+    def lost(name: str, waited: float) -> None:
+        sentence = f"waited {waited:.0f} s for a machine for {name}"
+        if left.pop(name, None) and left:
+            _say(mailbox, f"{sentence}: going on without it")
+            return
         sentence = f"{sentence}; the cluster has {_has()}: give it what is asked for, or ask for less; "
         mailbox.submit("fail", sentence + _go_on(handed), "the driver saw it").result()
 
-    return Watch(asked, run.start_timeout, lambda sentence: _say(mailbox, sentence), give_up)
+    return Watch({**by_name, **left}, run.start_timeout, lambda sentence: _say(mailbox, sentence), lost)
 
 
 def _trainer(handed: Handed, workers: int, *, use_gpu: bool) -> TorchTrainer:

@@ -1,4 +1,4 @@
-"""Whether the run's actors are there: one that finds no place for too long ends the run with a sentence.
+"""Whether the run's actors are there: one that finds no place for too long is given up.
 
 Ray keeps calls to an actor that waits for a machine until there is one, for ever if need be, and whoever made the call
 waits with them.
@@ -32,7 +32,7 @@ class Watch:
       members: actors by what they are called, with what they ask of a machine.
       timeout: seconds for which an actor may be without a place; a minute more for its process to start.
       say: is handed a sentence about an actor that has been waiting for half of that.
-      give_up: is handed the sentence about one that has waited too long; then those that wait are ended.
+      lost: is told the name of one that has waited too long, and for how many seconds; then that one is ended.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Watch:
         members: Mapping[str, Watched],
         timeout: float,
         say: Callable[[str], None],
-        give_up: Callable[[str], None],
+        lost: Callable[[str, float], None],
     ) -> None:
-        self._members = members
+        self._members = dict(members)
         self._patience = timeout + _STARTING_SECONDS
-        self._say, self._give_up = say, give_up
+        self._say, self._lost = say, lost
         self._since: dict[str, float] = {}
         self._said: set[str] = set()
         self._over = threading.Event()
@@ -57,27 +57,24 @@ class Watch:
         self._over.set()
         self._thread.join()
 
-    def look(self, now: float) -> bool:
-        """Look at all actors once; whether they are worth another look.
+    def look(self, now: float) -> None:
+        """Look at all actors once.
 
         Args:
           now: seconds, of any clock that goes forward.
         """
-        waiting = {name: member for name, member in self._members.items() if member.waiting()}
-        self._since = {name: self._since.get(name, now) for name in waiting}
-        self._said &= set(waiting)
+        waiting = {name for name, member in self._members.items() if member.waiting()}
+        self._since = {name: self._since.get(name, now) for name in sorted(waiting)}
+        self._said &= waiting
         for name, since in self._since.items():
             waited = now - since
             if waited >= self._patience:
-                self._give_up(f"waited {waited:.0f} s for a machine for {name}")
-                for member in waiting.values():
-                    member.end()
-                return False
-            if waited >= self._patience / 2 and name not in self._said:
+                self._lost(name, waited)
+                self._members.pop(name).end()
+            elif waited >= self._patience / 2 and name not in self._said:
                 self._say(f"still waiting for a machine for {name}")
                 self._said.add(name)
-        return True
 
     def _run(self) -> None:
-        while not self._over.wait(_LOOK_SECONDS) and self.look(time.monotonic()):
-            pass
+        while not self._over.wait(_LOOK_SECONDS):
+            self.look(time.monotonic())

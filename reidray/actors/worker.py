@@ -34,7 +34,7 @@ class Handed(TypedDict):
     Items:
       settings: the run's, with absolute paths.
       packed, run_dir: places on storage that every node sees.
-      bank, labellers, mailbox: the driver's actors.
+      bank, labellers, mailbox: the driver's actors. Of the labellers some may have ended for good: the others go on.
       evaluator: evaluates beside training, where there is room for it.
     """
 
@@ -42,7 +42,7 @@ class Handed(TypedDict):
     packed: str
     run_dir: Path
     bank: MemoryBank
-    labellers: LabelService
+    labellers: list[OnRay]
     mailbox: OnRay
     evaluator: OnRay | None
 
@@ -59,25 +59,26 @@ def work(handed: Handed) -> History | None:
     device = ray.train.torch.get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    labellers = LabelService(_left(handed), handed["settings"], handed["bank"])
     context = worker_context(
         handed["settings"],
         handed["packed"],
         handed["run_dir"],
         handed["bank"],
-        handed["labellers"],
+        labellers,
         lambda event: send(handed["mailbox"], event),
         ranks,
         device,
     )
     context.filed = lambda: _await_filed(handed["mailbox"])
-    if handed["evaluator"] is not None:
+    if handed["evaluator"] is not None and not handed["evaluator"].ended():
         here = Evaluator(handed["settings"], handed["packed"], str(handed["run_dir"]))
         context.beside = BesideTraining(handed["evaluator"], here.evaluate, handed["settings"].run.start_timeout)
     exporter = Exporter(
         context.spans,
         of_worker,
         {"run": handed["run_dir"].name, "rank": str(ranks.rank)},
-        lambda: _queues(handed["bank"], handed["labellers"]),
+        lambda: _queues(handed["bank"], labellers),
     )
     try:
         history = train(context)
@@ -89,6 +90,15 @@ def work(handed: Handed) -> History | None:
         exporter.close()
         context.checkpoints.close()
     return history if ranks.rank == 0 else None
+
+
+def _left(handed: Handed) -> list[OnRay]:
+    """The labellers that have not ended for good."""
+    left = [labeller for labeller in handed["labellers"] if not labeller.ended()]
+    if not left:
+        handed["mailbox"].submit("fail", "no labeller is left: each died too often (run.max_failures)", "").result()
+        raise RuntimeError("no labeller is left")
+    return left
 
 
 def send(mailbox: OnRay, event: Mapping[str, Any]) -> None:

@@ -104,6 +104,33 @@ def test_killed_processes_change_nothing(
     assert_same_run(tmp_path / "whole", tmp_path / "struck")
 
 
+@pytest.mark.slow
+def test_a_labeller_that_is_lost_for_good_is_done_without(
+    tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reidray.actors import train_group
+
+    several = {"workers": 1, "labellers": 2, "search_block": 64, "checkpoint_steps": 2}
+    launch(tiny_settings("whole", train={"epochs": 3}, run=several))
+    labellers: list[Any] = []
+    make, handle = train_group._labellers, Console.handle
+
+    def made(*arguments: Any) -> list[Any]:
+        labellers.extend(make(*arguments))
+        return list(labellers)
+
+    def loses(console: Console, event: dict[str, Any]) -> None:
+        handle(console, event)
+        if event["kind"] == "epoch" and event["epoch"] == 0:
+            labellers[1].end()
+
+    monkeypatch.setattr(train_group, "_labellers", made)
+    monkeypatch.setattr(Console, "handle", loses)
+    launch(tiny_settings("left", train={"epochs": 3}, run=several))
+    assert "continuing with epoch" in (tmp_path / "left" / "log.txt").read_text()
+    assert_same_run(tmp_path / "whole", tmp_path / "left")
+
+
 def test_what_a_user_can_put_right_is_said_in_one_sentence_and_not_tried_again(
     tiny_settings: Callable[..., Any],
 ) -> None:

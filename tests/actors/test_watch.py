@@ -22,44 +22,49 @@ class Actor:
         self.ended = True
 
 
-def watched(**actors: Actor) -> tuple[Watch, list[str], list[str]]:
+def watched(**actors: Actor) -> tuple[Watch, list[str], list[tuple[str, float]]]:
     said: list[str] = []
-    given_up: list[str] = []
-    return Watch(actors, TIMEOUT, said.append, given_up.append), said, given_up
+    lost: list[tuple[str, float]] = []
+    return Watch(actors, TIMEOUT, said.append, lambda *what: lost.append(what)), said, lost
 
 
 def test_actors_that_are_there_are_left_alone() -> None:
-    watch, said, given_up = watched(one=Actor(waits=False))
-    assert all(watch.look(now) for now in (0.0, 100.0, 1e6))
+    watch, said, lost = watched(one=Actor(waits=False))
+    for now in (0.0, 100.0, 1e6):
+        watch.look(now)
     assert not said
-    assert not given_up
+    assert not lost
 
 
-def test_one_that_waits_too_long_is_told_of_once_and_ends_the_run() -> None:
-    there, lost = Actor(waits=False), Actor(waits=True)
-    watch, said, given_up = watched(there=there, lost=lost)
-    assert all(watch.look(now) for now in (7.0, 66.0, 67.0, 80.0, 126.9))
-    assert said == ["still waiting for a machine for lost"]
-    assert not lost.ended
-    assert not watch.look(127.0)
-    assert given_up == ["waited 120 s for a machine for lost"]
-    assert lost.ended
+def test_one_that_waits_too_long_is_told_of_once_and_then_ended() -> None:
+    there, gone = Actor(waits=False), Actor(waits=True)
+    watch, said, lost = watched(there=there, gone=gone)
+    for now in (7.0, 66.0, 67.0, 80.0, 126.9):
+        watch.look(now)
+    assert said == ["still waiting for a machine for gone"]
+    assert not gone.ended
+    for now in (127.0, 500.0):
+        watch.look(now)
+    assert lost == [("gone", 120.0)]
+    assert gone.ended
     assert not there.ended
 
 
 def test_each_wait_counts_from_its_own_beginning() -> None:
     actor = Actor(waits=True)
-    watch, said, given_up = watched(one=actor)
-    assert watch.look(0.0)
-    assert watch.look(119.0)
+    watch, said, lost = watched(one=actor)
+    watch.look(0.0)
+    watch.look(119.0)
     actor.waits = False
-    assert watch.look(119.5)
+    watch.look(119.5)
     actor.waits = True  # its machine died
-    assert watch.look(121.0)
-    assert watch.look(200.0)
+    watch.look(121.0)
+    watch.look(200.0)
     assert said == ["still waiting for a machine for one"] * 2
-    assert not given_up
-    assert not watch.look(241.0)
+    assert not lost
+    watch.look(241.0)
+    assert lost == [("one", 120.0)]
+    assert actor.ended
 
 
 @pytest.mark.ray
