@@ -35,7 +35,7 @@ from reidray.training.pool import work_off
 from reidray.training.reading import Moment, stretches
 
 K1 = 30
-BLOCKS = 8
+SIZES = {12_936: 4, 32_621: 8}  # images of Market-1501's and MSMT17's training sets, in blocks of run.search_block
 
 
 def main() -> None:
@@ -43,23 +43,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--blocks", type=int, help="how many, instead of those that run.search_block makes")
     parser.add_argument("--quick", action="store_true", help="a small size, one round: shows that it runs")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     set_threads(options.threads)
-    count, width = (1_500, 128) if options.quick else (12_936, 2048)
-    rows = compared(count, width, rounds=1 if options.quick else options.rounds, threads=options.threads)
-    report("blocks", rows, threads=options.threads, output=options.output)
+    rounds, threads = 1 if options.quick else options.rounds, options.threads
+    sizes = {1_500: 4} if options.quick else SIZES
+    rows = []
+    for count, blocks in sizes.items():
+        width = 128 if options.quick else 2048
+        rows += compared(count, width, options.blocks or blocks, rounds=rounds, threads=threads)
+    report("blocks", rows, threads=threads, output=options.output)
 
 
-def compared(count: int, width: int, *, rounds: int, threads: int) -> list[Row]:
+def compared(count: int, width: int, blocks: int, *, rounds: int, threads: int) -> list[Row]:
     """One process that searches everything, one that works off block tasks, and several that share these."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "features.npy"
         np.save(file, draw_features(count, width, seed=7))
         features_ND = np.load(file)
-        alone = [InProcess(Labeller(*furnished(file, count)))]
-        several = [Child(file, count, threads=1) for _ in range(threads)]
+        alone = [InProcess(Labeller(*furnished(file, count, blocks)))]
+        several = [Child(file, count, blocks, threads=1) for _ in range(threads)]
         expected = nearest(features_ND, K1)
 
         def cpu_seconds() -> float:
@@ -67,15 +72,15 @@ def compared(count: int, width: int, *, rounds: int, threads: int) -> list[Row]:
 
         candidates: dict[str, Callable[[], Any]] = {
             "at once": lambda: nearest(features_ND, K1),
-            "by blocks": lambda: by_blocks(alone, count),
-            "by several": lambda: by_blocks(several, count),
+            "by blocks": lambda: by_blocks(alone, count, blocks),
+            "by several": lambda: by_blocks(several, count, blocks),
         }
-        equal = [same(expected, by_blocks(members, count)) for members in (alone, several)]
+        equal = [same(expected, by_blocks(members, count, blocks)) for members in (alone, several)]
         times = in_turn(candidates, rounds=rounds, clock=cpu_seconds)
         for child in several:
             child.close()
-        peak = peak_mb(prepared_task, call_task, file, count, threads=threads)
-    size = f"N = {count:,}, D = {width}, k = {K1}, {BLOCKS} blocks"
+        peak = peak_mb(prepared_task, call_task, file, count, blocks, threads=threads)
+    size = f"N = {count:,}, D = {width}, k = {K1}, {blocks} blocks"
     rows = [
         Row(what="neighbours of all rows at once", size=size, ours=times["at once"]),
     ]
@@ -99,12 +104,12 @@ def compared(count: int, width: int, *, rounds: int, threads: int) -> list[Row]:
     return rows
 
 
-def furnished(file: Path, count: int) -> tuple[Settings, MemoryBank]:
+def furnished(file: Path, count: int, blocks: int) -> tuple[Settings, MemoryBank]:
     """Settings, and a bank with the features in shards of a fourth of a block."""
     settings = Settings.model_validate(
-        {"method": {"name": "cluster_contrast", "k1": K1}, "run": {"search_block": -(-count // BLOCKS)}}
+        {"method": {"name": "cluster_contrast", "k1": K1}, "run": {"search_block": -(-count // blocks)}}
     )
-    layout = shards_of(count)
+    layout = shards_of(count, blocks)
     bank = MemoryBank([InProcess(BankShard()) for _ in range(2)], {"train": layout})
     features_ND = np.load(file, mmap_mode="r")
     for shard, (first, rows) in enumerate(layout):
@@ -112,26 +117,24 @@ def furnished(file: Path, count: int) -> tuple[Settings, MemoryBank]:
     return settings, bank
 
 
-def shards_of(count: int) -> list[tuple[int, int]]:
+def shards_of(count: int, blocks: int) -> list[tuple[int, int]]:
     """First index and number of images of each shard: four a block."""
-    edges = [count * edge // (4 * BLOCKS) for edge in range(4 * BLOCKS + 1)]
+    edges = [count * edge // (4 * blocks) for edge in range(4 * blocks + 1)]
     return [(first, last - first) for first, last in pairwise(edges)]
 
 
-def search_of(members: int, count: int) -> Search:
-    """The search that a labelling would make, of `BLOCKS` blocks."""
-    blocks = stretches(shards_of(count), count // BLOCKS - 1)
-    assert len(blocks) == BLOCKS
-    return Search(
-        Moment(0, 0), 0, blocks, K1, strip=strip_length(len(blocks), members), then=tuple, there=lambda _: True
-    )
+def search_of(members: int, count: int, blocks: int) -> Search:
+    """The search that a labelling would make."""
+    cut = stretches(shards_of(count, blocks), count // blocks - 1)
+    assert len(cut) == blocks
+    return Search(Moment(0, 0), 0, cut, K1, strip=strip_length(blocks, members), then=tuple, there=lambda _: True)
 
 
-def by_blocks(members: list[Any], count: int) -> tuple[Ints, Floats]:
+def by_blocks(members: list[Any], count: int, blocks: int) -> tuple[Ints, Floats]:
     """The lists by these labellers, who have kept nothing from the time before."""
     for member in members:
         member.submit("forget").result()
-    search = search_of(len(members), count)
+    search = search_of(len(members), count, blocks)
     work_off(members, search.tasks())
     return search.lists()
 
@@ -140,18 +143,18 @@ def same(one: tuple[Ints, Floats], other: tuple[Ints, Floats]) -> bool:
     return all(np.array_equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
 
 
-def prepared_task(file: Path, count: int) -> tuple[Labeller, tuple[Any, ...]]:
+def prepared_task(file: Path, count: int, blocks: int) -> tuple[Labeller, tuple[Any, ...]]:
     """A labeller, warm, and the arguments of a task about two whole blocks that it has not read yet."""
-    settings, bank = furnished(file, count)
+    settings, bank = furnished(file, count, blocks)
     tiny = settings.model_copy(update={"run": settings.run.model_copy(update={"labeller_cache_mb": 0.0})})
     labeller = Labeller(tiny, bank)
-    blocks = search_of(1, count)._blocks
-    known = [np.full((block.count, K1), -np.inf, np.float32) for block in blocks]
-    small = [replace(block, count=1, shards=range(block.shards.start, block.shards.start + 1)) for block in blocks]
+    cut = search_of(1, count, blocks)._blocks
+    known = [np.full((block.count, K1), -np.inf, np.float32) for block in cut]
+    small = [replace(block, count=1, shards=range(block.shards.start, block.shards.start + 1)) for block in cut]
     few = [np.full((bank.layout("train")[block.shards.start][1], K1), -np.inf, np.float32) for block in small]
     labeller.find(Moment(0, 0), 0, small[0], few[0], [(small[1], few[1])])
     labeller.forget()
-    return labeller, (Moment(0, 0), 0, blocks[0], known[0], [(blocks[1], known[1])])
+    return labeller, (Moment(0, 0), 0, cut[0], known[0], [(cut[1], known[1])])
 
 
 def call_task(given: tuple[Labeller, tuple[Any, ...]]) -> None:
@@ -162,10 +165,10 @@ def call_task(given: tuple[Labeller, tuple[Any, ...]]) -> None:
 class Child(Member):
     """A labeller with a bank of its own, in a process of its own."""
 
-    def __init__(self, file: Path, count: int, *, threads: int) -> None:
+    def __init__(self, file: Path, count: int, blocks: int, *, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, there = context.Pipe()
-        self._process = context.Process(target=_answer, args=(there, file, count, threads), daemon=True)
+        self._process = context.Process(target=_answer, args=(there, file, count, blocks, threads), daemon=True)
         self._process.start()
 
     def submit(self, method: str, *arguments: Any) -> Done:
@@ -179,9 +182,9 @@ class Child(Member):
         self._process.join()
 
 
-def _answer(pipe: Connection, file: Path, count: int, threads: int) -> None:
+def _answer(pipe: Connection, file: Path, count: int, blocks: int, threads: int) -> None:
     set_threads(threads)
-    labeller = Labeller(*furnished(file, count))
+    labeller = Labeller(*furnished(file, count, blocks))
     while (call := pipe.recv()) is not None:
         method, arguments = call
         pipe.send(time.process_time() if method == "cpu_seconds" else getattr(labeller, method)(*arguments))

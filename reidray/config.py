@@ -243,7 +243,7 @@ class RunSettings(_Section):
         "labelling by blocks begins while features are still being extracted: of use where labellers have processors "
         "of their own",
     )
-    search_block: Count = _setting(2048, "images of a block of labelling by blocks, at least; whole shards", "images")
+    search_block: Count = _setting(4096, "images of a block of labelling by blocks, at least; whole shards", "images")
     max_failures: Annotated[int, Field(ge=-1)] = _setting(
         3, "crashes survived, of workers and of each actor; -1: any number", "crashes"
     )

@@ -21,7 +21,7 @@ from numba import njit, prange
 from reidray.arrays import Doubles, Floats, Ints
 from reidray.neighbours.candidates import Candidates, no_candidates, offer_columns, offer_rows, shorten
 from reidray.neighbours.product import Product, product_error
-from reidray.neighbours.search import insert_neighbour, room_for, search_again, triangle
+from reidray.neighbours.search import insert_neighbour, room_for, search_again, together, triangle
 from reidray.neighbours.similarity import read_only, similarity, unit_rows
 from reidray.threads import parallel_kernel
 
@@ -186,7 +186,10 @@ def _settle(block: Block, other: Block, candidates: Candidates, lists: Lists, sl
     """Enters the candidates by exact similarity; where they may be incomplete, all of the other block is looked at."""
     before = Lists(lists.indices_RK.copy(), lists.similarities_RK.copy())
     certain_R = np.empty(len(block.rows_RD), np.bool_)
-    _ordernews(block.rows_RD, other.rows_RD, other.first, candidates, slope, *lists, certain_R)
+    new_RM = np.arange(candidates.indices_QM.shape[1]) < candidates.sizes_Q[:, None]
+    new_RM &= candidates.indices_QM != _KNOWN
+    order_R = together(candidates.indices_QM, new_RM)
+    _measure_news(block.rows_RD, other.rows_RD, other.first, candidates, order_R, slope, *lists, certain_R)
     uncertain = np.flatnonzero(~certain_R)
     error = product_error(block.rows_RD.shape[1])
     for start in range(0, len(uncertain), tile):
@@ -200,23 +203,30 @@ def _settle(block: Block, other: Block, candidates: Candidates, lists: Lists, sl
 @parallel_kernel
 def _enter_known(similarities_RK: Any, candidates: Any, slope: float) -> None:
     """An exact similarity is a product without error."""
-    k = similarities_RK.shape[1]
     for r in prange(similarities_RK.shape[0]):
-        size = 0
-        while size < k and similarities_RK[r, size] > -np.inf:
-            candidates.scores_QM[r, size] = similarities_RK[r, size]
-            candidates.indices_QM[r, size] = _KNOWN
-            size += 1
-        candidates.sizes_Q[r] = size
-        shorten(candidates, r, k, slope)
+        _enter_one(similarities_RK[r], candidates, r, slope)
+
+
+@njit(cache=True, nogil=True)
+def _enter_one(similarities_K: Any, candidates: Any, r: int, slope: float) -> None:
+    """A function of its own: numba takes what is counted up within a prange for a sum over all of it."""
+    k = similarities_K.shape[0]
+    size = 0
+    while size < k and similarities_K[size] > -np.inf:
+        candidates.scores_QM[r, size] = similarities_K[size]
+        candidates.indices_QM[r, size] = _KNOWN
+        size += 1
+    candidates.sizes_Q[r] = size
+    shorten(candidates, r, k, slope)
 
 
 @parallel_kernel
-def _ordernews(
+def _measure_news(
     rows_RD: Any,
     columns_SD: Any,
     first_column: int,
     candidates: Any,
+    order_R: Any,
     slope: float,
     indices_RK: Any,
     similarities_RK: Any,
@@ -224,7 +234,8 @@ def _ordernews(
 ) -> None:
     """Enters the candidates that are not known into their lists; and whether these hold all that they should."""
     k = indices_RK.shape[1]
-    for r in prange(rows_RD.shape[0]):
+    for place in prange(order_R.shape[0]):
+        r = order_R[place]
         shorten(candidates, r, k, slope)
         for m in range(candidates.sizes_Q[r]):
             column = np.int64(candidates.indices_QM[r, m])

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numba import njit, prange
 
-from reidray.arrays import Doubles, Floats, Ints
+from reidray.arrays import Array, Doubles, Floats, Ints
 from reidray.neighbours.candidates import Candidates, no_candidates, offer_columns, offer_rows, shorten
 from reidray.neighbours.product import Product, fastest_product, float32_product, product_error
 from reidray.neighbours.similarity import similarity, unit_rows
@@ -166,10 +166,8 @@ def settle(
     indices_QK = np.full((len(queries_QD), k), len(features_ND), np.int64)
     similarities_QK = np.full((len(queries_QD), k), -np.inf, np.float32)
     certain_Q = np.empty(len(queries_QD), np.bool_)
-    # Queries that share a candidate are settled one after another, while what both are compared with is in the cache.
     first_QM = candidates.indices_QM[:, :_SOME]
-    held_QM = np.arange(first_QM.shape[1]) < candidates.sizes_Q[:, None]
-    order_Q = np.argsort(np.where(held_QM, first_QM, len(features_ND)).min(axis=1), kind="stable")
+    order_Q = together(first_QM, np.arange(first_QM.shape[1]) < candidates.sizes_Q[:, None])
     _order_candidates(
         queries_QD, features_ND, candidates, order_Q, proposed, slope, indices_QK, similarities_QK, certain_Q
     )
@@ -182,6 +180,13 @@ def settle(
         similarities_QK[rows_U] = -np.inf
         search_again(rows_U, good_enough_U, queries_QD, features_ND, indices_QK, similarities_QK, block=block, index=0)
     return indices_QK, similarities_QK
+
+
+def together(indices_QM: Ints, held_QM: Array) -> Ints:
+    """An order of queries in which those that share a candidate come one after another, so that what both are compared
+    with is in the cache."""
+    nobody = np.iinfo(indices_QM.dtype).max
+    return np.argsort(np.where(held_QM, indices_QM, nobody).min(axis=1, initial=nobody), kind="stable")
 
 
 def search_again(

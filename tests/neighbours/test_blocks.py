@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.neighbours import nearest, search
-from reidray.neighbours.blocks import Found, Lists, merged, no_lists, ready_block, search_strip
+from reidray.neighbours import blocks, nearest, search
+from reidray.neighbours.blocks import Found, Lists, begun, merged, no_lists, ready_block, search_strip
 from reidray.neighbours.product import BFloat16Product, Float32Product
 from tests.neighbours.test_nearest import WrongProduct, drawn_directions, rows_strategy, unit
 
@@ -168,3 +168,22 @@ def test_blocks_of_different_widths_are_refused():
     blocks = [ready_block(np.eye(width, dtype=np.float32), width, product=Float32Product()) for width in (2, 3)]
     with pytest.raises(ValueError, match=r"same width; got \(2, 2\) and \(3, 3\)"):
         search_strip(blocks[0], no_lists(2, 1)[1], [(blocks[1], no_lists(3, 1)[1])], product=Float32Product())
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_what_is_known_is_where_the_search_begins(product):
+    """It changes no answer, so only this tells that it saves work."""
+    features = drawn_directions(60, 16, 6, seed=1)
+    one, other = cut(features, [30], product)
+    lists = no_lists(30, 4)
+    nothing = blocks._candidates(one, other, begun(lists.similarities_RK), product)
+    assert not nothing.sizes_Q.any()
+    assert (nothing.bars_Q == -np.inf).all()
+    found, _ = search_strip(one, lists.similarities_RK, [(one, lists.similarities_RK)], product=product)
+    lists = merged(lists, found)
+    candidates = blocks._candidates(one, other, begun(lists.similarities_RK), product)
+    assert (candidates.sizes_Q == 4).all()
+    assert (candidates.indices_QM[:, :4] == -1).all()  # known, and not to be measured again
+    kth_R = lists.similarities_RK[:, -1]
+    assert (candidates.bars_Q < kth_R).all()
+    assert (candidates.bars_Q > kth_R - 0.1).all()
