@@ -21,7 +21,7 @@ from reidray.overlay import Layer, check_value, from_tree, known, nearest, read_
 
 Kind = Literal["choice", "grid", "uniform", "loguniform"]
 
-CRITERIA = ("stability", "silhouette", "agreement", "camera_mixing", "assigned")
+CRITERIA = ("silhouette", "stability", "agreement", "camera_mixing", "assigned")
 OBJECTIVES = (*CRITERIA, "mAP")
 
 _KEYS = {

@@ -24,7 +24,7 @@ def reading(tmp_path: Path):
 
 def test_a_file_says_only_what_differs(reading):
     search = reading(SPACE)
-    assert (search.objective, search.trials, search.scheduler, search.searcher) == ("stability", 20, "asha", "random")
+    assert (search.objective, search.trials, search.scheduler, search.searcher) == ("silhouette", 20, "asha", "random")
     assert override(search, 7, "silhouette").trials == 7
     assert override(search, None, "silhouette").objective == "silhouette"
 
@@ -101,7 +101,7 @@ def test_what_is_written_down_reads_back_as_the_same_search(reading, tmp_path: P
         ("search: {}", "'search' must name the settings to try"),
         ("trials: 3", "'search' must name the settings to try"),
         (SPACE + "objektive: mAP", "unknown key objektive: did you mean objective?"),
-        (SPACE + "objective: rank1", "objective must be one of stability,"),
+        (SPACE + "objective: rank1", "objective must be one of silhouette,"),
         (SPACE + "scheduler: hyperband", "scheduler must be one of asha, none"),
         (SPACE + "trials: 0", "trials must be a whole number >= 1, got 0"),
         (SPACE + "trials: many", "trials must be a whole number >= 1, got many"),
@@ -138,11 +138,11 @@ def test_an_objective_that_is_not_defined_for_the_settings_is_refused(reading):
     with pytest.raises(ValueError, match="has none: set objective: mAP"):
         check_search(reading(SPACE), with_values(Settings(), {"method.labels": "ground_truth"}))
     with pytest.raises(ValueError, match=r"train.epochs to 2 or more"):
-        check_search(reading(SPACE), with_values(Settings(), {"train.epochs": 1}))
+        check_search(reading(SPACE + "objective: stability"), with_values(Settings(), {"train.epochs": 1}))
 
 
 def test_a_setting_that_enters_the_objective_is_cautioned_about(reading):
-    assert cautions(reading(SPACE)) == []
+    assert cautions(reading(SPACE + "objective: stability")) == []
     (sentence,) = cautions(reading("search: {method.k1: {choice: [8, 20]}}\nobjective: silhouette"))
     assert "method.k1 enters the computation of silhouette" in sentence
 
