@@ -1,9 +1,10 @@
 """Kills processes of a run at random moments and compares what comes out with the undisturbed run, bit for bit.
 
 Four Ray nodes on this machine: a head with the driver, and three of one CPU, of which two hold training workers. Two
-labellers share the labelling, block by block. A run of six epochs goes on while, in a random order and at random
-moments, one process of each kind gets SIGKILL: a training worker, a shard of the memory bank, a labeller, the workers'
-controller, a whole node (another takes its place), and the driver, after which the run is taken up with --resume.
+labellers share the labelling, block by block, and begin while features still come in. A run of six epochs goes on
+while, in a random order and at random moments, one process of each kind gets SIGKILL: a training worker, a shard of the
+memory bank, a labeller, the workers' controller, the mailbox between workers and driver, a whole node (another takes
+its place), and the driver, after which the run is taken up with --resume.
 
     python -m tests.chaos --seed 0 [--seeds 20] [--output benchmarks/results/chaos.json]
 
@@ -33,12 +34,13 @@ from tests.conftest import TINY
 from tests.whole.runs import assert_same_run
 
 EPOCHS, STEPS, EVERY = 6, 40, 10
-KINDS = ("worker", "bank shard", "labeller", "controller", "node", "driver")
+KINDS = ("worker", "bank shard", "labeller", "controller", "mailbox", "node", "driver")
 _NAMES = {
     "worker": "RayTrainWorker",
     "bank shard": "BankShard",
     "labeller": "Labeller",
     "controller": "TrainController",
+    "mailbox": "Mailbox",
 }
 _PATIENCE = 900.0  # seconds without a new checkpoint before a run is called dead
 _QUICK = {  # how soon Ray notices that a node is gone
@@ -120,7 +122,7 @@ class Run:
         tree["data"].update(root=str(root), images_per_shard=16)
         tree["train"].update(epochs=epochs, steps=steps)
         tree["run"].update(dir=str(folder), workers=2, checkpoint_steps=EVERY, keep_checkpoints=3, max_failures=-1)
-        tree["run"].update(labellers=2, labeller_threads=1, search_block=32)
+        tree["run"].update(labellers=2, labeller_threads=1, search_block=32, label_early=True)
         tree["run"].update(run)
         self._config = folder.with_suffix(".json")  # JSON is YAML
         self._config.write_text(json.dumps(tree))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +244,10 @@ def _raise_failure(mailbox: OnRay) -> None:
 
 
 class _Drained:
-    """Hands the mailbox's events on, in a thread, until the block ends; raises what went wrong with that at the end."""
+    """Hands the mailbox's events on, in a thread, until the block ends; raises what went wrong with that at the end.
+
+    A mailbox that could not be asked is asked again: it keeps its events until they have been handled.
+    """
 
     def __init__(self, mailbox: OnRay, report: Callable[[Mapping[str, Any]], None]) -> None:
         self._mailbox = mailbox
@@ -266,7 +269,8 @@ class _Drained:
 
     def _run(self) -> None:
         while not self._over.wait(0.25):
-            self._drain()
+            with suppress(ray.exceptions.RayError):  # asked once more at the end, whose error is raised
+                self._drain()
 
     def _drain(self) -> None:
         name, events = self._mailbox.submit("take", self._name, self._handled).result()

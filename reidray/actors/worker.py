@@ -55,6 +55,7 @@ def work(handed: Handed) -> History | None:
     """
     if handed["mailbox"].submit("failure").result() is not None:
         return None
+    mailbox, _ = handed["mailbox"].submit("sent").result()
     ranks = ProcessGroup()
     device = ray.train.torch.get_device()
     if device.type == "cuda":
@@ -70,7 +71,7 @@ def work(handed: Handed) -> History | None:
         ranks,
         device,
     )
-    context.filed = lambda: _await_filed(handed["mailbox"])
+    context.filed = lambda: _await_filed(handed["mailbox"], mailbox)
     if handed["evaluator"] is not None and not handed["evaluator"].ended():
         here = Evaluator(handed["settings"], handed["packed"], str(handed["run_dir"]))
         context.beside = BesideTraining(handed["evaluator"], here.evaluate, handed["settings"].run.start_timeout)
@@ -106,13 +107,23 @@ def send(mailbox: OnRay, event: Mapping[str, Any]) -> None:
     mailbox.submit("put", dict(event))
 
 
-def _await_filed(mailbox: OnRay) -> None:
-    """Until the driver has filed what was sent so far, unless the mailbox lost it."""
-    whose, sent = mailbox.submit("sent").result()
+def _await_filed(mailbox: OnRay, name: str) -> None:
+    """Until the driver has filed what was sent so far.
+
+    Args:
+      mailbox: where it was sent.
+      name: that the mailbox gave itself when this worker began.
+
+    Raises:
+      RuntimeError: the mailbox was started again since, and lost what had come and was not filed.
+    """
+    _, sent = mailbox.submit("sent").result()
     deadline = time.monotonic() + _FILED_SECONDS
     while time.monotonic() < deadline:
         now, handled = mailbox.submit("handled").result()
-        if now != whose or handled >= sent:
+        if now != name:
+            raise RuntimeError("figures were lost on their way to the run's files: going on from the checkpoint before")
+        if handled >= sent:
             return
         time.sleep(_LOOK_SECONDS)
 

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -57,7 +57,8 @@ def launch(
             _check_weights(settings, console)
         _check_machines(settings, console)
         packed = prepared(settings, console.handle, processes=num_cpus())
-        history = _trained(settings, packed, place, _both(console.handle, watch) if watch else console.handle)
+        listeners = [console.handle, _settings_kept(folder, settings), *([watch] if watch else [])]
+        history = _trained(settings, packed, place, lambda event: _tell(listeners, event))
         result = summary(settings, history, time.perf_counter() - started, place)
         folder.write_result(result)
         draw_pictures(settings, packed, folder, history)
@@ -91,10 +92,17 @@ def _removed_if_nothing_began(folder: RunFolder, resume: Path | None) -> Iterato
         raise
 
 
-def _both(first: Report, second: Report) -> Report:
+def _tell(listeners: Sequence[Report], event: Mapping[str, Any]) -> None:
+    for listener in listeners:
+        listener(event)
+
+
+def _settings_kept(folder: RunFolder, settings: Settings) -> Report:
+    """What a run that goes on was given anew stays with it, once it was found to fit."""
+
     def report(event: Mapping[str, Any]) -> None:
-        first(event)
-        second(event)
+        if event["kind"] in ("started", "resumed"):
+            folder.write_settings(settings)
 
     return report
 

@@ -11,6 +11,9 @@
 A checkpoint is written beside its place and renamed into it; where one is written again, the old folder is called
 epoch_0003.replaced until the new one is in its place. One whose hashes do not agree is passed over with a sentence,
 and the one before it is taken. Writing runs in a thread while training goes on; no pickle is involved.
+
+Where a lost group of workers still writes when the next one begins (its machine may be cut off and alive), the memory
+bank refuses it its files, and the first checkpoint of the next one clears away what it was writing.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import math
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -86,6 +90,7 @@ class CheckpointStore:
         self._keep = keep
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._writing: Future[None] | None = None
+        self._cleared = False
 
     def save(self, checkpoint: Checkpoint, bank: Callable[[Path], dict[str, str]] | None = None) -> None:
         """Write in the background; waits for the one before, and raises what went wrong with it.
@@ -133,9 +138,9 @@ class CheckpointStore:
 
     def _write(self, checkpoint: Checkpoint, bank: Callable[[Path], dict[str, str]]) -> None:
         place = self._folder / checkpoint.name
-        building = self._folder / f".{place.name}.{os.getpid()}"
+        building = self._folder / f".{place.name}.{uuid.uuid4().hex}"
         replaced = self._folder / f"{place.name}.replaced"
-        shutil.rmtree(building, ignore_errors=True)
+        self._clear()
         try:
             building.mkdir(parents=True)
             _write_files(building, checkpoint, bank)
@@ -155,13 +160,18 @@ class CheckpointStore:
                 f"could not write checkpoint {place}: {error.strerror or error}; the one before it is untouched",
             ) from error
         shutil.rmtree(replaced, ignore_errors=True)
-        for left in self._folder.glob(f".{_PREFIX}*"):  # by a writer that was killed
-            shutil.rmtree(left, ignore_errors=True)
         # Damaged ones of later times, which were passed over, do not count.
         now = _time(checkpoint.epoch, checkpoint.step)
         kept = [path for when, _, path in _places(self._folder) if when <= now]
         for old in kept[: -self._keep]:
             shutil.rmtree(old)
+
+    def _clear(self) -> None:
+        """Remove, once, what others were writing: they were killed, or are of a group that is gone."""
+        if not self._cleared:
+            for left in self._folder.glob(f".{_PREFIX}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            self._cleared = True
 
 
 def _no_bank(folder: Path) -> dict[str, str]:  # noqa: ARG001 (it has no files there)

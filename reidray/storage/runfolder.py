@@ -71,7 +71,7 @@ class RunFolder:
         try:
             for part in (folder.path, folder.pictures, folder.tensorboard, folder.checkpoints):
                 part.mkdir(parents=True, exist_ok=True)
-            _write(path / "settings.yaml", as_yaml(settings))
+            folder.write_settings(settings)
             readme = _README.format(version=__version__, method=settings.method.name, seed=settings.train.seed)
             _write(path / "README.md", readme)
         except OSError as error:
@@ -103,8 +103,12 @@ class RunFolder:
             part.mkdir(exist_ok=True)
 
     def settings(self) -> Settings:
-        """The settings that the run was started with; `ValueError` where the file was damaged."""
+        """The settings that the run was last started or resumed with; `ValueError` where the file was damaged."""
         return load(self.path / "settings.yaml")
+
+    def write_settings(self, settings: Settings) -> None:
+        """Replaces settings.yaml at once."""
+        _write(self.path / "settings.yaml", as_yaml(settings))
 
     def trace(self, epoch: int) -> Path:
         """Where the timeline of an epoch lies."""

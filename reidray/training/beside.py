@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from reidray.arrays import Array
 from reidray.bank import Member, Pending
@@ -19,6 +19,14 @@ State = Mapping[str, Array]
 Figures = dict[str, Any]
 
 _LOOK_SECONDS = 0.05
+
+
+class Mortal(Member, Protocol):
+    """A member that may be gone for good."""
+
+    def ended(self) -> bool:
+        """Whether it answers no more."""
+        ...
 
 
 @final
@@ -31,7 +39,7 @@ class BesideTraining:
       patience: seconds that it is waited for, once the epoch after has been trained.
     """
 
-    def __init__(self, member: Member, here: Callable[[State, int], Figures], patience: float) -> None:
+    def __init__(self, member: Mortal, here: Callable[[State, int], Figures], patience: float) -> None:
         self._member = member
         self._here = here
         self._patience = patience
@@ -51,4 +59,5 @@ class BesideTraining:
         deadline = time.monotonic() + self._patience
         while not pending.done() and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
-        return pending.result() if pending.done() else self._here(state, epoch)
+        answered = pending.done() and not self._member.ended()
+        return pending.result() if answered else self._here(state, epoch)

@@ -72,6 +72,7 @@ def test_two_workers_with_a_share_of_the_centroids_each_have_within_1e_4_the_los
     [
         pytest.param({1: "RayTrainWorker", 2: "BankShard", 3: "Labeller"}, 3, id="worker, shard, labeller"),
         pytest.param({1: "TrainController"}, 2, id="controller", marks=pytest.mark.slow),
+        pytest.param({1: "Mailbox"}, 2, id="mailbox", marks=pytest.mark.slow),
     ],
 )
 def test_killed_processes_change_nothing(
@@ -83,7 +84,7 @@ def test_killed_processes_change_nothing(
 ) -> None:
     """One of each, in the middle of an epoch; other kinds and moments: tests/chaos.py.
 
-    Two labellers share what one does in the undisturbed run.
+    Two labellers share what one does in the undisturbed run, and begin while features still come in.
     """
     many = {"epochs": 1 + max(left), "steps": 30}
     launch(tiny_settings("whole", train=many, run={"workers": 2}))
@@ -97,7 +98,7 @@ def test_killed_processes_change_nothing(
             os.kill(processes(left.pop(epoch))[0], signal.SIGKILL)
 
     monkeypatch.setattr(Console, "handle", kills)
-    several = {"labellers": 2, "search_block": 64}
+    several = {"labellers": 2, "search_block": 64, "label_early": True}
     launch(tiny_settings("struck", train=many, run={"workers": 2, "checkpoint_steps": 15, **several}))
     assert not left, f"an epoch was over before {left} could be killed"
     assert (tmp_path / "struck" / "log.txt").read_text().count("continuing with epoch") == groups - 1

@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from safetensors.numpy import save_file
 
 from reidray.bank import read_snapshot
+from reidray.disk import disk_errors
 from reidray.storage import checkpoints as room
 from reidray.storage.checkpoints import (
     Checkpoint,
@@ -361,12 +363,35 @@ def test_a_half_written_folder_of_a_killed_writer_is_ignored(killed):
     assert_same(CheckpointStore(folder, keep=2).newest()[0], checkpoint(5, seed=5))
 
 
-def test_what_a_killed_writer_left_is_cleared_away_by_the_next_whole_checkpoint(tmp_path):
+def test_what_a_killed_writer_left_is_cleared_away_by_the_next_checkpoint(tmp_path):
     left = tmp_path / ".epoch_0005.4711"
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"half of a network")
     written(tmp_path, 5, 6)
     assert names(tmp_path) == ["epoch_0005", "epoch_0006"]
+
+
+def test_a_writer_of_a_group_that_is_gone_cannot_harm_what_the_next_one_writes(tmp_path):
+    """Its machine is cut off and alive: it is in the middle of epoch 5 when the next group has come to epoch 6."""
+    began, overtaken = threading.Event(), threading.Event()
+
+    def slowly(folder):
+        began.set()
+        overtaken.wait()
+        with disk_errors():
+            return bank_of(5)(folder)
+
+    gone, next_one = written(tmp_path, 4), CheckpointStore(tmp_path, keep=3)
+    gone.save(checkpoint(5, seed=5), slowly)
+    began.wait()
+    for epoch in (5, 6):
+        next_one.save(checkpoint(epoch, seed=epoch), bank_of(epoch))
+        next_one.wait()
+    overtaken.set()
+    with pytest.raises(OSError, match="could not write checkpoint"):
+        gone.close()
+    assert names(tmp_path) == ["epoch_0004", "epoch_0005", "epoch_0006"]
+    assert_same(CheckpointStore(tmp_path, keep=3).load("epoch_0005"), checkpoint(5, seed=5))
 
 
 def test_a_writer_killed_while_it_replaces_an_epoch_leaves_a_whole_one(killed):

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from reidray.launch.inference import load_model
 from reidray.launch.launch import launch
 from reidray.storage.checkpoints import _sha256
+from reidray.storage.runfolder import RunFolder
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 
@@ -179,6 +180,7 @@ def test_resuming_with_damaged_checkpoints_only_does_not_start_over(
     with pytest.raises(ValueError, match=r"no checkpoint in .* is whole"):
         launch(tiny_settings("one", train={"epochs": 2}), resume=tmp_path / "one")
     assert (tmp_path / "one" / "metrics.jsonl").read_text().count("\n") == 1
+    assert RunFolder.open(tmp_path / "one").settings().train.epochs == 1, "what did not fit is not the run's"
 
 
 def test_one_run_folder_has_one_driver(tiny_settings: Callable[..., Any], tmp_path: Path) -> None:

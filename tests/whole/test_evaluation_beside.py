@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 import reidray.launch.launch
 from reidray.actors.cluster import room_beside
@@ -32,6 +33,9 @@ class _Late:
     def submit(self, method: str, state: Any, epoch: int) -> Any:
         self.asked.append(epoch)
         return _Never() if epoch in self._silent else InProcess(self._evaluator).submit(method, state, epoch)
+
+    def ended(self) -> bool:
+        return False
 
 
 class _Never:
@@ -136,14 +140,31 @@ def test_one_evaluation_at_a_time() -> None:
         def submit(self, method: str, *arguments: Any) -> Any:
             return Done({"mAP": 1.0})
 
-    class Model:
-        def state_dict(self) -> dict[str, Any]:
-            return {}
+        def ended(self) -> bool:
+            return False
 
     beside = BesideTraining(Member(), lambda state, epoch: {}, 1.0)
     with pytest.raises(AssertionError):
         beside.figures()
-    beside.begin(Model(), 0)  # type: ignore[arg-type]
+    beside.begin(nn.Linear(1, 1), 0)  # type: ignore[arg-type]
     with pytest.raises(AssertionError):
-        beside.begin(Model(), 1)  # type: ignore[arg-type]
+        beside.begin(nn.Linear(1, 1), 1)  # type: ignore[arg-type]
     assert beside.figures() == {"mAP": 1.0}
+
+
+def test_without_its_evaluator_training_evaluates_itself() -> None:
+    class Lost(_Never):
+        def done(self) -> bool:
+            return True
+
+    class Member:
+        def submit(self, method: str, *arguments: Any) -> Any:
+            return Lost()
+
+        def ended(self) -> bool:
+            return True
+
+    beside = BesideTraining(Member(), lambda state, epoch: {"mAP": float(epoch)}, patience=1.0)
+    for epoch in (3, 4):
+        beside.begin(nn.Linear(1, 1), epoch)  # type: ignore[arg-type]
+        assert beside.figures() == {"mAP": epoch}

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from reidray.launch.launch import launch
+from reidray.storage.runfolder import RunFolder
 from reidray.training.batches import Group, Step
 from reidray.training.learner import Learner, Update
-from tests.whole.runs import assert_close_losses, assert_same_run, losses, result
+from tests.whole.runs import assert_close_losses, assert_same_run, epochs, evaluations, losses, result
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 
@@ -47,6 +48,21 @@ def test_a_run_that_was_interrupted_in_the_middle_of_an_epoch_ends_like_one_that
     assert not (tmp_path / "cut" / "result.json").exists()
     launch(tiny_settings("cut", train={"epochs": 3}), resume=tmp_path / "cut")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_finished_run_that_is_given_more_epochs_is_one_of_so_many_from_then_on(
+    tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    launch(tiny_settings("three", train={"epochs": 3}))
+    launch(tiny_settings("grown", train={"epochs": 2}))
+    folder = RunFolder.open(tmp_path / "grown")
+    launch(tiny_settings("grown", train={"epochs": 3}), resume=folder.path)
+    for what in (result, losses, epochs):
+        assert what(folder.path) == what(tmp_path / "three")
+    *earlier, after_two, after_three = evaluations(folder.path)
+    assert [*earlier, after_three] == evaluations(tmp_path / "three")
+    assert (after_two["when"], after_two["epoch"]) == ("after", 1)
+    assert folder.settings().train.epochs == 3
 
 
 def test_a_run_with_shared_rows_has_the_labels_and_within_1e_4_the_losses_of_one_with_all(
