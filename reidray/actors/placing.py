@@ -11,6 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from reidray.bank import Done, Pending
 
 _BESIDE = "beside"  # the group of calls that run in a thread of their own
+_A_BYTE = 1  # of memory: Ray sends actors that ask for nothing to any machine, whatever their strategy
 
 
 @final
@@ -105,6 +106,7 @@ def placed(
     remote = ray.remote(
         num_cpus=cpus,
         num_gpus=gpus,
+        memory=_A_BYTE,
         max_restarts=restarts,
         max_task_retries=-1,
         runtime_env={"env_vars": environment},

@@ -10,6 +10,7 @@ more. The workers' controller is replaced by the driver; the driver by `--resume
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -244,9 +245,11 @@ def _raise_failure(mailbox: OnRay) -> None:
 
 
 class _Drained:
-    """Hands the mailbox's events on, in a thread, until the block ends; raises what went wrong with that at the end.
+    """Hands the mailbox's events on, in a thread, until the block ends.
 
-    A mailbox that could not be asked is asked again: it keeps its events until they have been handled.
+    A mailbox that could not be asked is asked again: it keeps its events until they have been handled. An event that
+    could not be handled is the last one: the workers, whose next checkpoint waits for it, end, and its error is raised
+    at the end of the block.
     """
 
     def __init__(self, mailbox: OnRay, report: Callable[[Mapping[str, Any]], None]) -> None:
@@ -276,9 +279,11 @@ class _Drained:
         name, events = self._mailbox.submit("take", self._name, self._handled).result()
         if name != self._name:
             self._name, self._handled = name, 0
-        for event in events:
-            self._handled += 1
+        for event in events if self._error is None else ():
             try:
                 self._report(event)
-            except Exception as error:  # the run goes on without its reports, and ends with the first such error
-                self._error = self._error or error
+            except Exception as error:
+                self._error = error
+                self._mailbox.submit("fail", str(error), f"in the driver:\n{traceback.format_exc()}").result()
+                return
+            self._handled += 1

@@ -24,7 +24,6 @@ from reidray.training.loop import train
 from reidray.training.ranks import ProcessGroup
 from reidray.training.resume import History
 
-_FILED_SECONDS = 60.0  # that a checkpoint waits for the driver at most; where it lives it takes a quarter of one
 _LOOK_SECONDS = 0.1
 
 
@@ -72,9 +71,10 @@ def work(handed: Handed) -> History | None:
         device,
     )
     context.filed = lambda: _await_filed(handed["mailbox"], mailbox)
-    if handed["evaluator"] is not None and not handed["evaluator"].ended():
+    evaluator = handed["evaluator"]
+    if evaluator is not None and ranks.broadcast(not evaluator.ended()):  # all ranks or none, or they wait for ever
         here = Evaluator(handed["settings"], handed["packed"], str(handed["run_dir"]))
-        context.beside = BesideTraining(handed["evaluator"], here.evaluate, handed["settings"].run.start_timeout)
+        context.beside = BesideTraining(evaluator, here.evaluate, handed["settings"].run.start_timeout)
     exporter = Exporter(
         context.spans,
         of_worker,
@@ -108,23 +108,25 @@ def send(mailbox: OnRay, event: Mapping[str, Any]) -> None:
 
 
 def _await_filed(mailbox: OnRay, name: str) -> None:
-    """Until the driver has filed what was sent so far.
+    """Until the driver has filed what was sent so far, however long that takes.
 
     Args:
       mailbox: where it was sent.
       name: that the mailbox gave itself when this worker began.
 
     Raises:
-      RuntimeError: the mailbox was started again since, and lost what had come and was not filed.
+      RuntimeError: the mailbox was started again since, and lost what had come and was not filed; or the driver
+        cannot file, which is the end of the run.
     """
     _, sent = mailbox.submit("sent").result()
-    deadline = time.monotonic() + _FILED_SECONDS
-    while time.monotonic() < deadline:
+    while True:
         now, handled = mailbox.submit("handled").result()
         if now != name:
             raise RuntimeError("figures were lost on their way to the run's files: going on from the checkpoint before")
         if handled >= sent:
             return
+        if mailbox.submit("failure").result() is not None:
+            raise RuntimeError("the driver cannot file figures")
         time.sleep(_LOOK_SECONDS)
 
 

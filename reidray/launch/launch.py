@@ -87,7 +87,8 @@ def _removed_if_nothing_began(folder: RunFolder, resume: Path | None) -> Iterato
     try:
         yield
     except (ValueError, OSError):
-        if resume is None and not folder.evaluations() and not folder.epochs():
+        begun = folder.evaluations() or folder.epochs() or any(folder.checkpoints.glob("epoch_*"))
+        if resume is None and not begun:
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
 

@@ -22,7 +22,11 @@ _LOOK_SECONDS = 0.05
 
 
 class Mortal(Member, Protocol):
-    """A member that may be gone for good."""
+    """A member that may have no machine, or be gone for good."""
+
+    def waiting(self) -> bool:
+        """Whether it is to be started, for the first time or again, and is not there yet."""
+        ...
 
     def ended(self) -> bool:
         """Whether it answers no more."""
@@ -35,8 +39,8 @@ class BesideTraining:
 
     Args:
       member: a `reidray.launch.evaluator.Evaluator`, in a process of its own.
-      here: evaluates in this process, where that one does not answer.
-      patience: seconds that it is waited for, once the epoch after has been trained.
+      here: evaluates in this process, where that one is not there.
+      patience: seconds for which a place for it is waited for, once the epoch after has been trained.
     """
 
     def __init__(self, member: Mortal, here: Callable[[State, int], Figures], patience: float) -> None:
@@ -57,7 +61,7 @@ class BesideTraining:
         state, epoch, pending = self._under_way
         self._under_way = None
         deadline = time.monotonic() + self._patience
-        while not pending.done() and time.monotonic() < deadline:
+        while not pending.done() and (time.monotonic() < deadline or not self._member.waiting()):
             time.sleep(_LOOK_SECONDS)
         answered = pending.done() and not self._member.ended()
         return pending.result() if answered else self._here(state, epoch)

@@ -139,5 +139,5 @@ def test_four_machines_give_the_run_of_one_bit_for_bit(tmp_path: Path) -> None:
             until(over, 2400, lambda name=name, head=head: head.log(name))
             assert head.status(name) == "SUCCEEDED", head.log(name)
             assert len(homes["RayTrainWorker"]) == of_workers
-            assert len(set().union(*homes.values())) == 1 + joining, "somebody had nothing to do"
+            assert len(homes["BankShard"] | homes["Labeller"]) == min(3, 1 + joining), "they were not spread"
     assert_same_run(tmp_path / "one", tmp_path / "four")

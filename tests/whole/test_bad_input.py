@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from reidray.launch.inference import load_model
-from reidray.launch.launch import launch
+from reidray.launch.launch import _removed_if_nothing_began, launch
 from reidray.storage.checkpoints import _sha256
 from reidray.storage.runfolder import RunFolder
 
@@ -181,6 +181,18 @@ def test_resuming_with_damaged_checkpoints_only_does_not_start_over(
         launch(tiny_settings("one", train={"epochs": 2}), resume=tmp_path / "one")
     assert (tmp_path / "one" / "metrics.jsonl").read_text().count("\n") == 1
     assert RunFolder.open(tmp_path / "one").settings().train.epochs == 1, "what did not fit is not the run's"
+
+
+def test_a_new_run_that_fails_leaves_its_folder_only_with_something_to_go_on_from(
+    tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name, checkpoints in (("nothing", []), ("something", ["epoch_0000_step_000000"])):
+        folder = RunFolder.create(tmp_path / name, tiny_settings(name))
+        for checkpoint in checkpoints:
+            (folder.checkpoints / checkpoint).mkdir()
+        with pytest.raises(ValueError, match="no machine"), _removed_if_nothing_began(folder, None):
+            raise ValueError("no machine")
+        assert folder.path.exists() == bool(checkpoints)
 
 
 def test_one_run_folder_has_one_driver(tiny_settings: Callable[..., Any], tmp_path: Path) -> None:

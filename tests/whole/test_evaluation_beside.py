@@ -34,6 +34,9 @@ class _Late:
         self.asked.append(epoch)
         return _Never() if epoch in self._silent else InProcess(self._evaluator).submit(method, state, epoch)
 
+    def waiting(self) -> bool:
+        return True
+
     def ended(self) -> bool:
         return False
 
@@ -140,6 +143,9 @@ def test_one_evaluation_at_a_time() -> None:
         def submit(self, method: str, *arguments: Any) -> Any:
             return Done({"mAP": 1.0})
 
+        def waiting(self) -> bool:
+            return False
+
         def ended(self) -> bool:
             return False
 
@@ -152,6 +158,32 @@ def test_one_evaluation_at_a_time() -> None:
     assert beside.figures() == {"mAP": 1.0}
 
 
+def test_an_evaluator_that_is_slow_and_there_is_waited_for() -> None:
+    class Slow:
+        looks = 0
+
+        def done(self) -> bool:
+            self.looks += 1
+            return self.looks > 3
+
+        def result(self) -> Any:
+            return {"mAP": 1.0}
+
+    class Member:
+        def submit(self, method: str, *arguments: Any) -> Any:
+            return Slow()
+
+        def waiting(self) -> bool:
+            return False
+
+        def ended(self) -> bool:
+            return False
+
+    beside = BesideTraining(Member(), lambda state, epoch: {"mAP": 0.0}, patience=0.0)
+    beside.begin(nn.Linear(1, 1), 0)  # type: ignore[arg-type]
+    assert beside.figures() == {"mAP": 1.0}
+
+
 def test_without_its_evaluator_training_evaluates_itself() -> None:
     class Lost(_Never):
         def done(self) -> bool:
@@ -160,6 +192,9 @@ def test_without_its_evaluator_training_evaluates_itself() -> None:
     class Member:
         def submit(self, method: str, *arguments: Any) -> Any:
             return Lost()
+
+        def waiting(self) -> bool:
+            return False
 
         def ended(self) -> bool:
             return True
