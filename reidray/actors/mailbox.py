@@ -17,7 +17,7 @@ class Mailbox:
         self._name = uuid.uuid4().hex
         self._handled = 0
         self._events: list[Mapping[str, Any]] = []  # that come after those
-        self._failure: tuple[str, str] | None = None
+        self._failure: tuple[str, str, bool] | None = None
 
     def put(self, event: Mapping[str, Any]) -> None:
         """Add an event."""
@@ -41,10 +41,10 @@ class Mailbox:
         """The name, and how many of them the driver has handled."""
         return self._name, self._handled
 
-    def fail(self, sentence: str, trace: str) -> None:
-        """The run cannot go on, whoever tries again: what a user can put right, and where it was noticed."""
-        self._failure = self._failure or (sentence, trace)
+    def fail(self, sentence: str, trace: str, passing: bool = False) -> None:
+        """The run cannot go on: what a user can put right, where it was noticed, and whether it may pass by itself."""
+        self._failure = self._failure or (sentence, trace, passing)
 
-    def failure(self) -> tuple[str, str] | None:
-        """Sentence and traceback of the first such failure."""
+    def failure(self) -> tuple[str, str, bool] | None:
+        """The first such failure."""
         return self._failure

@@ -31,6 +31,7 @@ from reidray.bank import BankShard, MemoryBank
 from reidray.config import Settings
 from reidray.launch.evaluator import Evaluator
 from reidray.launch.services import layouts
+from reidray.passing import PassingError
 from reidray.training.labelling import Labeller
 from reidray.training.resume import History
 
@@ -97,7 +98,9 @@ def _train_with(
 
 def _trained(handed: Handed, workers: int, *, use_gpu: bool) -> History:
     """What rank 0 returns; a controller that dies, which Ray Train does not replace, is replaced here."""
-    mailbox, restarts = handed["mailbox"], handed["settings"].run.max_failures
+    mailbox, run = handed["mailbox"], handed["settings"].run
+    each = f"with {run.threads} CPUs (run.threads){' and a GPU' if use_gpu else ''} each"
+    wanted = f"{run.min_workers or workers} workers {each}"
     failures = 0
     while True:
         try:
@@ -105,14 +108,14 @@ def _trained(handed: Handed, workers: int, *, use_gpu: bool) -> History:
             return history
         except ray.exceptions.RayActorError as error:
             _raise_failure(mailbox)
-            if failures == restarts:
-                raise _stopped(handed, error) from error
+            if failures == run.max_failures:
+                raise _stopped(handed, error, wanted) from error
             failures += 1
             give_back_places(error.actor_id)
             _say(mailbox, "the controller of the workers died: starting it and them again")
         except ray.train.TrainingFailedError as error:
             _raise_failure(mailbox)
-            raise _stopped(handed, error) from error
+            raise _stopped(handed, error, wanted) from error
 
 
 def _bank_shards(place: Place, settings: Settings, name: str) -> list[OnRay]:
@@ -166,7 +169,7 @@ def _watch(shards: list[OnRay], labellers: list[OnRay], handed: Handed) -> Watch
             _say(mailbox, f"{sentence}: going on without it")
             return
         sentence = f"{sentence}; the cluster has {_has()}: give it what is asked for, or ask for less; "
-        mailbox.submit("fail", sentence + _go_on(handed), "the driver saw it").result()
+        mailbox.submit("fail", sentence + _go_on(handed), "the driver saw it", True).result()
 
     return Watch({**by_name, **left}, run.start_timeout, lambda sentence: _say(mailbox, sentence), lost)
 
@@ -194,16 +197,16 @@ def _trainer(handed: Handed, workers: int, *, use_gpu: bool) -> TorchTrainer:
     )
 
 
-def _stopped(handed: Handed, error: Exception) -> ValueError:
+def _stopped(handed: Handed, error: Exception, wanted: str) -> PassingError:
     """The sentence for a run that Ray gave up."""
     run = handed["settings"].run
     if isinstance(error, ray.train.ControllerError):
-        return ValueError(
-            f"the workers could not be placed within run.start_timeout={run.start_timeout:g} s (the cluster has "
-            f"{_has()}, a worker takes run.threads={run.threads} CPUs): lower run.workers or give run.min_workers; "
-            f"{_go_on(handed)}; Ray said: {_last_line(error)}"
+        return PassingError(
+            f"the workers could not be placed, waiting run.start_timeout={run.start_timeout:g} s at a time: wanted "
+            f"{wanted}, the cluster has {_has()} in all: lower run.workers or give run.min_workers; {_go_on(handed)}; "
+            f"Ray said: {_last_line(error)}"
         )
-    return ValueError(
+    return PassingError(
         f"training stopped after {run.max_failures} restarts of its workers; {_go_on(handed)}; the last error: "
         f"{_last_line(error)}"
     )
@@ -240,8 +243,8 @@ def _raise_failure(mailbox: OnRay) -> None:
     """What was said that a person can put right, with where it was noticed behind it."""
     failure = mailbox.submit("failure").result()
     if failure is not None:
-        sentence, trace = failure
-        raise ValueError(sentence) from RuntimeError(trace)
+        sentence, trace, passing = failure
+        raise (PassingError if passing else ValueError)(sentence) from RuntimeError(trace)
 
 
 class _Drained:
@@ -284,6 +287,7 @@ class _Drained:
                 self._report(event)
             except Exception as error:
                 self._error = error
-                self._mailbox.submit("fail", str(error), f"in the driver:\n{traceback.format_exc()}").result()
+                trace = f"in the driver:\n{traceback.format_exc()}"
+                self._mailbox.submit("fail", str(error), trace, isinstance(error, OSError)).result()
                 return
             self._handled += 1

@@ -18,6 +18,7 @@ from reidray.config import Settings
 from reidray.disk import DISK_ERRORS
 from reidray.launch.evaluator import Evaluator
 from reidray.launch.services import worker_context
+from reidray.passing import PassingError
 from reidray.training.beside import BesideTraining
 from reidray.training.label_service import LabelService
 from reidray.training.loop import train
@@ -84,8 +85,9 @@ def work(handed: Handed) -> History | None:
     try:
         history = train(context)
     except (ValueError, OSError) as error:
+        passing = isinstance(error, PassingError | OSError)
         if isinstance(error, ValueError) or error.errno in DISK_ERRORS:
-            handed["mailbox"].submit("fail", str(error), f"in a worker:\n{traceback.format_exc()}").result()
+            handed["mailbox"].submit("fail", str(error), f"in a worker:\n{traceback.format_exc()}", passing).result()
         raise
     finally:
         exporter.close()
@@ -97,7 +99,8 @@ def _left(handed: Handed) -> list[OnRay]:
     """The labellers that have not ended for good."""
     left = [labeller for labeller in handed["labellers"] if not labeller.ended()]
     if not left:
-        handed["mailbox"].submit("fail", "no labeller is left: each died too often (run.max_failures)", "").result()
+        sentence = "no labeller is left: each died too often (run.max_failures)"
+        handed["mailbox"].submit("fail", sentence, "", True).result()
         raise RuntimeError("no labeller is left")
     return left
 

@@ -217,7 +217,7 @@ def files(written: Written) -> Iterator[str]:
 
 def packages(written: Written) -> Iterator[str]:
     """The nodes get the versions that were tested together."""
-    commands = [str(command) for command in written.tree.get("setup_commands") or ()]
+    commands = [str(command) for command in listed(written.tree, "setup_commands")]
     if not any(
         re.search(r"\bpip install\b.*(-c|--constraint)[ =]\S*constraints\.txt", command) for command in commands
     ):
@@ -250,6 +250,20 @@ def unknown_fields(given: Collection[str], known: Collection[str], where: str) -
             yield f"{where}: unknown field {name}" + (f": did you mean {near[0]}?" if near else "")
 
 
+def listed(tree: Mapping[str, Any], name: str) -> list[Any]:
+    """The members of a list of the file; none where it is something else."""
+    found = tree.get(name)
+    return found if isinstance(found, list) else []
+
+
+def words_of(command: str) -> list[str]:
+    """As a shell takes them; with their quotes where these are not closed."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
+
+
 def _unknown_ec2(config: Mapping[str, Any], path: str, where: str) -> Iterator[str]:
     yield from unknown_fields(config, (*EC2_FIELDS[path].split(), *_RAYS_OWN), where)
     for name, value in config.items():
@@ -271,19 +285,19 @@ def _types(written: Written) -> Mapping[str, Any]:
 
 
 def _run_options(docker: Mapping[str, Any], group: str) -> list[Any]:
-    return [*(docker.get("run_options") or ()), *(docker.get(f"{group}_run_options") or ())]
+    return [*listed(docker, "run_options"), *listed(docker, f"{group}_run_options")]
 
 
 def _start(written: Written, group: str) -> str | None:
     """The one command that starts Ray; None if there is not exactly one."""
-    commands = written.tree.get(f"{group}_start_ray_commands") or ()
+    commands = listed(written.tree, f"{group}_start_ray_commands")
     starts = [str(command) for command in commands if re.search(r"\bray start\b", str(command))]
     return starts[0] if len(starts) == 1 else None
 
 
 def _option(command: str, name: str) -> str | None:
     """What follows `--name=` or `--name `."""
-    words = shlex.split(command.replace(";", " ; "))
+    words = words_of(command.replace(";", " ; "))
     for place, word in enumerate(words):
         if word.startswith(f"{name}="):
             return word.partition("=")[2]

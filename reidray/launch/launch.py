@@ -15,6 +15,7 @@ from typing import Any
 from reidray.config import Settings
 from reidray.launch.prepare import prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
+from reidray.passing import PassingError
 from reidray.report.console import Console
 from reidray.report.loggers import check_loggers
 from reidray.storage.runfolder import RunFolder, default_run_dir
@@ -72,7 +73,9 @@ def locked(place: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"another process is working in the run folder {place}: stop it, or wait for it") from None
+            raise PassingError(
+                f"another process is working in the run folder {place}: stop it, or wait for it"
+            ) from None
         except OSError as error:
             raise ValueError(
                 f"the run folder {place} is on a file system that cannot lock files ({error.strerror}): mount it with "

@@ -7,12 +7,11 @@ down by hand and only as far as a description of a run uses them. What stands in
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from reidray.launch.cluster_file import Written, filled_in, secrets, unknown_fields, versions
+from reidray.launch.cluster_file import Written, filled_in, listed, secrets, unknown_fields, versions, words_of
 
 _INSTALLED = PurePosixPath("/home/ray/reidray")  # where kuberay/Dockerfile puts the repository
 _FIELDS = {
@@ -121,7 +120,7 @@ def start_parameters(written: Written) -> Iterator[str]:
         place = given.get("object-spilling-directory")
         if place is None:
             yield f"{where}.rayStartParams: expected object-spilling-directory, found none: Ray would spill to /tmp"
-        elif "emptyDir" not in _mounted(group).get(place, {}):
+        elif "emptyDir" not in _mounted(group).get(str(place), {}):
             yield f"{where}: expected an emptyDir at {place}, where Ray spills, found none"
 
 
@@ -174,7 +173,7 @@ def storage(written: Written) -> Iterator[str]:
     for _, group in _groups(written):
         mounted = _mounted(group)
         claims.append({
-            (place, volume["persistentVolumeClaim"].get("claimName"))
+            (place, str(volume["persistentVolumeClaim"].get("claimName")))
             for place, volume in mounted.items() if isinstance(volume.get("persistentVolumeClaim"), Mapping)
         })  # fmt: skip
     common = set.intersection(*claims) if claims else set()
@@ -193,7 +192,7 @@ def entrypoint(written: Written) -> Iterator[str]:
     """What is called is in the image, and no shell is needed to call it."""
     words = _words(written)
     for word in words:
-        if re.search(r"[;&|<>$`]", word):
+        if re.search(r"[;&|<>$`'\"]", word):
             yield f"spec.entrypoint: expected no {word}: the pod that submits would take it for itself"
         if word.startswith("/") and word.endswith((".py", ".yaml")):
             path = PurePosixPath(word)
@@ -244,13 +243,13 @@ def _ray(group: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _mounted(group: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Volumes by the path at which Ray's container sees them."""
-    volumes = {volume.get("name"): volume for volume in _pod(group).get("volumes") or () if isinstance(volume, Mapping)}
-    mounts = [mount for mount in _ray(group).get("volumeMounts") or () if isinstance(mount, Mapping)]
-    return {str(mount.get("mountPath")): volumes.get(mount.get("name"), {}) for mount in mounts}
+    volumes = {str(one.get("name")): one for one in listed(_pod(group), "volumes") if isinstance(one, Mapping)}
+    mounts = [mount for mount in listed(_ray(group), "volumeMounts") if isinstance(mount, Mapping)]
+    return {str(mount.get("mountPath")): volumes.get(str(mount.get("name")), {}) for mount in mounts}
 
 
 def _words(written: Written) -> list[str]:
-    return shlex.split(str(_at(written.tree, "spec", "entrypoint") or ""))
+    return words_of(str(_at(written.tree, "spec", "entrypoint") or ""))
 
 
 def _settings(written: Written) -> dict[str, str]:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from reidray.config import Settings
+from reidray.disk import write_whole
 from reidray.launch.launch import locked
 from reidray.launch.prepare import prepared, with_places
 from reidray.launch.proposals import Proposals
 from reidray.launch.services import num_cpus
 from reidray.launch.space import Search, cautions, check_search, in_words, override, read_search, with_values
 from reidray.launch.trial import run_trial
-from reidray.overlay import as_yaml
+from reidray.overlay import as_yaml, load
 from reidray.report.console import Console
 from reidray.report.search import draw_search, rows_of, table, write_results
 from reidray.storage.ledger import Entry, Ledger
@@ -65,8 +66,10 @@ def search(
     place = (resume or Path(settings.run.dir or _default_place(Path.cwd() / "runs", datetime.now()))).resolve()
     if resume is None:
         _create(place, settings)
+    else:
+        _check_length(settings, resume)
     with locked(place), Console(None, settings) as console, _removed_if_nothing_began(place, resume):
-        (place / "search.yaml").write_text(asked.as_yaml(), "utf-8")
+        write_whole(place / "search.yaml", asked.as_yaml())
         say = partial(_say, console, place)
         say(f"search folder {place}")
         for sentence in cautions(asked):
@@ -168,18 +171,21 @@ def _run(settings: Settings, asked: Search, ledger: Ledger, place: Path, concurr
         f"{proposals.left} of {asked.trials} trials to run, {share.concurrent} at a time: "
         f"a trial takes {share.cpus} CPUs{on}"
     )
-    device = "cuda" if share.gpus else "cpu"
+    device = "cuda" if share.gpus and settings.run.device != "cpu" else "cpu"  # a labeller alone may have a GPU
     epochs = settings.train.epochs
 
     def ask() -> tuple[int, Settings] | None:
-        proposed = proposals.ask()
-        if proposed is None:
-            return None
-        trial, values = proposed
-        say(f"trial {trial:03}  {in_words(values)}")
-        own = with_values(settings, values)
-        run = own.run.model_copy(update={"dir": str(ledger.trial_folder(trial)), "device": device})
-        return trial, own.model_copy(update={"run": run})
+        while (proposed := proposals.ask()) is not None:
+            trial, values = proposed
+            say(f"trial {trial:03}  {in_words(values)}")
+            try:
+                own = with_values(settings, values)
+            except ValueError as error:  # of a searcher that draws what does not go together, and learns so
+                ended(trial, "failed", str(error), 0.0)
+                continue
+            run = own.run.model_copy(update={"dir": str(ledger.trial_folder(trial)), "device": device})
+            return trial, own.model_copy(update={"run": run})
+        return None
 
     def told(trial: int, report: Mapping[str, Any]) -> None:
         if report.get("epochs"):
@@ -224,9 +230,19 @@ def _write(settings: Settings, asked: Search, entries: Sequence[Entry], place: P
         measured = settings.evaluate.model_copy(update={"every": 0, "split": "test"})
         header = f"# Trial {ranked[0].trial:03} of the search in {place}: {asked.objective} {ranked[0].score:.4f}\n"
         best = best.model_copy(update={"run": free, "evaluate": measured})
-        (place / "best.yaml").write_text(header + as_yaml(best), "utf-8")
+        write_whole(place / "best.yaml", header + as_yaml(best))
     log = {name: one.kind == "loguniform" for name, one in asked.space.items()}
     draw_search(entries, asked.objective, log, place / "pictures" / "search.png")
+
+
+def _check_length(settings: Settings, resume: Path) -> None:
+    """Trials are compared by what they found after as many epochs: later ones have those of the first."""
+    epochs = load(resume / "settings.yaml").train.epochs
+    if settings.train.epochs != epochs:
+        raise ValueError(
+            f"--resume goes on with train.epochs={epochs}, by which the trials in {resume} were compared, not with "
+            f"{settings.train.epochs}: leave train.epochs out, or begin a new search"
+        )
 
 
 def _create(place: Path, settings: Settings) -> None:
@@ -235,8 +251,8 @@ def _create(place: Path, settings: Settings) -> None:
             f"the search folder {place} exists and is never overwritten: choose another run.dir, or --resume {place}"
         )
     (place / "trials").mkdir(parents=True)
-    (place / "settings.yaml").write_text(as_yaml(settings), "utf-8")
-    (place / "README.md").write_text(_README, "utf-8")
+    write_whole(place / "settings.yaml", as_yaml(settings))
+    write_whole(place / "README.md", _README)
 
 
 def _default_place(base: Path, now: datetime) -> Path:

@@ -199,14 +199,19 @@ def check_search(search: Search, settings: Settings) -> None:
 
 
 def cautions(search: Search) -> list[str]:
-    """Sentences about settings that move the objective itself, whatever they do to the model."""
+    """Sentences about settings that move the objective itself, whatever they do to the model, and about a cut grid."""
+    sentences = []
     read = sorted(_READ_BY.get(search.objective, set()) & set(search.space))
-    if not read:
-        return []
-    return [
-        f"caution: {', '.join(read)} enter{'s' if len(read) == 1 else ''} the computation of {search.objective}: "
-        "trials differ in it also where the models are equally good"
-    ]
+    if read:
+        sentences.append(
+            f"caution: {', '.join(read)} enter{'s' if len(read) == 1 else ''} the computation of {search.objective}: "
+            "trials differ in it also where the models are equally good"
+        )
+    if search.trials < search.grid_size:
+        sentences.append(
+            f"caution: the grid has {search.grid_size} combinations, and trials: {search.trials} leaves the others out"
+        )
+    return sentences
 
 
 def in_words(values: Mapping[str, Any]) -> str:

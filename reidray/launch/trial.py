@@ -10,6 +10,7 @@ from typing import Any
 
 from reidray.config import Settings
 from reidray.launch.launch import launch
+from reidray.passing import PassingError
 from reidray.storage.ledger import measured_epochs
 
 Tell = Callable[[dict[str, Any]], None]
@@ -22,8 +23,8 @@ def run_trial(settings: Settings, tell: Tell, *, objective: str) -> None:
       settings: of the trial, with absolute paths; run.dir is its folder.
       tell: is handed {"epochs", "score"} after every epoch, those of earlier attempts included, the score only where
         the objective is defined; at the end {"state", "sentence", ...}: finished, failed for a reason that would be
-        there again, or crashed (error.txt in the folder has the traceback). It may not return, where the trial is to
-        stop.
+        there again, or crashed (where the reason was not outside of it, error.txt in the folder has the traceback). It
+        may not return, where the trial is to stop.
       objective: the measure by which trials are compared.
     """
     assert settings.run.dir is not None
@@ -52,7 +53,8 @@ def run_trial(settings: Settings, tell: Tell, *, objective: str) -> None:
     try:
         launch(settings, resume=folder if begun else None, watch=watch)
     except ValueError as error:
-        tell({"epochs": told, "state": "failed", "sentence": str(error)})
+        state = "crashed" if isinstance(error, PassingError) else "failed"
+        tell({"epochs": told, "state": state, "sentence": str(error)})
         return
     except Exception as error:
         folder.mkdir(parents=True, exist_ok=True)

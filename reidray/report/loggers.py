@@ -12,6 +12,8 @@ from numbers import Real
 from typing import Any, Protocol
 
 from reidray.config import Settings
+from reidray.disk import write_whole
+from reidray.passing import PassingError
 from reidray.storage.runfolder import RunFolder
 
 
@@ -20,6 +22,10 @@ class Logger(Protocol):
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """A point for each name, at the number of updates done."""
+        ...
+
+    def flush(self) -> None:
+        """Let what has come so far be seen."""
         ...
 
     def resume(self, step: int) -> None:
@@ -64,6 +70,7 @@ class Curves:
         }
         if points:
             self._scalars((epoch + 1) * self._steps_per_epoch, points)
+            self._each(lambda logger: logger.flush())
 
     def resume(self, epoch: int) -> None:
         """`epoch` and later ones will be logged again."""
@@ -108,7 +115,7 @@ def open_loggers(folder: RunFolder, settings: Settings) -> dict[str, Logger]:
     in the same one.
 
     Raises:
-      ValueError: one cannot be opened: no login, no server.
+      PassingError: one cannot be opened: no login, no server.
     """
     kept = folder.path / "loggers.json"
     ids: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
@@ -117,12 +124,14 @@ def open_loggers(folder: RunFolder, settings: Settings) -> dict[str, Logger]:
         try:
             loggers[name], identity = _opened(name, folder, settings, ids.get(name))
         except Exception as error:
-            raise ValueError(
+            for opened in loggers.values():
+                opened.close(failed=True)
+            raise PassingError(
                 f"run.loggers={name} cannot be opened: {_first_line(error)}{_HINTS.get(name, '')}"
             ) from error
         if identity is not None:
             ids[name] = identity
-            kept.write_text(json.dumps(ids) + "\n")
+            write_whole(kept, json.dumps(ids) + "\n")
     return loggers
 
 

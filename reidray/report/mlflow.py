@@ -17,7 +17,7 @@ _SECONDS = 10.0  # between two requests
 
 @final
 class MLflow:
-    """One MLflow run; points are sent in batches, at most some seconds late.
+    """One MLflow run; points are sent in batches, the last one when an epoch has ended.
 
     Args:
       name: of a new run.
@@ -44,7 +44,7 @@ class MLflow:
         now = int(time.time() * 1000)
         self._waiting += [self._metric(name, value, now, step) for name, value in values.items()]
         if len(self._waiting) >= _AT_ONCE or time.monotonic() - self._sent >= _SECONDS:
-            self._send()
+            self.flush()
 
     def resume(self, step: int) -> None:
         """Points of a step that comes again are logged again: MLflow keeps both and shows the later one."""
@@ -52,11 +52,12 @@ class MLflow:
     def close(self, *, failed: bool = False) -> None:
         """Send what is pending and end the run."""
         try:
-            self._send()
+            self.flush()
         finally:
             self._mlflow.end_run("FAILED" if failed else "FINISHED")
 
-    def _send(self) -> None:
+    def flush(self) -> None:
+        """Send what is pending."""
         waiting, self._waiting = self._waiting, []
         for first in range(0, len(waiting), _AT_ONCE):
             self._client.log_batch(self.id, metrics=waiting[first : first + _AT_ONCE])

@@ -35,7 +35,12 @@ def rows_of(entries: Sequence[Entry]) -> list[Entry]:
     return [
         *sorted(
             with_score,
-            key=lambda entry: (order[entry.state or ""], -entry.epochs, -(entry.score or 0.0), entry.trial),
+            key=lambda entry: (
+                order[entry.state or ""],
+                -entry.epochs if entry.state == "stopped" else 0,
+                -(entry.score or 0.0),
+                entry.trial,
+            ),
         ),
         *rest,
     ]

@@ -29,6 +29,11 @@ class TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
+    def flush(self) -> None:
+        """Writes out what is pending."""
+        if self._writer is not None:
+            self._writer.flush()
+
     def resume(self, step: int) -> None:
         """Hides what was written at `step` and later."""
         self.close()

@@ -44,6 +44,9 @@ class WandB:
         """A point for each name. The axis is a metric of its own: W&B's steps may not go back, a resumed run's do."""
         self._run.log({**values, _AXIS: step})
 
+    def flush(self) -> None:
+        """Nothing to do: W&B's own process has every point at once."""
+
     def resume(self, step: int) -> None:
         """Points of a step that comes again are logged again, behind those of before."""
 

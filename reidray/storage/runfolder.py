@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from reidray.config import Settings
+from reidray.disk import write_whole
 from reidray.overlay import as_yaml, load
 from reidray.version import __version__
 
@@ -73,7 +74,7 @@ class RunFolder:
                 part.mkdir(parents=True, exist_ok=True)
             folder.write_settings(settings)
             readme = _README.format(version=__version__, method=settings.method.name, seed=settings.train.seed)
-            _write(path / "README.md", readme)
+            write_whole(path / "README.md", readme)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise ValueError(f"the run folder {path} cannot be written ({reason}): choose another run.dir") from None
@@ -108,7 +109,7 @@ class RunFolder:
 
     def write_settings(self, settings: Settings) -> None:
         """Replaces settings.yaml at once."""
-        _write(self.path / "settings.yaml", as_yaml(settings))
+        write_whole(self.path / "settings.yaml", as_yaml(settings))
 
     def trace(self, epoch: int) -> Path:
         """Where the timeline of an epoch lies."""
@@ -155,7 +156,7 @@ class RunFolder:
         lines = self.evaluations()
         kept = [earlier for earlier in lines if (earlier["when"], earlier.get("epoch")) != moment]
         if len(kept) != len(lines):
-            _write(self._evaluations, "".join(json.dumps(earlier, allow_nan=False) + "\n" for earlier in kept))
+            write_whole(self._evaluations, "".join(json.dumps(earlier, allow_nan=False) + "\n" for earlier in kept))
         _append(self._evaluations, [line])
 
     def drop_from(self, epoch: int) -> None:
@@ -164,7 +165,7 @@ class RunFolder:
             lines = list(_lines(path))
             kept = [line for line in lines if line.get("when") == "before" or _before(line, epoch)]
             if len(kept) != len(lines):
-                _write(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
+                write_whole(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
 
     def start_again(self) -> bool:
         """Forgets all measures, losses and evaluations, if the run has any: it was restarted from its beginning."""
@@ -175,7 +176,7 @@ class RunFolder:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes result.json, replacing an earlier one at once; `ValueError` names a value that is not finite."""
-        _write(self._result, json.dumps(_object(result, self._result), indent=2, allow_nan=False) + "\n")
+        write_whole(self._result, json.dumps(_object(result, self._result), indent=2, allow_nan=False) + "\n")
 
     def log(self, text: str) -> None:
         """Appends a line to log.txt."""
@@ -262,15 +263,3 @@ def _append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         file.write("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -38,7 +38,7 @@ def test_the_first_failure_is_the_one_that_is_told() -> None:
     assert mailbox.failure() is None
     mailbox.fail("one", "here")
     mailbox.fail("two", "there")
-    assert mailbox.failure() == ("one", "here")
+    assert mailbox.failure() == ("one", "here", False)
 
 
 def test_what_the_driver_could_not_file_is_not_handled_and_ends_the_run() -> None:
@@ -55,7 +55,8 @@ def test_what_the_driver_could_not_file_is_not_handled_and_ends_the_run() -> Non
     with pytest.raises(OSError, match="No space left"), _Drained(mailbox, file):  # type: ignore[arg-type]
         pass
     assert filed == [0]
-    sentence, _ = box.failure() or ("", "")
+    sentence, _, passing = box.failure() or ("", "", False)
+    assert passing
     assert "No space left" in sentence
     name, _ = box.sent()
     with pytest.raises(RuntimeError, match="cannot file"):

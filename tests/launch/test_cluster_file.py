@@ -6,12 +6,16 @@ import copy
 import re
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
+from reidray.actors.cluster import chosen_workers
+from reidray.launch import cluster_file, rayjob_file
 from reidray.launch.cluster_file import EC2_FIELDS, Written, findings, read
 from tests.shell_lines import ROOT, job_lines, parsed
 
@@ -218,6 +222,8 @@ def test_the_job_in_the_header_is_one_that_can_be_run(monkeypatch: pytest.Monkey
     settings = parsed(*jobs[1], monkeypatch, tmp_path).settings
     assert settings.run.max_failures == -1  # spot machines go
     assert settings.run.start_timeout >= 600  # and others take minutes to come
+    with pytest.raises(ValueError, match="GPU"):
+        chosen_workers(settings, {"CPU": 8.0})  # the head alone: more is asked for, and waited for
     assert settings.run.dir is not None
     assert settings.run.dir.startswith("/mnt/shared/")
     head = yaml.safe_load(FILE.read_text())["head_start_ray_commands"][-1]
@@ -242,3 +248,23 @@ def test_the_job_prints_findings_and_ends_with_status_1_and_with_0_when_there_ar
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2
     assert all(line.startswith(f"{bad}: line ") for line in said)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("cluster.yaml", cluster_file), ("kuberay/rayjob.yaml", rayjob_file)])
+def test_whatever_stands_in_a_field_gives_sentences(name: str, kind: ModuleType, home: Path) -> None:
+    """Every field and every member of a list in turn is a number, a list, fields, or a text with an open quote."""
+    text = (ROOT / name).read_text()
+
+    def places(tree: Any) -> Iterator[tuple[Any, Any]]:
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+            yield tree, key
+            yield from places(value)
+
+    tree = yaml.safe_load(text)
+    for holder, key in list(places(tree)):
+        stood = holder[key]
+        for odd in (None, 5, "x'", [5], {"a": 1}):
+            holder[key] = odd
+            found = kind.findings(Written(text, tree, ROOT, home))
+            assert all(isinstance(sentence, str) for sentence in found)
+        holder[key] = stood

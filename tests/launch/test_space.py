@@ -147,6 +147,13 @@ def test_a_setting_that_enters_the_objective_is_cautioned_about(reading):
     assert "method.k1 enters the computation of silhouette" in sentence
 
 
+def test_a_grid_that_the_trials_do_not_walk_to_its_end_is_cautioned_about(reading):
+    grid = "search: {method.k1: {grid: [8, 20]}, method.eps: {grid: [0.4, 0.5, 0.6]}}\nobjective: stability\ntrials: "
+    assert cautions(reading(grid + "6")) == []
+    (sentence,) = cautions(reading(grid + "5"))
+    assert "6 combinations, and trials: 5 leaves the others out" in sentence
+
+
 def test_settings_of_the_file_are_checked_as_settings(tmp_path: Path):
     path = tmp_path / "search.yaml"
     path.write_text("settings: {train: {epochs: 3}}\n" + SPACE)

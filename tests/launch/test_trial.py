@@ -11,6 +11,7 @@ import pytest
 from reidray.config import Settings
 from reidray.launch import trial
 from reidray.launch.space import with_values
+from reidray.passing import PassingError
 from reidray.storage.runfolder import RunFolder
 
 STABILITY = (None, 0.5, 0.6)
@@ -80,6 +81,13 @@ def test_a_failure_that_would_be_there_again_is_told_as_a_sentence(pretended, se
         {"epochs": 1},
         {"epochs": 1, "state": "failed", "sentence": "all images are outliers"},
     ]
+
+
+def test_what_may_pass_is_tried_again(pretended, settings: Settings):
+    pretended(until=1, error=PassingError("no machine came"))
+    assert told_by(settings) == [{"epochs": 1}, {"epochs": 1, "state": "crashed", "sentence": "no machine came"}]
+    pretended()
+    assert told_by(settings)[-1]["state"] == "finished"
 
 
 def test_what_only_we_can_break_is_told_as_a_crash_and_leaves_its_traceback(

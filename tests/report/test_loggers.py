@@ -162,6 +162,15 @@ def test_mlflow_gets_settings_once_and_every_point_with_its_number_of_updates(fa
     assert {batch["run_id"] for batch in MlflowClient.batches} == {"m1"}
 
 
+def test_mlflow_has_an_epoch_when_it_has_ended(fakes: None, tmp_path: Path):
+    with Console(*folder_and_settings(tmp_path / "one", "mlflow"), stream=io.StringIO()) as console:
+        MlflowClient.batches.clear()
+        console.handle({"kind": "steps", "epoch": 0, "losses": {"total": [1.0, 2.0]}})
+        console.handle({"kind": "epoch", "epoch": 0, "loss_total": 1.5})
+        assert sum(name == "loss/total" for _, name, _ in points()) == 2
+        assert points()[-1][1:] == ("epoch/loss_total", 1.5)
+
+
 def test_mlflow_is_sent_many_points_in_batches_that_it_takes(fakes: None, tmp_path: Path):
     folder, settings = folder_and_settings(tmp_path / "one", "mlflow")
     curves = Curves(open_loggers(folder, settings), steps_per_epoch=3000)

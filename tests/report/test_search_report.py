@@ -43,6 +43,15 @@ def test_finished_trials_come_before_stopped_ones_however_well_those_began(entri
     assert [row.trial for row in rows_of(entries)] == [1, 3, 2, 0, 5, 4, 6, 7]
 
 
+def test_finished_trials_of_different_length_go_by_the_objective(tmp_path: Path):
+    """Where train.epochs is what is searched."""
+    of_length = [
+        entry(trial, "finished", epochs, score, tmp_path)
+        for trial, epochs, score in ((0, 6, 0.9), (1, 12, 0.2), (2, 12, 0.3))
+    ]
+    assert [row.trial for row in rows_of(of_length)] == [0, 2, 1]
+
+
 def test_the_table_names_every_setting_and_counts_every_state(entries: list[Entry]):
     lines = table(entries, "stability")
     assert lines[0] == "8 trials: 2 stopped, 1 failed, 1 unfinished, 4 finished"
