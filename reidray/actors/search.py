@@ -123,6 +123,9 @@ def run_trials(
 
     Returns:
       0, or the status to end with where a signal interrupted it.
+
+    Raises:
+      Exception: what `told` or `ended` raised, after which no trial goes on.
     """
     interruption = _Interruption()
     own = folder / "ray"
@@ -150,7 +153,7 @@ def run_trials(
             name="ray",
             storage_path=str(folder),
             verbose=0,
-            callbacks=[_Watch(told, ended)],
+            callbacks=[_Watch(told, ended, interruption)],
             failure_config=tune.FailureConfig(max_failures=max_failures),
         ),
     )
@@ -159,6 +162,8 @@ def run_trials(
     if interruption.status:
         ray.shutdown()  # ends the trials; their checkpoints are all that is needed to go on
     shutil.rmtree(own, ignore_errors=True)
+    if interruption.error is not None:
+        raise interruption.error
     return interruption.status
 
 
@@ -213,10 +218,10 @@ class _Asked(Searcher):
 
 
 class _Watch(tune.Callback):
-    """Hands what happens to the caller, in the driver."""
+    """Hands what happens to the caller, in the driver; what goes wrong there ends the search."""
 
-    def __init__(self, told: Told, ended: Ended) -> None:
-        self._told, self._ended = told, ended
+    def __init__(self, told: Told, ended: Ended, interruption: _Interruption) -> None:
+        self._told, self._ended, self._interruption = told, ended, interruption
         self._started: dict[str, float] = {}
         self._last: dict[str, Mapping[str, Any]] = {}
 
@@ -225,7 +230,7 @@ class _Watch(tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:  # noqa: ARG002
         self._last[trial.trial_id] = result
-        self._told(trial.config["trial"], result)
+        self._hand(self._told, trial.config["trial"], result)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:  # noqa: ARG002
         last = self._last.get(trial.trial_id, {})
@@ -238,26 +243,40 @@ class _Watch(tune.Callback):
 
     def _end(self, trial: Any, state: str, sentence: str) -> None:
         started = self._started.pop(trial.trial_id, time.perf_counter())
-        self._ended(trial.config["trial"], state, sentence, time.perf_counter() - started)
+        self._hand(self._ended, trial.config["trial"], state, sentence, time.perf_counter() - started)
+
+    def _hand(self, what: Callable[..., None], *arguments: Any) -> None:
+        try:
+            what(*arguments)
+        except Exception as error:  # Tune would make a traceback of it
+            self._interruption.error = self._interruption.error or error
+            self._interruption.begin(1)
 
 
 @dataclass
 class _Interruption:
+    """Why no trial goes on: the status to end with, and what the caller raised."""
+
     status: int = 0
+    error: Exception | None = None
+
+    def begin(self, status: int) -> None:
+        """End Tune's loop after its present step: it listens to SIGUSR1."""
+        self.status = status
+        signal.raise_signal(signal.SIGUSR1)
 
 
 @contextmanager
 def _interruptible(interruption: _Interruption) -> Iterator[None]:
-    """SIGINT and SIGTERM end Tune's loop after its present step (it listens to SIGUSR1); a second one ends everything.
+    """SIGINT and SIGTERM end Tune's loop after its present step; a second one ends everything.
 
     Nothing is raised: Ray's own code, which mostly is at work when a signal comes, does not let exceptions through.
     """
 
     def handle(number: int, frame: Any) -> None:  # noqa: ARG001
-        interruption.status = _SIGNALS[signal.Signals(number)]
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGUSR1)
+        interruption.begin(_SIGNALS[signal.Signals(number)])
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     before = {number: signal.signal(number, handle) for number in _SIGNALS}

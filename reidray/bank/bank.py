@@ -230,6 +230,16 @@ class MemoryBank:
         self.flush()
         return self.generation
 
+    def refuse_if_gone(self) -> None:
+        """For whoever works long without the bank.
+
+        Raises:
+          RuntimeError: the bank has begun a later generation than this caller's: nobody waits for it any more.
+        """
+        latest = max(pending.result() for pending in [member.submit("generation") for member in self._members])
+        if latest > self.generation:
+            raise RuntimeError(f"the memory bank serves generation {latest}, and generation {self.generation} is gone")
+
     def sizes(self) -> list[dict[str, int]]:
         """Bytes by table, shard by shard."""
         return [member.submit("sizes").result() for member in self._members]

@@ -208,6 +208,7 @@ class Labeller:
         return kernels.as_numpy(kernels.difficulty(whole_NK, (neighbours(space) for space in range(1, spaces))))
 
     def _nearest(self, features_ND: Array, k: int) -> tuple[Array, Array]:
+        self._bank.refuse_if_gone()  # a search may take minutes
         method = self._settings.method
         approximate = (method.search_components, method.search_candidates) if method.search == "approximate" else None
         with self.spans("neighbours"):

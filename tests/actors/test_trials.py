@@ -92,6 +92,23 @@ def test_an_epoch_without_a_score_stops_nobody() -> None:
     assert decisions([{2: 0.5}], {1: None, 2: None}) == ["CONTINUE", "CONTINUE"]
 
 
+def test_what_the_caller_cannot_do_ends_the_search_with_its_own_error() -> None:
+    from reidray.actors.search import _Interruption, _Watch
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    interruption, heard = _Interruption(), []
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(interruption.status))  # as Tune does
+    try:
+        watch = _Watch(full, full, interruption)
+        watch.on_trial_result(1, [], SimpleNamespace(trial_id="a", config={"trial": 0}), {"epochs": 1})
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [1]
+    assert isinstance(interruption.error, OSError)
+
+
 # --- a whole search ---
 
 

@@ -472,6 +472,17 @@ def test_a_bank_of_which_nothing_is_left_takes_no_writes_of_a_group_that_is_gone
     assert one.read("train/labels", 2).tolist() == list(range(N))
 
 
+def test_who_works_for_a_generation_that_is_gone_is_told_so() -> None:
+    one, gone = bank(), bank()
+    one.restore(-1, [])
+    gone.generation = one.generation
+    gone._members = one._members
+    gone.refuse_if_gone()
+    one.restore(-1, [])
+    with pytest.raises(RuntimeError, match="is gone"):
+        gone.refuse_if_gone()
+
+
 def test_a_generation_does_not_go_back() -> None:
     shard = BankShard()
     shard.restore(0, [], 0, 1, 5)
