@@ -55,7 +55,7 @@ def work(handed: Handed) -> History | None:
     """
     if handed["mailbox"].submit("failure").result() is not None:
         return None
-    mailbox, _ = handed["mailbox"].submit("sent").result()
+    mailbox_name, _ = handed["mailbox"].submit("sent").result()
     ranks = ProcessGroup()
     device = ray.train.torch.get_device()
     if device.type == "cuda":
@@ -71,7 +71,7 @@ def work(handed: Handed) -> History | None:
         ranks,
         device,
     )
-    context.filed = lambda: _await_filed(handed["mailbox"], mailbox)
+    context.filed = lambda: _await_filed(handed["mailbox"], mailbox_name)
     evaluator = handed["evaluator"]
     if evaluator is not None and ranks.broadcast(not evaluator.ended()):  # all ranks or none, or they wait for ever
         here = Evaluator(handed["settings"], handed["packed"], str(handed["run_dir"]))

@@ -221,9 +221,7 @@ class MemoryBank:
         older ones is dropped from now on. It is a time in microseconds, so that it is a new one also where every shard
         was started again and none remembers, and later than those that are remembered.
         """
-        asked = [member.submit("generation") for member in self._members]
-        latest = max([self.generation, *(pending.result() for pending in asked)])
-        self.generation = max(latest + 1, time.time_ns() // 1000)
+        self.generation = max(self._latest() + 1, time.time_ns() // 1000)
         count, names = len(self._members), [str(file) for file in files]
         for place, member in enumerate(self._members):
             self._write(member.submit("restore", version, names, place, count, self.generation))
@@ -236,13 +234,17 @@ class MemoryBank:
         Raises:
           RuntimeError: the bank has begun a later generation than this caller's: nobody waits for it any more.
         """
-        latest = max(pending.result() for pending in [member.submit("generation") for member in self._members])
-        if latest > self.generation:
+        if (latest := self._latest()) > self.generation:
             raise RuntimeError(f"the memory bank serves generation {latest}, and generation {self.generation} is gone")
 
     def sizes(self) -> list[dict[str, int]]:
         """Bytes by table, shard by shard."""
         return [member.submit("sizes").result() for member in self._members]
+
+    def _latest(self) -> int:
+        """The latest generation that the shards or this caller know of."""
+        asked = [member.submit("generation") for member in self._members]
+        return max([self.generation, *(pending.result() for pending in asked)])
 
     def _keeper(self, block: int) -> Member:
         return self._members[block % len(self._members)]

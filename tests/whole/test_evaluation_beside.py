@@ -49,6 +49,22 @@ class _Never:
         raise AssertionError("nobody may wait for this")
 
 
+class _There:
+    """An evaluator with a machine, whose answers are all this one; or one that is gone."""
+
+    def __init__(self, answer: Any, *, gone: bool = False) -> None:
+        self._answer, self._gone = answer, gone
+
+    def submit(self, method: str, *arguments: Any) -> Any:
+        return self._answer
+
+    def waiting(self) -> bool:
+        return False
+
+    def ended(self) -> bool:
+        return self._gone
+
+
 def _beside(monkeypatch: pytest.MonkeyPatch, silent: tuple[int, ...] = ()) -> list[_Late]:
     """Runs of this process evaluate beside training; the members that they ask."""
     plain, members = reidray.launch.launch.worker_context, []
@@ -139,17 +155,7 @@ def test_room_is_what_workers_labellers_and_the_bank_leave() -> None:
 
 
 def test_one_evaluation_at_a_time() -> None:
-    class Member:
-        def submit(self, method: str, *arguments: Any) -> Any:
-            return Done({"mAP": 1.0})
-
-        def waiting(self) -> bool:
-            return False
-
-        def ended(self) -> bool:
-            return False
-
-    beside = BesideTraining(Member(), lambda state, epoch: {}, 1.0)
+    beside = BesideTraining(_There(Done({"mAP": 1.0})), lambda state, epoch: {}, 1.0)
     with pytest.raises(AssertionError):
         beside.figures()
     beside.begin(nn.Linear(1, 1), 0)  # type: ignore[arg-type]
@@ -169,17 +175,7 @@ def test_an_evaluator_that_is_slow_and_there_is_waited_for() -> None:
         def result(self) -> Any:
             return {"mAP": 1.0}
 
-    class Member:
-        def submit(self, method: str, *arguments: Any) -> Any:
-            return Slow()
-
-        def waiting(self) -> bool:
-            return False
-
-        def ended(self) -> bool:
-            return False
-
-    beside = BesideTraining(Member(), lambda state, epoch: {"mAP": 0.0}, patience=0.0)
+    beside = BesideTraining(_There(Slow()), lambda state, epoch: {"mAP": 0.0}, patience=0.0)
     beside.begin(nn.Linear(1, 1), 0)  # type: ignore[arg-type]
     assert beside.figures() == {"mAP": 1.0}
 
@@ -189,17 +185,7 @@ def test_without_its_evaluator_training_evaluates_itself() -> None:
         def done(self) -> bool:
             return True
 
-    class Member:
-        def submit(self, method: str, *arguments: Any) -> Any:
-            return Lost()
-
-        def waiting(self) -> bool:
-            return False
-
-        def ended(self) -> bool:
-            return True
-
-    beside = BesideTraining(Member(), lambda state, epoch: {"mAP": float(epoch)}, patience=1.0)
+    beside = BesideTraining(_There(Lost(), gone=True), lambda state, epoch: {"mAP": float(epoch)}, patience=1.0)
     for epoch in (3, 4):
         beside.begin(nn.Linear(1, 1), epoch)  # type: ignore[arg-type]
         assert beside.figures() == {"mAP": epoch}
