@@ -2,7 +2,7 @@
 
     python benchmarks/blocks.py --output benchmarks/results/blocks.json
 
-Block tasks go the way that they go in a run: through `work_off` to labellers, which read their blocks from a memory
+Block tasks go the way that they go in a run: through `run_all` to labellers, which read their blocks from a memory
 bank; `Search` merges what they bring. Once one labeller has all threads, in this process; once each thread is a
 labeller of its own, in a process of its own (what passes between processes is pickled). CPU-seconds are those of all
 processes. Results are compared bit for bit.
@@ -31,7 +31,7 @@ from reidray.config import Settings
 from reidray.neighbours import nearest
 from reidray.training.block_labelling import Search, strip_length
 from reidray.training.labelling import Labeller
-from reidray.training.pool import work_off
+from reidray.training.pool import run_all
 from reidray.training.reading import Moment, stretches
 
 K1 = 30
@@ -135,7 +135,7 @@ def by_blocks(members: list[Any], count: int, blocks: int) -> tuple[Ints, Floats
     for member in members:
         member.submit("forget").result()
     search = search_of(len(members), count, blocks)
-    work_off(members, search.tasks())
+    run_all(members, search.tasks())
     return search.lists()
 
 

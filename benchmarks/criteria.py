@@ -41,7 +41,7 @@ from reidray.launch.prepare import packed_place
 from reidray.launch.search import asked_search, search
 from reidray.launch.space import CRITERIA, settings_of
 from reidray.neighbours import jaccard_from_neighbours, nearest
-from reidray.overlay import from_words, settings_from
+from reidray.settings_io import from_words, settings_from
 from reidray.storage.ledger import Entry
 from reidray.training.evaluation import evaluate
 

@@ -31,8 +31,8 @@ from torchvision import transforms
 from reidray.arrays import Bytes, Ints
 from reidray.data import augment, jpeg
 from reidray.data.decode import decode
-from reidray.training.ahead import ahead
 from reidray.training.images import MEAN, MEAN_PIXEL, STD, SizedImages
+from reidray.training.prefetch import prefetch
 
 # B = batch, H, W = height and width in pixels
 
@@ -261,7 +261,7 @@ def batches_of(images: SizedImages, batch: int, batches: int, threads: int) -> I
         table = augment.draw(_SETTINGS, seed=0, epoch=0, step=number, batch_size=batch, height=384, width=128)
         return images.crops(np.arange(batch), table, pad=_SETTINGS.pad)
 
-    return ahead(prepare, batches, depth=4, threads=threads)
+    return prefetch(prepare, batches, depth=4, threads=threads)
 
 
 def prepared_batches(batch: int, batches: int, threads: int) -> tuple[SizedImages, int, int, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from reidray.command import parse, user_errors
 from reidray.launch.search import asked_search, search
 from reidray.launch.space import settings_of
-from reidray.overlay import Layer
+from reidray.settings_io import Layer
 
 
 def _options(parser: ArgumentParser) -> None:

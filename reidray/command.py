@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from reidray.config import Settings
 from reidray.disk import DISK_ERRORS
-from reidray.overlay import Layer, Setting, as_yaml, from_file, from_words, sections, settings_from
+from reidray.settings_io import Layer, Setting, as_yaml, from_file, from_words, sections, settings_from
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _MAY_CHANGE = {"train.epochs"}  # in a resumed run, beside the section run and the places of the data

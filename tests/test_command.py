@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reidray import overlay
+from reidray import settings_io
 from reidray.command import Command, parse, user_errors
 from reidray.config import Settings
 from reidray.storage.runfolder import RunFolder
@@ -114,7 +114,7 @@ def helped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 
 def test_help_lists_every_setting_with_default_unit_and_meaning(helped):
     text = " ".join(helped(100).split())
-    for setting in overlay.known().values():
+    for setting in settings_io.known().values():
         assert f" {setting.name} " in text
         assert setting.unit in text
         assert " ".join(setting.meaning.split()) in text
@@ -132,7 +132,7 @@ def test_help_keeps_to_the_width_of_the_terminal(helped, columns: int):
     listed = helped(columns).split("options:\n")[1]  # the examples stay in one piece, to be copied
     assert max(len(line) for line in listed.splitlines()) <= columns
     names = re.findall(r"^  ([a-z_]+\.[a-z_.0-9]+) ", listed, flags=re.MULTILINE)
-    assert names == list(overlay.known())
+    assert names == list(settings_io.known())
 
 
 def test_resume_takes_the_settings_of_its_run(tmp_path: Path):

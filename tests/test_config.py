@@ -8,12 +8,12 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from reidray import overlay
+from reidray import settings_io
 from reidray.config import Settings
 
 
 def settings_of(*words: str) -> Settings:
-    return overlay.settings_from(overlay.from_words(words))
+    return settings_io.settings_from(settings_io.from_words(words))
 
 
 def refusal(*words: str) -> str:
@@ -39,7 +39,7 @@ def written(tmp_path: Path):
 
 def file_refusal(path: Path) -> str:
     with pytest.raises(ValueError, match=str(path)) as refused:
-        overlay.load(path)
+        settings_io.load(path)
     return one_sentence(refused.value)
 
 
@@ -51,12 +51,12 @@ def leaves(tree: dict, prefix: str = "") -> set[str]:
 
 
 def test_every_setting_has_a_meaning_and_is_known_by_its_dotted_name():
-    assert set(overlay.known()) == leaves(Settings().model_dump())
-    assert all(setting.meaning and setting.expected for setting in overlay.known().values())
+    assert set(settings_io.known()) == leaves(Settings().model_dump())
+    assert all(setting.meaning and setting.expected for setting in settings_io.known().values())
 
 
 def test_every_section_says_what_it_is_about():
-    for name, about, settings in overlay.sections():
+    for name, about, settings in settings_io.sections():
         assert about, name
         assert settings, name
 
@@ -97,8 +97,8 @@ def test_a_text_may_look_like_a_number_on_the_command_line():
 
 def test_the_last_word_wins_and_words_win_over_the_file(written):
     path = written("train: {epochs: 3, steps: 7}")
-    settings = overlay.settings_from(
-        [overlay.from_file(path), *overlay.from_words(["train.epochs=4", "train.epochs=5"])]
+    settings = settings_io.settings_from(
+        [settings_io.from_file(path), *settings_io.from_words(["train.epochs=4", "train.epochs=5"])]
     )
     assert (settings.train.epochs, settings.train.steps) == (5, 7)
 
@@ -193,10 +193,10 @@ def test_a_value_that_is_not_yaml_is_refused():
 
 
 def test_a_file_may_be_empty_or_hold_empty_sections_and_dotted_keys(written):
-    assert overlay.load(written("")) == Settings()
-    assert overlay.load(written("# only a comment\n")) == Settings()
-    assert overlay.load(written("train:\ndata:\n  drawn:\n")) == Settings()
-    assert overlay.load(written("train.epochs: 3\ndata: {drawn.twins: 0.5}")).data.drawn.twins == 0.5
+    assert settings_io.load(written("")) == Settings()
+    assert settings_io.load(written("# only a comment\n")) == Settings()
+    assert settings_io.load(written("train:\ndata:\n  drawn:\n")) == Settings()
+    assert settings_io.load(written("train.epochs: 3\ndata: {drawn.twins: 0.5}")).data.drawn.twins == 0.5
 
 
 @pytest.mark.parametrize(
@@ -230,10 +230,10 @@ def test_the_printed_tree_reads_back_equal(written):
         "data.root=1e-3", "run.dir=off", "data.packed=2001-01-01", "model.weights=true", "train.learning_rate=1e-7",
         "data.drawn.cameras_per_person=[1,3]", "data.cache_dir=a: b # c",
     )  # fmt: skip
-    text = overlay.as_yaml(settings)
-    assert overlay.load(written(text)) == settings
+    text = settings_io.as_yaml(settings)
+    assert settings_io.load(written(text)) == settings
     assert Settings.model_validate(yaml.safe_load(text)) == settings  # and PyYAML's own reading agrees
-    assert overlay.load(written(overlay.as_yaml(Settings()))) == Settings()
+    assert settings_io.load(written(settings_io.as_yaml(Settings()))) == Settings()
 
 
 def test_the_tree_is_frozen_all_the_way_down():

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from reidray.launch.space import check_search, read_search
-from reidray.overlay import from_file, from_words, settings_from
+from reidray.settings_io import from_file, from_words, settings_from
 from tests.shell_lines import ROOT, job_lines, parsed
 
 SEARCHES = sorted((ROOT / "configs").glob("search_*.yaml"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reidray.overlay import known
+from reidray.settings_io import known
 from tests.shell_lines import ROOT, job_lines, parsed, shell_blocks
 
 DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
@@ -111,14 +111,14 @@ COMPOSITION = {"methods", "bank", "training"}
 WORLD = {"storage", "report", "actors", "launch"}
 BESIDE = {
     "arrays",
-    "kernels",
+    "dispatch",
     "spans",
     "threads",
     "disk",
-    "passing",
+    "errors",
     "version",
     "config",
-    "overlay",
+    "settings_io",
     "command",
     "weights",
 }
@@ -167,7 +167,7 @@ def test_every_room_has_its_place() -> None:
 
 
 def test_mathematics_imports_neither_ray_nor_settings_nor_the_rooms_above_it() -> None:
-    above = _in_reidray(*COMPOSITION, *WORLD, "config", "overlay", "command")
+    above = _in_reidray(*COMPOSITION, *WORLD, "config", "settings_io", "command")
     _assert_free_of(
         _files(*sorted(MATHEMATICS)), above | {"ray", "pydantic", "yaml", "webdataset", "fsspec", "safetensors"}
     )
@@ -175,7 +175,8 @@ def test_mathematics_imports_neither_ray_nor_settings_nor_the_rooms_above_it() -
 
 def test_composition_imports_neither_ray_nor_actors_launch_or_report() -> None:
     _assert_free_of(
-        _files(*sorted(COMPOSITION)), _in_reidray("actors", "launch", "report", "command", "overlay") | {"ray", "rich"}
+        _files(*sorted(COMPOSITION)),
+        _in_reidray("actors", "launch", "report", "command", "settings_io") | {"ray", "rich"},
     )
 
 

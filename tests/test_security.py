@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reidray.overlay import from_file, settings_from
+from reidray.settings_io import from_file, settings_from
 from tests.shell_lines import ROOT
 
 SOURCES = sorted([*(ROOT / "reidray").rglob("*.py"), *(ROOT / "jobs").glob("*.py")])
@@ -33,7 +33,7 @@ def _calls(path: Path) -> list[tuple[str, ast.Call]]:
 def test_nothing_that_is_read_is_run() -> None:
     found = {f"{path.name}: {name}" for path in SOURCES for name, _ in _calls(path) if name in RUNS}
     # An actor opens the arguments that its driver packed: they come as Ray's own messages, which are pickles as well.
-    assert found == {"placing.py: cloudpickle.loads"}
+    assert found == {"remote.py: cloudpickle.loads"}
 
 
 def test_no_command_goes_through_a_shell() -> None:
@@ -55,8 +55,8 @@ def test_tensors_are_loaded_without_code_and_yaml_without_objects() -> None:
             assert words["Loader"] == "_Loader", file
             seen.add(name)
     assert seen == {"torch.load", "yaml.load"}, "this test looks at nothing any more"
-    overlay = (ROOT / "reidray" / "overlay.py").read_text()
-    assert "class _Loader(yaml.SafeLoader):" in overlay
+    settings_io = (ROOT / "reidray" / "settings_io.py").read_text()
+    assert "class _Loader(yaml.SafeLoader):" in settings_io
 
 
 def test_an_object_in_a_config_is_refused_unmade(tmp_path: Path) -> None:

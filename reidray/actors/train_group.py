@@ -24,21 +24,21 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from reidray.actors.cluster import chosen_workers, give_back_places, room_beside
 from reidray.actors.mailbox import Mailbox
 from reidray.actors.metrics import RunMetrics, measured, of_bank, of_labeller
-from reidray.actors.placing import OnRay, placed
+from reidray.actors.remote import OnRay, placed
 from reidray.actors.watch import Watch
 from reidray.actors.worker import Handed, environment, send, work
 from reidray.bank import BankShard, MemoryBank
 from reidray.config import Settings
+from reidray.errors import PassingError
 from reidray.launch.evaluator import Evaluator
 from reidray.launch.services import layouts
-from reidray.passing import PassingError
 from reidray.training.labelling import Labeller
 from reidray.training.resume import History
 
 _AWAIT_EACH_OTHER = 30 * 24 * 3600  # seconds: rank 0 may label for hours, and Ray sees it when one of them dies
 
 Place = Callable[..., OnRay]
-"""`reidray.actors.placing.placed`, of actors that end with the run."""
+"""`reidray.actors.remote.placed`, of actors that end with the run."""
 
 
 def train_on_ray(

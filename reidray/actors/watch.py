@@ -16,7 +16,7 @@ _STARTING_SECONDS = 60.0  # for the process of an actor that has a place
 
 
 class Watched(Protocol):
-    """An actor, as `reidray.actors.placing.OnRay`."""
+    """An actor, as `reidray.actors.remote.OnRay`."""
 
     def waiting(self) -> bool:
         """Whether it is to be started, for the first time or again."""

@@ -12,14 +12,14 @@ import ray.train
 import torch
 
 from reidray.actors.metrics import Exporter, of_worker
-from reidray.actors.placing import OnRay
+from reidray.actors.remote import OnRay
 from reidray.bank import MemoryBank
 from reidray.config import Settings
 from reidray.disk import DISK_ERRORS
+from reidray.errors import PassingError
 from reidray.launch.evaluator import Evaluator
 from reidray.launch.services import worker_context
-from reidray.passing import PassingError
-from reidray.training.beside import BesideTraining
+from reidray.training.background_evaluation import BackgroundEvaluation
 from reidray.training.label_service import LabelService
 from reidray.training.loop import train
 from reidray.training.ranks import ProcessGroup
@@ -75,7 +75,7 @@ def work(handed: Handed) -> History | None:
     evaluator = handed["evaluator"]
     if evaluator is not None and ranks.broadcast(not evaluator.ended()):  # all ranks or none, or they wait for ever
         here = Evaluator(handed["settings"], handed["packed"], str(handed["run_dir"]))
-        context.beside = BesideTraining(evaluator, here.evaluate, handed["settings"].run.start_timeout)
+        context.beside = BackgroundEvaluation(evaluator, here.evaluate, handed["settings"].run.start_timeout)
     exporter = Exporter(
         context.spans,
         of_worker,

@@ -1,7 +1,7 @@
 """One way to call an object, wherever it lives.
 
 A member answers `submit(method, *arguments)` with something pending. `InProcess` runs the call at once;
-`reidray.actors.placing.OnRay` sends it to an actor. What is pending may itself be an argument of another member's
+`reidray.actors.remote.OnRay` sends it to an actor. What is pending may itself be an argument of another member's
 call: it is waited for where the call runs, so results go from one actor to another without passing here.
 """
 

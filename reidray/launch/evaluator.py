@@ -10,7 +10,7 @@ import torch
 
 from reidray.config import Settings
 from reidray.launch.inference import offline_context
-from reidray.training.beside import State
+from reidray.training.background_evaluation import State
 from reidray.training.context import Context
 from reidray.training.evaluation import evaluate
 from reidray.training.loop import new_model

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from reidray.config import Settings
+from reidray.errors import PassingError
 from reidray.launch.prepare import prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
-from reidray.passing import PassingError
 from reidray.report.console import Console
 from reidray.report.loggers import check_loggers
 from reidray.storage.runfolder import RunFolder, default_run_dir

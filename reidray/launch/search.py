@@ -18,9 +18,9 @@ from reidray.launch.proposals import Proposals
 from reidray.launch.services import num_cpus
 from reidray.launch.space import Search, cautions, check_search, in_words, override, read_search, with_values
 from reidray.launch.trial import run_trial
-from reidray.overlay import as_yaml, load
 from reidray.report.console import Console
 from reidray.report.search import draw_search, rows_of, table, write_results
+from reidray.settings_io import as_yaml, load
 from reidray.storage.ledger import Entry, Ledger
 from reidray.training.context import open_split, split_exists
 

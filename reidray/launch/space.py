@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from reidray.config import Settings
-from reidray.overlay import Layer, check_value, from_tree, known, nearest, read_mapping, settings_from
+from reidray.settings_io import Layer, check_value, from_tree, known, nearest, read_mapping, settings_from
 
 Kind = Literal["choice", "grid", "uniform", "loguniform"]
 

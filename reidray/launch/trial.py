@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from reidray.config import Settings
+from reidray.errors import PassingError
 from reidray.launch.launch import launch
-from reidray.passing import PassingError
 from reidray.storage.ledger import measured_epochs
 
 Tell = Callable[[dict[str, Any]], None]

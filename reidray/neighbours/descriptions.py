@@ -8,9 +8,9 @@ import numpy as np
 from numba import njit
 
 from reidray.arrays import Array, Floats, Ints
-from reidray.neighbours.places import Places
+from reidray.neighbours.ordering import Places
 from reidray.neighbours.reciprocal import Reciprocal
-from reidray.neighbours.rows import Rows, add, empty_set, in_pieces, joined, longer, take_all
+from reidray.neighbours.sparse_rows import Rows, add, empty_set, in_pieces, joined, longer, take_all
 
 # N = images by index, P = images by place, K = neighbours (the image itself is one of them), U = pairs of images,
 # H = columns of the half lists, E = stored entries; ends_P1: row p lies at ends[p] .. ends[p + 1]

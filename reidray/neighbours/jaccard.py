@@ -13,8 +13,8 @@ from scipy import sparse
 
 from reidray.arrays import Array, Floats, Ints
 from reidray.neighbours.descriptions import SimilaritiesOf, averaged, described
+from reidray.neighbours.ordering import by_place, near_places
 from reidray.neighbours.overlap import both_ways, close_pairs
-from reidray.neighbours.places import by_place, near_places
 from reidray.neighbours.reciprocal import reciprocal_sets
 from reidray.neighbours.search import nearest
 from reidray.neighbours.similarity import UNIT_TOLERANCE, read_only, similarities_of_pairs, unit_rows

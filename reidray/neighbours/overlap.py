@@ -13,8 +13,8 @@ import numpy as np
 from numba import njit
 
 from reidray.arrays import Array
-from reidray.neighbours.places import Places
-from reidray.neighbours.rows import Rows, add, empty_set, in_pieces, joined, longer, row_ends, take_all
+from reidray.neighbours.ordering import Places
+from reidray.neighbours.sparse_rows import Rows, add, empty_set, in_pieces, joined, longer, row_ends, take_all
 
 # N = images by index, P = images by place, E = stored entries; ends_P1: row p lies at ends[p] .. ends[p + 1]
 # rank: the place of a column in the order "rare first"

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from reidray.arrays import Array
-from reidray.neighbours.rows import in_pieces
+from reidray.neighbours.sparse_rows import in_pieces
 
 # N = images, K = neighbours (the image itself is one of them), H = columns of the half lists, H <= K
 

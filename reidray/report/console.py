@@ -21,10 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 from reidray.config import Settings
+from reidray.report.figure_names import CLUSTERING, FIGURES, comparison, step_words
 from reidray.report.loggers import Curves, open_loggers
 from reidray.report.progress import Pace, Stage, duration
 from reidray.report.timeline import write_trace
-from reidray.report.words import CLUSTERING, FIGURES, comparison, step_words
 from reidray.spans import Spans
 from reidray.storage.runfolder import RunFolder
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from reidray.config import Settings
 from reidray.disk import write_whole
-from reidray.passing import PassingError
+from reidray.errors import PassingError
 from reidray.storage.runfolder import RunFolder
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from reidray.config import Settings
 from reidray.disk import write_whole
-from reidray.overlay import as_yaml, load
+from reidray.settings_io import as_yaml, load
 from reidray.version import __version__
 
 _README = """\

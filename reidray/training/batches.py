@@ -23,8 +23,8 @@ from reidray.data.sampling import epoch_batches
 from reidray.features.grid import CellGrid, visible_cells, warp_masks
 from reidray.methods import Method, Targets
 from reidray.spans import OFF, Spans
-from reidray.training.ahead import ahead
 from reidray.training.images import SizedImages
+from reidray.training.prefetch import prefetch
 
 _UPDATE_STREAM = 3  # 1 and 2 are the streams of sampling and augmentation
 
@@ -111,7 +111,7 @@ class EpochBatches:
         """Steps in order; the images of the next ones are read, decoded and augmented while this one trains."""
         data = self._settings.data
         left = len(self._batches) - self._first
-        return ahead(
+        return prefetch(
             lambda number: self._prepare(self._first + number),
             left,
             depth=data.batches_ahead,

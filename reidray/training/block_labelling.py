@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from reidray import kernels
+from reidray import dispatch
 from reidray.arrays import Floats, Ints
 from reidray.bank import Member, MemoryBank
 from reidray.config import Settings
@@ -64,7 +64,7 @@ class BlockLabelling:
         self._members, self._bank = members, bank
         self._epoch = _Epoch(settings, bank, version, len(members), Arrivals(bank, version) if early else None)
         self._work = Work(self._epoch.tasks(persons_N))
-        self._thread = threading.Thread(target=self._work.off, args=(members,), daemon=True) if early else None
+        self._thread = threading.Thread(target=self._work.run_all, args=(members,), daemon=True) if early else None
         if self._thread is not None:
             self._thread.start()
 
@@ -75,7 +75,7 @@ class BlockLabelling:
           ValueError: no cluster was found.
         """
         if self._thread is None:
-            self._work.off(self._members)
+            self._work.run_all(self._members)
         else:
             self._thread.join()
         self._work.check()
@@ -199,7 +199,7 @@ class _Epoch:
             return np.empty((self._count, 0), np.float32)
         k = self._settings.scwm.difficulty_neighbours + 1
         of_spaces = (self._searches[space].lists().indices_RK for space in range(1 + self._settings.num_parts))
-        return kernels.as_numpy(kernels.difficulty(next(of_spaces)[:, :k], of_spaces))
+        return dispatch.as_numpy(dispatch.difficulty(next(of_spaces)[:, :k], of_spaces))
 
     def _search(self, space: int, k: int, then: Callable[[], Iterable[Task]]) -> list[Task]:
         search = Search(

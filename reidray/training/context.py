@@ -16,7 +16,7 @@ from reidray.spans import Spans
 from reidray.storage.cache import open_folder
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.shards import ShardedImages
-from reidray.training.beside import BesideTraining
+from reidray.training.background_evaluation import BackgroundEvaluation
 from reidray.training.images import SizedImages
 from reidray.training.label_service import LabelService
 from reidray.training.ranks import Ranks
@@ -47,7 +47,7 @@ class Context:
     report: Report
     device: torch.device
     placement: str = ""
-    beside: BesideTraining | None = None
+    beside: BackgroundEvaluation | None = None
     filed: Callable[[], None] = lambda: None
     spans: Spans = field(default_factory=Spans)
     _splits: dict[str, SizedImages] = field(default_factory=dict)

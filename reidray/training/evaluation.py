@@ -19,8 +19,8 @@ from reidray.features import Embedder
 from reidray.features.grid import CellGrid, pixels_to_cells
 from reidray.storage.shards import read_masks, read_truth
 from reidray.training.context import Context, Meter, split_exists
-from reidray.training.examples import examples
 from reidray.training.extraction import ExtractedShard, extract_shards, joined_features
+from reidray.training.ranked_examples import examples
 
 _TRUE_CLASSES = 5  # background, head, torso, legs, shoes
 _MERGED = {4: 3}  # shoes count as legs: a map has too few cells for them
@@ -60,7 +60,7 @@ def evaluate(context: Context, model: Embedder, epoch: int | None, *, lists: int
     """Extract both splits on all workers, rank on rank 0; the figures on every rank.
 
     `epoch` is the last finished one, None before training. With `lists` > 0 the figures have "examples" among them:
-    so many ranked lists, and parts (see `reidray.training.examples`).
+    so many ranked lists, and parts (see `reidray.training.ranked_examples`).
     """
     settings = context.settings
     names = evaluation_splits(settings)

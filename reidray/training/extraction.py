@@ -15,8 +15,8 @@ from torch import Tensor
 from reidray.arrays import Array, Bytes, Floats
 from reidray.features import Embedder, Features
 from reidray.spans import OFF, Spans
-from reidray.training.ahead import ahead
 from reidray.training.images import SizedImages, as_input
+from reidray.training.prefetch import prefetch
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def extract_shards(
         with spans("decode"):
             return images.shard(shards[number])
 
-    decoded = ahead(decode, len(shards), depth=1, threads=1)
+    decoded = prefetch(decode, len(shards), depth=1, threads=1)
     for shard in shards:
         with spans("data"):
             pixels = next(decoded)

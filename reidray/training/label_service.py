@@ -14,7 +14,7 @@ from reidray.training.label_rules import LabelSummary
 class LabelService:
     """A pool of labellers.
 
-    A labeller that dies is started again and called again where it lives (`reidray.actors.placing`): everything that
+    A labeller that dies is started again and called again where it lives (`reidray.actors.remote`): everything that
     it is asked for here is harmless twice.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reidray import kernels
+from reidray import dispatch
 from reidray.arrays import Array, Floats, Ints
 from reidray.bank import MemoryBank
 from reidray.config import Settings
@@ -64,8 +64,8 @@ class Labeller:
         """Spatial cascaded clustering of a shard's maps of (H, W) cells (SCWM eq. 2): parts int8 [B, H, W]."""
         scwm = self._settings.scwm
         height, width = map_size
-        parsing = kernels.parse_grams(
-            kernels.on(grams_BPP, self._device),
+        parsing = dispatch.parse_grams(
+            dispatch.on(grams_BPP, self._device),
             height=height,
             width=width,
             num_parts=scwm.num_parts,
@@ -76,7 +76,7 @@ class Labeller:
             centre_prior=scwm.centre_prior,
             space=scwm.space,
         )
-        return kernels.as_numpy(parsing.parts_BHW).astype(np.int8)
+        return dispatch.as_numpy(parsing.parts_BHW).astype(np.int8)
 
     @spanned
     def label(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
@@ -131,7 +131,7 @@ class Labeller:
             with self.spans("read"):
                 return self._ready.block(moment, space, stretch)
 
-        return kernels.search_strip(ready(rows), known_RK, ((ready(other), known_SK) for other, known_SK in columns))
+        return dispatch.search_strip(ready(rows), known_RK, ((ready(other), known_SK) for other, known_SK in columns))
 
     @spanned
     def cluster(self, moment: Moment, space: int, indices_NK: Ints, similarities_NK: Floats) -> tuple[Ints, float]:
@@ -143,9 +143,9 @@ class Labeller:
         self._bank.generation = moment.generation
         self._ready.forget()
         with self.spans("jaccard"):
-            distances_NN = kernels.jaccard_from_lists(
-                kernels.on(np.array(indices_NK), self._device),  # copies: Ray's are read-only, which is compiled anew
-                kernels.on(np.array(similarities_NK), self._device),
+            distances_NN = dispatch.jaccard_from_lists(
+                dispatch.on(np.array(indices_NK), self._device),  # copies: Ray's are read-only, which is compiled anew
+                dispatch.on(np.array(similarities_NK), self._device),
                 similarities_by(self._bank, moment, space, self._settings.run.search_block),
                 **self._jaccard_settings(),
             )
@@ -169,10 +169,10 @@ class Labeller:
         """Labels, -1 for outliers; their mean silhouette; the nearest images by the global feature, if it was that
         one's neighbours that were clustered."""
         how = self._settings.scwm.cluster_feature
-        features_ND = kernels.on(clustered_features(features_NSD, how=how), self._device)
+        features_ND = dispatch.on(clustered_features(features_NSD, how=how), self._device)
         indices_NK, similarities_NK = self._nearest(features_ND, list_length(self._settings))
         with self.spans("jaccard"):
-            distances_NN = kernels.jaccard_from_neighbours(
+            distances_NN = dispatch.jaccard_from_neighbours(
                 indices_NK, similarities_NK, features_ND, **self._jaccard_settings()
             )
         return *self._grouped(distances_NN), indices_NK if serves_twice(self._settings) else None
@@ -181,9 +181,9 @@ class Labeller:
         """Labels, -1 for outliers, and their mean silhouette."""
         method = self._settings.method
         with self.spans("dbscan"):
-            labels_N = kernels.as_numpy(kernels.dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples))
+            labels_N = dispatch.as_numpy(dispatch.dbscan(distances_NN, eps=method.eps, min_samples=method.min_samples))
         with self.spans("criteria"):
-            return labels_N, mean_silhouette(labels_N, kernels.as_scipy(distances_NN))
+            return labels_N, mean_silhouette(labels_N, dispatch.as_scipy(distances_NN))
 
     def _jaccard_settings(self) -> dict[str, Any]:
         method = self._settings.method
@@ -197,7 +197,7 @@ class Labeller:
         k = self._settings.scwm.difficulty_neighbours + 1
 
         def neighbours(space: int) -> Array:
-            features_ND = kernels.on(np.ascontiguousarray(features_NSD[:, space]), self._device)
+            features_ND = dispatch.on(np.ascontiguousarray(features_NSD[:, space]), self._device)
             indices_NK: Array = self._nearest(features_ND, k)[0]
             return indices_NK
 
@@ -205,11 +205,11 @@ class Labeller:
         if spaces == 1:
             return np.empty((len(features_NSD), 0), np.float32)
         whole_NK = neighbours(0) if global_neighbours_NK is None else global_neighbours_NK[:, :k]
-        return kernels.as_numpy(kernels.difficulty(whole_NK, (neighbours(space) for space in range(1, spaces))))
+        return dispatch.as_numpy(dispatch.difficulty(whole_NK, (neighbours(space) for space in range(1, spaces))))
 
     def _nearest(self, features_ND: Array, k: int) -> tuple[Array, Array]:
         self._bank.refuse_if_gone()  # a search may take minutes
         method = self._settings.method
         approximate = (method.search_components, method.search_candidates) if method.search == "approximate" else None
         with self.spans("neighbours"):
-            return kernels.nearest(features_ND, k, approximate=approximate)
+            return dispatch.nearest(features_ND, k, approximate=approximate)

@@ -1,7 +1,7 @@
 """Tasks that a pool of members works off together.
 
 Each member gets the next task as soon as it has answered the last one. A member that dies and is started again is
-called again by whoever placed it (`reidray.actors.placing`), so that a task must be harmless twice; here it is merely
+called again by whoever placed it (`reidray.actors.remote`), so that a task must be harmless twice; here it is merely
 slow, and the others go on meanwhile.
 """
 
@@ -37,13 +37,13 @@ class Task:
     ready: Callable[[], bool] = lambda: True
 
 
-def work_off(members: Sequence[Member], tasks: Iterable[Task]) -> None:
+def run_all(members: Sequence[Member], tasks: Iterable[Task]) -> None:
     """Returns when all tasks are done, those included that came with them.
 
     Raises: what a call raised first; the others that were under way then have ended.
     """
     work = Work(tasks)
-    work.off(members)
+    work.run_all(members)
     work.check()
 
 
@@ -60,7 +60,7 @@ class Work:
         self._error: BaseException | None = None
         self._change = threading.Condition()
 
-    def off(self, members: Sequence[Member]) -> None:
+    def run_all(self, members: Sequence[Member]) -> None:
         """Works off all tasks: a single member is called from this thread, more from one thread each."""
         if len(members) == 1:
             self._by(members[0])
@@ -72,7 +72,7 @@ class Work:
             thread.join()
 
     def check(self) -> None:
-        """Once `off` has returned: raises what went wrong, if anything did."""
+        """Once `run_all` has returned: raises what went wrong, if anything did."""
         if self._error is not None:
             raise self._error
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from reidray import kernels
+from reidray import dispatch
 from reidray.arrays import Floats, Ints
 from reidray.bank import MemoryBank
 from reidray.neighbours import Block, similarities_of_pairs, unit_rows
@@ -139,7 +139,7 @@ class ReadyBlocks:
             self._kept.move_to_end(stretch.first)
             return self._kept[stretch.first][0]
         rows_RD = rows_of(self._bank, moment, space, stretch)
-        block = kernels.ready_block(kernels.on(rows_RD, self._device), stretch.first)
+        block = dispatch.ready_block(dispatch.on(rows_RD, self._device), stretch.first)
         self._kept[stretch.first] = (block, rows_RD.nbytes)
         while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._most_bytes:
             self._kept.popitem(last=False)

@@ -35,7 +35,7 @@ class Killed:
     killed = 0
 
     def __init__(self, settings: Settings, bank: MemoryBank) -> None:
-        from reidray.actors.placing import placed
+        from reidray.actors.remote import placed
 
         self.calls = 0
         self.member = placed(Labeller, settings, bank, threads=1, restarts=1)
@@ -50,7 +50,7 @@ class Killed:
 
 
 def test_a_labeller_that_is_killed_while_it_works_changes_nothing() -> None:
-    from reidray.actors.placing import OnRay, placed
+    from reidray.actors.remote import OnRay, placed
 
     def shard() -> OnRay:
         return placed(BankShard, threads=1, restarts=0)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from reidray.config import Settings
+from reidray.errors import PassingError
 from reidray.launch import trial
 from reidray.launch.space import with_values
-from reidray.passing import PassingError
 from reidray.storage.runfolder import RunFolder
 
 STABILITY = (None, 0.5, 0.6)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from reidray.neighbours import jaccard_distances, jaccard_from_neighbours, nearest, rows
+from reidray.neighbours import jaccard_distances, jaccard_from_neighbours, nearest, sparse_rows
 from reidray.threads import set_threads
 from tests.reference.jaccard import jaccard, jaccard_in_float32
 
@@ -184,7 +184,7 @@ def test_neither_the_number_of_threads_nor_the_pieces_change_a_bit(monkeypatch):
     try:
         for count, piece in ((1, 50), (2, 50), (2, 7), (2, 2048)):
             set_threads(count)
-            monkeypatch.setattr(rows, "_PIECE", piece)
+            monkeypatch.setattr(sparse_rows, "_PIECE", piece)
             for mine, theirs in zip(found(), expected, strict=True):
                 np.testing.assert_array_equal(mine, theirs)
     finally:

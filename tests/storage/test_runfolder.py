@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reidray.config import RunSettings, Settings, TrainSettings
-from reidray.overlay import load
+from reidray.settings_io import load
 from reidray.storage.runfolder import RunFolder, default_run_dir
 
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from reidray.bank import InProcess
-from reidray.training.pool import Task, work_off
+from reidray.training.pool import Task, run_all
 
 
 class Squarer:
@@ -44,7 +44,7 @@ def squares(numbers, found, method="square"):
 @pytest.mark.parametrize("count", [0, 1, 30])
 def test_every_task_is_done_once(members, count):
     found = []
-    work_off([InProcess(Squarer()) for _ in range(members)], squares(range(count), found))
+    run_all([InProcess(Squarer()) for _ in range(members)], squares(range(count), found))
     assert sorted(found) == [n * n for n in range(count)]
 
 
@@ -62,7 +62,7 @@ def test_the_others_go_on_while_a_member_is_late():
         return ()
 
     tasks = [*squares(range(20), found), Task("square", lambda: (20,), last)]
-    work_off([late, Other()], tasks)
+    run_all([late, Other()], tasks)
     assert sorted(found) == [n * n for n in range(21)]
     assert late.calls == 1
 
@@ -70,7 +70,7 @@ def test_the_others_go_on_while_a_member_is_late():
 @pytest.mark.parametrize("members", [1, 3])
 def test_an_error_of_a_call_ends_it_all(members):
     with pytest.raises(ValueError, match="no square of"):
-        work_off([InProcess(Squarer()) for _ in range(members)], squares(range(10), [], method="fail"))
+        run_all([InProcess(Squarer()) for _ in range(members)], squares(range(10), [], method="fail"))
 
 
 @pytest.mark.parametrize("where", ["arguments", "done"])
@@ -80,7 +80,7 @@ def test_an_error_on_this_side_ends_it_all(where):
 
     task = Task("square", wrong if where == "arguments" else lambda: (1,), wrong)
     with pytest.raises(ValueError, match=f"in {where}"):
-        work_off([InProcess(Squarer()) for _ in range(2)], [task])
+        run_all([InProcess(Squarer()) for _ in range(2)], [task])
 
 
 def test_tasks_that_a_result_makes_possible_come_next():
@@ -93,7 +93,7 @@ def test_tasks_that_a_result_makes_possible_come_next():
 
         return Task("square", lambda: (0,), done)
 
-    work_off([InProcess(Squarer())], [task("a", task("b", task("c")), task("d")), task("e")])
+    run_all([InProcess(Squarer())], [task("a", task("b", task("c")), task("d")), task("e")])
     assert order == ["a", "b", "c", "d", "e"]
 
 
@@ -104,5 +104,5 @@ def test_a_task_is_told_what_was_found_before_it():
         found.append(square)
         return ()
 
-    work_off([InProcess(Squarer())], [Task("square", lambda: (found[-1],), done) for _ in range(3)])
+    run_all([InProcess(Squarer())], [Task("square", lambda: (found[-1],), done) for _ in range(3)])
     assert found == [2, 4, 16, 256]

@@ -16,7 +16,7 @@ from reidray.config import Settings
 from reidray.launch.evaluator import Evaluator
 from reidray.launch.launch import launch
 from reidray.storage.checkpoints import CheckpointStore
-from reidray.training.beside import BesideTraining
+from reidray.training.background_evaluation import BackgroundEvaluation
 from tests.whole.runs import assert_same_run, evaluations
 
 EVERY = {"evaluate": {"every": 1}, "train": {"epochs": 3, "steps": 3}, "method": {"name": "cluster_contrast"}}
@@ -73,7 +73,7 @@ def _beside(monkeypatch: pytest.MonkeyPatch, silent: tuple[int, ...] = ()) -> li
         made = plain(settings, packed, place, *others)
         evaluator = Evaluator(settings, packed, str(place))
         members.append(_Late(evaluator, silent))
-        made.beside = BesideTraining(members[-1], evaluator.evaluate, patience=0.1)
+        made.beside = BackgroundEvaluation(members[-1], evaluator.evaluate, patience=0.1)
         return made
 
     monkeypatch.setattr(reidray.launch.launch, "worker_context", context)
@@ -155,7 +155,7 @@ def test_room_is_what_workers_labellers_and_the_bank_leave() -> None:
 
 
 def test_one_evaluation_at_a_time() -> None:
-    beside = BesideTraining(_There(Done({"mAP": 1.0})), lambda state, epoch: {}, 1.0)
+    beside = BackgroundEvaluation(_There(Done({"mAP": 1.0})), lambda state, epoch: {}, 1.0)
     with pytest.raises(AssertionError):
         beside.figures()
     beside.begin(nn.Linear(1, 1), 0)  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ def test_an_evaluator_that_is_slow_and_there_is_waited_for() -> None:
         def result(self) -> Any:
             return {"mAP": 1.0}
 
-    beside = BesideTraining(_There(Slow()), lambda state, epoch: {"mAP": 0.0}, patience=0.0)
+    beside = BackgroundEvaluation(_There(Slow()), lambda state, epoch: {"mAP": 0.0}, patience=0.0)
     beside.begin(nn.Linear(1, 1), 0)  # type: ignore[arg-type]
     assert beside.figures() == {"mAP": 1.0}
 
@@ -185,7 +185,7 @@ def test_without_its_evaluator_training_evaluates_itself() -> None:
         def done(self) -> bool:
             return True
 
-    beside = BesideTraining(_There(Lost(), gone=True), lambda state, epoch: {"mAP": float(epoch)}, patience=1.0)
+    beside = BackgroundEvaluation(_There(Lost(), gone=True), lambda state, epoch: {"mAP": float(epoch)}, patience=1.0)
     for epoch in (3, 4):
         beside.begin(nn.Linear(1, 1), epoch)  # type: ignore[arg-type]
         assert beside.figures() == {"mAP": epoch}

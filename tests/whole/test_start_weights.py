@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 import reidray
-from reidray.overlay import load
+from reidray.settings_io import load
 from reidray.storage.weights import read_recipe, weights_hash
 
 ROOT = Path(__file__).resolve().parents[2]

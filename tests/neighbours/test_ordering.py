@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.neighbours.places import by_place, near_places
+from reidray.neighbours.ordering import by_place, near_places
 
 
 def walk(lists):

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from reidray.arrays import Array
-from reidray.neighbours.rows import in_pieces
+from reidray.neighbours.sparse_rows import in_pieces
 
 _COLUMNS = 12  # of the lists, for the walk; more are no better
 

@@ -21,7 +21,7 @@ Figures = dict[str, Any]
 _LOOK_SECONDS = 0.05
 
 
-class Mortal(Member, Protocol):
+class RestartableMember(Member, Protocol):
     """A member that may have no machine, or be gone for good."""
 
     def waiting(self) -> bool:
@@ -34,7 +34,7 @@ class Mortal(Member, Protocol):
 
 
 @final
-class BesideTraining:
+class BackgroundEvaluation:
     """Rank 0's side of it.
 
     Args:
@@ -43,7 +43,7 @@ class BesideTraining:
       patience: seconds for which a place for it is waited for, once the epoch after has been trained.
     """
 
-    def __init__(self, member: Mortal, here: Callable[[State, int], Figures], patience: float) -> None:
+    def __init__(self, member: RestartableMember, here: Callable[[State, int], Figures], patience: float) -> None:
         self._member = member
         self._here = here
         self._patience = patience

@@ -12,7 +12,7 @@ import torch
 T = TypeVar("T")
 
 
-def ahead(prepare: Callable[[int], T], count: int, *, depth: int, threads: int) -> Iterator[T]:
+def prefetch(prepare: Callable[[int], T], count: int, *, depth: int, threads: int) -> Iterator[T]:
     """Yields prepare(0), prepare(1), ..., prepare(count - 1), in this order, made by other threads.
 
     At most `depth` results are there or in the making before they are asked for. An error of `prepare` is raised where
