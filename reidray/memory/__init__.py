@@ -14,9 +14,11 @@ from reidray.memory.centroids import (
     weighted_update,
 )
 from reidray.memory.difficulty import difficulty
+from reidray.memory.proxies import camera_proxies
 
 __all__ = [
     "average_update",
+    "camera_proxies",
     "chosen_update",
     "cluster_centroids",
     "clusters_in_batch",
