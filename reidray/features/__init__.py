@@ -6,7 +6,7 @@ follow. `grid` knows which pixel a cell is centred on; `group_norm` takes batch 
 not depend on the number of workers. Nothing here reads a disk: `reidray.storage.weights` loads pretrained weights.
 """
 
-from reidray.features.embedder import BACKBONES, Embedder, Features, build_embedder, part_features
+from reidray.features.embedder import BACKBONES, Embedder, Features, build_embedder, part_features, stripe_features
 from reidray.features.grid import CellGrid
 from reidray.features.group_norm import (
     GroupBatchNorm1d,
@@ -36,5 +36,6 @@ __all__ = [
     "convert",
     "part_features",
     "statistics_size",
+    "stripe_features",
     "take_statistics",
 ]

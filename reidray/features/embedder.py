@@ -6,7 +6,7 @@ length.
 """
 
 
-# B = batch, D = feature width, L = parts, S = spaces (1 + L), H, W = cells of the map
+# B = batch, D = feature width, L = parts, P = stripes, S = spaces (1 + L), H, W = cells of the map
 
 from __future__ import annotations
 
@@ -62,6 +62,26 @@ def part_features(map_BDHW: Tensor, masks_BLHW: Tensor, *, part_pooling: str) ->
     if part_pooling == "gap":
         return sums_BLD / (map_BDHW.shape[2] * map_BDHW.shape[3])
     return sums_BLD / masks_BLHW.sum(dim=(2, 3)).clamp(min=1e-6).unsqueeze(2)
+
+
+def stripe_features(map_BDHW: Tensor, num_stripes: int) -> Tensor:
+    """A feature per horizontal stripe: the mean over its cells. The parts of PPLR (Cho et al., 2022, arXiv:2203.14675).
+
+    Stripe p of P has the rows from floor(p H / P) up to, not including, ceil((p + 1) H / P): equally high where H is a
+    multiple of P, else some share a row with the next. PyTorch's adaptive_avg_pool2d gives the same, but its backward
+    pass on a GPU does not always add up in the same order.
+
+    Args:
+      map_BDHW: feature map F.
+      num_stripes: P >= 1.
+
+    Returns:
+      stripes_BPD, from the top.
+    """
+    assert num_stripes >= 1, num_stripes
+    height = map_BDHW.shape[2]
+    bounds = [(p * height // num_stripes, -(-(p + 1) * height // num_stripes)) for p in range(num_stripes)]
+    return torch.stack([map_BDHW[:, :, first:end].mean(dim=(2, 3)) for first, end in bounds], dim=1)
 
 
 class Embedder(nn.Module):
