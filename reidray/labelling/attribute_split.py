@@ -14,8 +14,6 @@ import numpy as np
 
 from reidray.arrays import Array, Ints
 
-UNKNOWN = -1
-
 
 @dataclass(frozen=True)
 class AttributeSplit:
@@ -61,7 +59,7 @@ def split_by_attributes(labels_N: Array, attributes_NA: Array, *, least: int) ->
     labels_N, attributes_NA = np.asarray(labels_N), np.asarray(attributes_NA)
     sizes_C = _sizes_of_clusters(labels_N, attributes_NA, least)
     labels_N = labels_N.astype(np.int64)
-    movable_M = np.flatnonzero((labels_N >= 0) & (attributes_NA != UNKNOWN).any(axis=1))
+    movable_M = np.flatnonzero((labels_N >= 0) & (attributes_NA != -1).any(axis=1))
     if len(movable_M) == 0:
         return AttributeSplit(labels_N, 0, 0, 0)
 
