@@ -38,12 +38,12 @@ from reidray.evaluation.criteria import (
 from reidray.labelling import dbscan
 from reidray.launch.inference import load_model, offline_context
 from reidray.launch.prepare import packed_place
-from reidray.launch.search import asked_search, search
-from reidray.launch.space import CRITERIA, settings_of
 from reidray.neighbours import jaccard_from_neighbours, nearest
 from reidray.settings_io import from_words, settings_from
-from reidray.storage.ledger import Entry
 from reidray.training.evaluation import evaluate
+from reidray.tuning.ledger import Entry
+from reidray.tuning.run_search import asked_search, run_search
+from reidray.tuning.search_file import CRITERIA, settings_of
 
 RESAMPLES = 2000
 
@@ -67,7 +67,7 @@ def main() -> None:
     resume = folder if (folder / "search.yaml").is_file() else None
     asked = replace(asked_search(options.search, None, options.trials, None), scheduler="none")
     words = [*options.overrides, f"run.dir={folder}"]
-    status, entries = search(settings_from([settings_of(options.search), *from_words(words)]), asked, resume=resume)
+    status, entries = run_search(settings_from([settings_of(options.search), *from_words(words)]), asked, resume=resume)
     if status:
         sys.exit(status)
     trials = [measures(entry) for entry in entries if entry.state == "finished"]

@@ -10,9 +10,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from reidray.command import parse, user_errors
-from reidray.launch.search import asked_search, search
-from reidray.launch.space import settings_of
 from reidray.settings_io import Layer
+from reidray.tuning.run_search import asked_search, run_search
+from reidray.tuning.search_file import settings_of
 
 
 def _options(parser: ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def main() -> None:
         )
         given = command.options
         asked = asked_search(given.search, given.resume, given.trials, given.objective)
-        status, _ = search(command.settings, asked, resume=given.resume, concurrent=given.concurrent)
+        status, _ = run_search(command.settings, asked, resume=given.resume, concurrent=given.concurrent)
         sys.exit(status)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from reidray.launch.space import check_search, read_search
 from reidray.settings_io import from_file, from_words, settings_from
+from reidray.tuning.checks import check_search
+from reidray.tuning.search_file import read_search
 from tests.shell_lines import ROOT, job_lines, parsed
 
 SEARCHES = sorted((ROOT / "configs").glob("search_*.yaml"))

@@ -108,7 +108,7 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
 
 MATHEMATICS = {"cuda", "data", "features", "neighbours", "labelling", "parsing", "memory", "losses", "evaluation"}
 COMPOSITION = {"methods", "bank", "training"}
-WORLD = {"storage", "report", "actors", "launch"}
+WORLD = {"storage", "report", "actors", "launch", "tuning"}
 BESIDE = {
     "arrays",
     "dispatch",
@@ -173,10 +173,10 @@ def test_mathematics_imports_neither_ray_nor_settings_nor_the_rooms_above_it() -
     )
 
 
-def test_composition_imports_neither_ray_nor_actors_launch_or_report() -> None:
+def test_composition_imports_neither_ray_nor_the_world_but_storage() -> None:
     _assert_free_of(
         _files(*sorted(COMPOSITION)),
-        _in_reidray("actors", "launch", "report", "command", "settings_io") | {"ray", "rich"},
+        _in_reidray(*(WORLD - {"storage"}), "command", "settings_io") | {"ray", "rich"},
     )
 
 
@@ -185,10 +185,12 @@ def test_methods_know_neither_training_nor_the_bank_nor_a_disk() -> None:
 
 
 def test_storage_and_reports_know_neither_the_engine_nor_ray() -> None:
-    _assert_free_of(
-        _files("storage"), _in_reidray("methods", "bank", "training", "report", "actors", "launch") | {"ray"}
-    )
-    _assert_free_of(_files("report"), _in_reidray("methods", "bank", "training", "actors", "launch") | {"ray"})
+    _assert_free_of(_files("storage"), _in_reidray(*COMPOSITION, *(WORLD - {"storage"})) | {"ray"})
+    _assert_free_of(_files("report"), _in_reidray(*COMPOSITION, *(WORLD - {"storage", "report"})) | {"ray"})
+
+
+def test_a_search_uses_launches_and_actors_and_neither_knows_of_it() -> None:
+    _assert_free_of(_files("launch", "actors"), _in_reidray("tuning"))
 
 
 def test_only_the_actors_know_ray() -> None:

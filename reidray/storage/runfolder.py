@@ -207,8 +207,13 @@ class RunFolder:
 
 
 def default_run_dir(base: Path, settings: Settings, now: datetime) -> Path:
-    """`base`/<date>-<time>-<method>, with -2, -3, ... behind it while such a folder exists; `base` is mostly "runs"."""
-    first = base / f"{now:%Y%m%d-%H%M%S}-{settings.method.name}"
+    """`dated_folder` of a run, named after its method."""
+    return dated_folder(base, settings.method.name, now)
+
+
+def dated_folder(base: Path, name: str, now: datetime) -> Path:
+    """`base`/<date>-<time>-<name>, with -2, -3, ... behind it while such a folder exists; `base` is mostly "runs"."""
+    first = base / f"{now:%Y%m%d-%H%M%S}-{name}"
     path, number = first, 1
     while path.exists():
         number += 1

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from reidray.config import Settings
-from reidray.launch.space import with_values
+from reidray.tuning.checks import with_values
 
 pytestmark = pytest.mark.filterwarnings("default")
 

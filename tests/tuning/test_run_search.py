@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 import reidray.actors.cluster
-import reidray.actors.search
-from reidray.actors.search import Share
+import reidray.actors.tune
+from reidray.actors.tune import Share
 from reidray.config import Settings
-from reidray.launch import proposals, search
-from reidray.launch.space import Search, read_search
-from reidray.storage.ledger import Entry, Ledger
+from reidray.tuning import proposals, run_search
+from reidray.tuning.ledger import Entry, Ledger
+from reidray.tuning.search_file import Search, read_search
 
 TOGETHER = [
     {"method.name": "scwm", "method.update": "average"},
@@ -49,7 +49,7 @@ def asked(folder: Path) -> Search:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """`search._run` with a Tune that ends every trial at once; the settings of the trials that it ran."""
+    """`run_search._run` with a Tune that ends every trial at once; the settings of the trials that it ran."""
 
     def sitting(settings: Settings, share: Share, searcher: Any) -> list[tuple[int, Settings]]:
         ran: list[tuple[int, Settings]] = []
@@ -61,11 +61,11 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
             return 0
 
         monkeypatch.setattr(reidray.actors.cluster, "connect", lambda settings: None)
-        monkeypatch.setattr(reidray.actors.search, "trial_share", lambda settings, most: share)
-        monkeypatch.setattr(reidray.actors.search, "run_trials", trials)
-        monkeypatch.setattr(proposals, "searcher_for", lambda asked, entries: searcher)
+        monkeypatch.setattr(reidray.actors.tune, "trial_share", lambda settings, most: share)
+        monkeypatch.setattr(reidray.actors.tune, "run_trials", trials)
+        monkeypatch.setattr(proposals, "OptunaSearcher", lambda search, asked_before: searcher)
         ledger = Ledger(tmp_path, "silhouette")
-        assert search._run(settings, asked(tmp_path), ledger, tmp_path, None, lambda text: None) == 0
+        assert run_search._run(settings, asked(tmp_path), ledger, tmp_path, None, lambda text: None) == 0
         return ran
 
     return sitting
@@ -97,10 +97,10 @@ def test_trials_are_on_gpus_where_their_networks_are_not_where_a_labeller_is(
 
 def test_a_resumed_search_keeps_the_length_of_its_trials(tmp_path: Path) -> None:
     place = tmp_path / "search"
-    search._create(place, Settings())
+    run_search._create(place, Settings())
     epochs = Settings().train.epochs
     longer = Settings()
     longer = longer.model_copy(update={"train": longer.train.model_copy(update={"epochs": epochs + 1})})
     with pytest.raises(ValueError, match=rf"goes on with train\.epochs={epochs}, .* not with {epochs + 1}"):
-        search.search(longer, asked(tmp_path), resume=place)
+        run_search.run_search(longer, asked(tmp_path), resume=place)
     assert not (place / "search.yaml").exists(), "nothing is written before everything fits"

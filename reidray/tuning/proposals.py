@@ -6,41 +6,14 @@ Trials are counted from 0, and a search asks for as many as its file says, howev
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, final
+from typing import Any, final
 
-from reidray.launch.space import Candidates, Search
-from reidray.storage.ledger import Entry
-
-
-class Searcher(Protocol):
-    """Draws values for new trials and may learn from the scores of old ones."""
-
-    def values(self, trial: int) -> dict[str, Any]:
-        """Values of a new trial by dotted setting."""
-        ...
-
-    def learn(self, entry: Entry) -> None:
-        """A trial has ended."""
-        ...
+from reidray.tuning.ledger import Entry
+from reidray.tuning.search_file import Candidates, Search
 
 
 @final
-class AtRandom:
-    """Draws and grids as `Search.values` has them; learns nothing."""
-
-    def __init__(self, search: Search) -> None:
-        self._search = search
-
-    def values(self, trial: int) -> dict[str, Any]:
-        """The values of this trial, the same whenever they are asked for."""
-        return self._search.values(trial)
-
-    def learn(self, entry: Entry) -> None:
-        """Nothing to learn."""
-
-
-@final
-class ByOptuna:
+class OptunaSearcher:
     """Optuna's TPE; trials that a scheduler stopped count as pruned.
 
     Args:
@@ -109,15 +82,6 @@ class ByOptuna:
         return candidates.values.index(value) if candidates.kind == "choice" else value
 
 
-def searcher_for(search: Search, entries: Sequence[Entry]) -> Searcher:
-    """The searcher that the search names, having learnt what earlier sittings found."""
-    searcher: Searcher = ByOptuna(search, len(entries)) if search.searcher == "optuna" else AtRandom(search)
-    for entry in entries:
-        if entry.ended:
-            searcher.learn(entry)
-    return searcher
-
-
 class Proposals:
     """Hands out the trials that are left, in order, and says so to whoever keeps the ledger.
 
@@ -131,28 +95,32 @@ class Proposals:
         self, search: Search, entries: Sequence[Entry], began: Callable[[int, Mapping[str, Any]], None]
     ) -> None:
         self._interrupted = [(entry.trial, entry.values) for entry in entries if not entry.ended]
-        self._searcher = searcher_for(search, entries)
+        self._optuna = OptunaSearcher(search, len(entries)) if search.searcher == "optuna" else None
+        self._search = search
         self._next = len(entries)
-        self._trials = search.trials
         self._began = began
+        for entry in entries:
+            if entry.ended:
+                self.learn(entry)
 
     @property
     def left(self) -> int:
         """Trials not handed out yet."""
-        return len(self._interrupted) + max(0, self._trials - self._next)
+        return len(self._interrupted) + max(0, self._search.trials - self._next)
 
     def ask(self) -> tuple[int, Mapping[str, Any]] | None:
         """Number and values of the next trial; None when there are enough."""
         if self._interrupted:
             return self._interrupted.pop(0)
-        if self._next >= self._trials:
+        if self._next >= self._search.trials:
             return None
         trial = self._next
         self._next += 1
-        values = self._searcher.values(trial)
+        values = (self._optuna or self._search).values(trial)
         self._began(trial, values)
         return trial, values
 
     def learn(self, entry: Entry) -> None:
-        """A trial has ended."""
-        self._searcher.learn(entry)
+        """A trial has ended: Optuna learns from it, random draws do not."""
+        if self._optuna is not None:
+            self._optuna.learn(entry)

@@ -10,9 +10,9 @@ import pytest
 
 from reidray.config import Settings
 from reidray.errors import PassingError
-from reidray.launch import trial
-from reidray.launch.space import with_values
 from reidray.storage.runfolder import RunFolder
+from reidray.tuning import trial
+from reidray.tuning.checks import with_values
 
 STABILITY = (None, 0.5, 0.6)
 

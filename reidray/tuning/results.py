@@ -19,15 +19,15 @@ from rich.table import Table
 
 from reidray.evaluation.criteria import rank_correlation
 from reidray.report.plots import COLOURS
-from reidray.storage.ledger import Entry
+from reidray.tuning.ledger import Entry
+from reidray.tuning.search_file import CRITERIA
 
-MEASURES = ("stability", "silhouette", "agreement", "camera_mixing", "assigned", "mAP", "rank1", "ARI", "clusters")
-_CRITERIA = MEASURES[:5]
+MEASURES = (*CRITERIA, "mAP", "rank1", "ARI", "clusters")
 _SHOWN = 10  # trials in the table of the console
 _STYLES = {"finished": (COLOURS[0], "o"), "stopped": (COLOURS[4], "v")}
 
 
-def rows_of(entries: Sequence[Entry]) -> list[Entry]:
+def ranked_trials(entries: Sequence[Entry]) -> list[Entry]:
     """The best first: finished trials by the objective, then stopped ones by how far they came and by the objective."""
     order = {"finished": 0, "stopped": 1}
     with_score = [entry for entry in entries if entry.state in order and entry.score is not None]
@@ -48,7 +48,7 @@ def rows_of(entries: Sequence[Entry]) -> list[Entry]:
 
 def table(entries: Sequence[Entry], objective: str) -> list[str]:
     """Lines of a table: the best trials, with what was tried and found."""
-    ranked = rows_of(entries)
+    ranked = ranked_trials(entries)
     names = list(ranked[0].values) if ranked else []
     measures = [name for name in MEASURES if any(name in entry.measures for entry in ranked)]
     measures.sort(key=lambda name: name != objective)
@@ -83,7 +83,7 @@ def write_results(entries: Sequence[Entry], objective: str, folder: Path) -> Non
             "folder": str(entry.folder.relative_to(folder)),
             "sentence": entry.sentence,
         }
-        for entry in rows_of(entries)
+        for entry in ranked_trials(entries)
     ]
     tree = {"objective": objective, "trials": rows, "rho_with_mAP": correlations(entries)}
     (folder / "results.json").write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n", "utf-8")
@@ -95,7 +95,7 @@ def write_results(entries: Sequence[Entry], objective: str, folder: Path) -> Non
 
 def correlations(entries: Sequence[Entry]) -> dict[str, float | None]:
     """Spearman's rho of each criterion with mAP over the finished trials where both are known."""
-    return {name: rank_correlation(*_pairs(entries, name)) for name in _CRITERIA if len(_pairs(entries, name)[0])}
+    return {name: rank_correlation(*_pairs(entries, name)) for name in CRITERIA if len(_pairs(entries, name)[0])}
 
 
 def draw_search(entries: Sequence[Entry], objective: str, log_scale: Mapping[str, bool], path: Path) -> None:
@@ -106,7 +106,7 @@ def draw_search(entries: Sequence[Entry], objective: str, log_scale: Mapping[str
     scored = [entry for entry in entries if entry.score is not None and entry.state in _STYLES]
     if not scored:
         return
-    known = [name for name in _CRITERIA if len(_pairs(entries, name)[0]) > 2]
+    known = [name for name in CRITERIA if len(_pairs(entries, name)[0]) > 2]
     count = 1 + len(log_scale) + len(known)
     columns = min(4, count)
     rows = -(-count // columns)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from reidray.launch.proposals import ByOptuna, Proposals
-from reidray.launch.space import Candidates, Search
-from reidray.storage.ledger import Entry
+from reidray.tuning.ledger import Entry
+from reidray.tuning.proposals import OptunaSearcher, Proposals
+from reidray.tuning.search_file import Candidates, Search
 
 
 def search(**more: Any) -> Search:
@@ -72,7 +72,7 @@ def test_a_search_that_is_given_more_trials_goes_on_behind_the_last():
 def test_without_optuna_there_is_a_sentence_with_the_command(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ValueError, match=r"not installed: pip install .*\[search\]"):
-        ByOptuna(search(searcher="optuna"), 0)
+        OptunaSearcher(search(searcher="optuna"), 0)
 
 
 @pytest.mark.filterwarnings("default")
@@ -82,7 +82,7 @@ def test_optuna_finds_better_values_than_chance_and_keeps_to_the_candidates():
     def score(values: Any) -> float:
         return -abs(values["method.eps"] - 0.62) - abs(values["method.k1"] - 12) / 100
 
-    searcher = ByOptuna(search(searcher="optuna"), 0)
+    searcher = OptunaSearcher(search(searcher="optuna"), 0)
     scores = []
     for trial in range(60):
         values = searcher.values(trial)
@@ -103,7 +103,7 @@ def test_optuna_learns_from_earlier_sittings_whatever_became_of_their_trials():
         entry(2, {"method.eps": 0.3, "method.k1": 8, "augment.erase_area": [0.0, 0.1]}, "failed"),
     ]
     proposals = Proposals(search(searcher="optuna"), before, lambda trial, values: None)
-    known = proposals._searcher._study.trials
+    known = proposals._optuna._study.trials
     states = optuna.trial.TrialState
     assert [trial.state for trial in known] == [states.COMPLETE, states.PRUNED, states.FAIL]
     assert known[0].value == 0.4
@@ -114,4 +114,4 @@ def test_optuna_learns_from_earlier_sittings_whatever_became_of_their_trials():
     assert (first[0], second[0]) == (3, 4)
     proposals.learn(entry(3, first[1], "stopped", {2: 0.3}))
     proposals.learn(entry(4, second[1], "failed"))
-    assert [trial.state for trial in proposals._searcher._study.trials[3:]] == [states.PRUNED, states.FAIL]
+    assert [trial.state for trial in proposals._optuna._study.trials[3:]] == [states.PRUNED, states.FAIL]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from reidray.config import Settings
-from reidray.storage.ledger import Ledger
 from reidray.storage.runfolder import RunFolder
+from reidray.tuning.ledger import Ledger
 
 
 def test_what_began_and_ended_is_read_back_in_order(tmp_path: Path):

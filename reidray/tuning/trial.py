@@ -11,7 +11,7 @@ from typing import Any
 from reidray.config import Settings
 from reidray.errors import PassingError
 from reidray.launch.launch import launch
-from reidray.storage.ledger import measured_epochs
+from reidray.tuning.ledger import measured_epochs
 
 Tell = Callable[[dict[str, Any]], None]
 

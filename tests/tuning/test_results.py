@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
-from reidray.report.search import correlations, draw_search, rows_of, table, write_results
-from reidray.storage.ledger import Entry
+from reidray.tuning.ledger import Entry
+from reidray.tuning.results import correlations, draw_search, ranked_trials, table, write_results
 
 
 def entry(trial: int, state: str | None, epochs: int, score: float | None, folder: Path, **measures: float) -> Entry:
@@ -40,7 +40,7 @@ def entries(tmp_path: Path) -> list[Entry]:
 
 
 def test_finished_trials_come_before_stopped_ones_however_well_those_began(entries: list[Entry]):
-    assert [row.trial for row in rows_of(entries)] == [1, 3, 2, 0, 5, 4, 6, 7]
+    assert [row.trial for row in ranked_trials(entries)] == [1, 3, 2, 0, 5, 4, 6, 7]
 
 
 def test_finished_trials_of_different_length_go_by_the_objective(tmp_path: Path):
@@ -49,7 +49,7 @@ def test_finished_trials_of_different_length_go_by_the_objective(tmp_path: Path)
         entry(trial, "finished", epochs, score, tmp_path)
         for trial, epochs, score in ((0, 6, 0.9), (1, 12, 0.2), (2, 12, 0.3))
     ]
-    assert [row.trial for row in rows_of(of_length)] == [0, 2, 1]
+    assert [row.trial for row in ranked_trials(of_length)] == [0, 2, 1]
 
 
 def test_the_table_names_every_setting_and_counts_every_state(entries: list[Entry]):

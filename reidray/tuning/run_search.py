@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -14,15 +14,17 @@ from reidray.config import Settings
 from reidray.disk import write_whole
 from reidray.launch.launch import locked
 from reidray.launch.prepare import prepared, with_places
-from reidray.launch.proposals import Proposals
 from reidray.launch.services import num_cpus
-from reidray.launch.space import Search, cautions, check_search, in_words, override, read_search, with_values
-from reidray.launch.trial import run_trial
 from reidray.report.console import Console
-from reidray.report.search import draw_search, rows_of, table, write_results
 from reidray.settings_io import as_yaml, load
-from reidray.storage.ledger import Entry, Ledger
+from reidray.storage.runfolder import dated_folder
 from reidray.training.context import open_split, split_exists
+from reidray.tuning.checks import cautions, check_search, in_words, with_values
+from reidray.tuning.ledger import Entry, Ledger
+from reidray.tuning.proposals import Proposals
+from reidray.tuning.results import draw_search, ranked_trials, table, write_results
+from reidray.tuning.search_file import Search, override, read_search
+from reidray.tuning.trial import run_trial
 
 _README = """\
 # A search of reidray
@@ -42,7 +44,7 @@ checkpoints. Figures of retrieval are of the validation split; the test split is
 """
 
 
-def search(
+def run_search(
     settings: Settings, asked: Search, *, resume: Path | None = None, concurrent: int | None = None
 ) -> tuple[int, list[Entry]]:
     """Run a search to its end.
@@ -63,7 +65,7 @@ def search(
     check_search(asked, settings)
     if concurrent is not None and concurrent < 1:
         raise ValueError(f"--concurrent must be 1 or more, got {concurrent}")
-    place = (resume or Path(settings.run.dir or _default_place(Path.cwd() / "runs", datetime.now()))).resolve()
+    place = (resume or Path(settings.run.dir or dated_folder(Path.cwd() / "runs", "search", datetime.now()))).resolve()
     if resume is None:
         _create(place, settings)
     else:
@@ -154,9 +156,12 @@ def _check_data(settings: Settings, asked: Search, packed: str) -> None:
             raise ValueError(f"objective: camera_mixing needs images of two known cameras or more; {packed} has fewer")
 
 
-def _run(settings: Settings, asked: Search, ledger: Ledger, place: Path, concurrent: int | None, say: Any) -> int:
+def _run(
+    settings: Settings, asked: Search, ledger: Ledger, place: Path, concurrent: int | None, say: Callable[[str], None]
+) -> int:
+    """Run the trials that are left; 0, or the status of the signal that interrupted them."""
     from reidray.actors.cluster import connect  # Ray is slow to import
-    from reidray.actors.search import Asha, run_trials, trial_share
+    from reidray.actors.tune import Asha, run_trials, trial_share
 
     before = ledger.entries()
     proposals = Proposals(asked, before, ledger.began)
@@ -173,6 +178,8 @@ def _run(settings: Settings, asked: Search, ledger: Ledger, place: Path, concurr
     )
     device = "cuda" if share.gpus and settings.run.device != "cpu" else "cpu"  # a labeller alone may have a GPU
     epochs = settings.train.epochs
+    grace = asked.grace_epochs or max(2, epochs // 4)
+    stops = asked.scheduler == "asha" and grace < epochs  # else a trial is too short to be stopped
 
     def ask() -> tuple[int, Settings] | None:
         while (proposed := proposals.ask()) is not None:
@@ -206,7 +213,7 @@ def _run(settings: Settings, asked: Search, ledger: Ledger, place: Path, concurr
         count=proposals.left,
         share=share,
         in_workers=settings.run.workers != 0,
-        asha=_asha(Asha, asked, epochs),
+        asha=Asha(epochs, grace, asked.reduction) if stops else None,
         past=[entry.scores for entry in before if entry.state in ("finished", "stopped")],
         folder=place,
         told=told,
@@ -215,15 +222,9 @@ def _run(settings: Settings, asked: Search, ledger: Ledger, place: Path, concurr
     )
 
 
-def _asha(kind: Any, asked: Search, epochs: int) -> Any:
-    """The scheduler's numbers; None where it is off, or a trial is too short to be stopped."""
-    grace = asked.grace_epochs or max(2, epochs // 4)
-    return kind(epochs, grace, asked.reduction) if asked.scheduler == "asha" and grace < epochs else None
-
-
 def _write(settings: Settings, asked: Search, entries: Sequence[Entry], place: Path) -> None:
     write_results(entries, asked.objective, place)
-    ranked = [entry for entry in rows_of(entries) if entry.score is not None]
+    ranked = [entry for entry in ranked_trials(entries) if entry.score is not None]
     if ranked:
         best = with_values(settings, ranked[0].values)
         free = best.run.model_copy(update={"dir": None, "workers": None})
@@ -253,15 +254,6 @@ def _create(place: Path, settings: Settings) -> None:
     (place / "trials").mkdir(parents=True)
     write_whole(place / "settings.yaml", as_yaml(settings))
     write_whole(place / "README.md", _README)
-
-
-def _default_place(base: Path, now: datetime) -> Path:
-    first = base / f"{now:%Y%m%d-%H%M%S}-search"
-    path, number = first, 1
-    while path.exists():
-        number += 1
-        path = first.with_name(f"{first.name}-{number}")
-    return path
 
 
 def _say(console: Console, place: Path, text: str) -> None:

@@ -1,7 +1,7 @@
-"""A search as it is written down: which settings are tried with which values, and by what the trials are compared.
+"""The file of a search: which settings are tried with which values, and by which objective the trials are compared.
 
-Everything is checked against the settings before anything starts. Draws are keyed by (seed, draw, name of the setting):
-more trials, or one more setting, leave the values of the others as they were.
+Draws are keyed by (seed, draw, name of the setting): more trials, or one more setting, leave the values of the others
+as they were.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, Literal, get_args
 import numpy as np
 import yaml
 
-from reidray.config import Settings
-from reidray.settings_io import Layer, check_value, from_tree, known, nearest, read_mapping, settings_from
+from reidray.settings_io import Layer, check_value, from_tree, known, nearest, read_mapping
 
 Kind = Literal["choice", "grid", "uniform", "loguniform"]
 
-CRITERIA = ("silhouette", "stability", "agreement", "camera_mixing", "assigned")
+CRITERIA = ("stability", "silhouette", "agreement", "camera_mixing", "assigned")
 OBJECTIVES = (*CRITERIA, "mAP")
+DEFAULT_OBJECTIVE = "silhouette"
 
 _KEYS = {
     "settings": None,
     "search": None,
-    "objective": OBJECTIVES[0],
+    "objective": DEFAULT_OBJECTIVE,
     "trials": 20,
     "scheduler": "asha",
     "grace_epochs": None,
@@ -39,11 +39,6 @@ _INCOMPARABLE = {
     "data": "trials on other images cannot be compared",
     "evaluate": "trials that are measured differently cannot be compared",
     "run": "it must not change what a run finds, so there is nothing to search",
-}
-_READ_BY = {  # settings that change a criterion without the model being any other
-    "silhouette": {"method.k1", "method.k2", "method.k1_counts_itself", "method.eps", "scwm.cluster_feature"},
-    "agreement": {"scwm.difficulty_neighbours", "scwm.num_parts"},
-    "assigned": {"method.eps", "method.min_samples", "method.k1", "method.k2"},
 }
 _DIGITS = 4  # of drawn numbers, so that people can read and repeat them
 
@@ -169,68 +164,6 @@ def settings_of(path: Path) -> Layer:
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: 'settings' must be a mapping of sections such as 'train: {{epochs: 3}}', got {tree}")
     return from_tree(tree, str(path))
-
-
-def with_values(settings: Settings, values: Mapping[str, Any], source: str = "") -> Settings:
-    """The settings with some of them replaced, checked.
-
-    Raises:
-      ValueError: a value is not one that its setting takes, or it does not fit the others; one sentence.
-    """
-    return settings_from([from_tree(settings.model_dump(mode="json"), ""), Layer(source, values)])
-
-
-def check_search(search: Search, settings: Settings) -> None:
-    """Every candidate against the settings it is laid over, and the objective against every method that is tried.
-
-    Raises:
-      ValueError: the first that does not fit; one sentence.
-    """
-    if search.searcher == "random":  # all that will be tried; else every candidate by itself
-        trials = [search.values(trial) for trial in range(search.trials)]
-    else:
-        trials = [{name: value} for name, candidates in search.space.items() for value in candidates.values]
-    for values in trials:
-        try:
-            tried = with_values(settings, values)
-        except ValueError as error:
-            raise ValueError(f"a trial with {in_words(values)} cannot run: {error}") from None
-        _check_objective(search.objective, tried)
-
-
-def cautions(search: Search) -> list[str]:
-    """Sentences about settings that move the objective itself, whatever they do to the model, and about a cut grid."""
-    sentences = []
-    read = sorted(_READ_BY.get(search.objective, set()) & set(search.space))
-    if read:
-        sentences.append(
-            f"caution: {', '.join(read)} enter{'s' if len(read) == 1 else ''} the computation of {search.objective}: "
-            "trials differ in it also where the models are equally good"
-        )
-    if search.trials < search.grid_size:
-        sentences.append(
-            f"caution: the grid has {search.grid_size} combinations, and trials: {search.trials} leaves the others out"
-        )
-    return sentences
-
-
-def in_words(values: Mapping[str, Any]) -> str:
-    """name=value name=value."""
-    return " ".join(f"{name}={value}" for name, value in values.items())
-
-
-def _check_objective(objective: str, settings: Settings) -> None:
-    if objective == "agreement" and not settings.num_parts:
-        raise ValueError(
-            f"objective: agreement compares global and part neighbours, and method.name={settings.method.name} has no "
-            f"parts: take another objective, such as {OBJECTIVES[0]}"
-        )
-    if settings.method.labels == "ground_truth" and objective != "mAP":
-        raise ValueError(
-            f"objective: {objective} judges pseudo-labels, and method.labels=ground_truth has none: set objective: mAP"
-        )
-    if objective == "stability" and settings.train.epochs < 2:
-        raise ValueError("objective: stability compares two epochs: set train.epochs to 2 or more")
 
 
 def _candidates(name: str, given: Any, path: Path) -> Candidates:

@@ -1,0 +1,78 @@
+"""What is checked before a search starts: every candidate with the settings that it is laid over, and the objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reidray.config import Settings
+from reidray.settings_io import Layer, from_tree, settings_from
+from reidray.tuning.search_file import DEFAULT_OBJECTIVE, Search
+
+_ENTER = {  # settings that enter the computation of a criterion, and so change it for one and the same model
+    "silhouette": {"method.k1", "method.k2", "method.k1_counts_itself", "method.eps", "scwm.cluster_feature"},
+    "agreement": {"scwm.difficulty_neighbours", "scwm.num_parts"},
+    "assigned": {"method.eps", "method.min_samples", "method.k1", "method.k2"},
+}
+
+
+def with_values(settings: Settings, values: Mapping[str, Any], source: str = "") -> Settings:
+    """The settings with some of them replaced, checked.
+
+    Raises:
+      ValueError: a value is not one that its setting takes, or it does not fit the others; one sentence.
+    """
+    return settings_from([from_tree(settings.model_dump(mode="json"), ""), Layer(source, values)])
+
+
+def check_search(search: Search, settings: Settings) -> None:
+    """Every candidate against the settings it is laid over, and the objective against every method that is tried.
+
+    Raises:
+      ValueError: the first that does not fit; one sentence.
+    """
+    if search.searcher == "random":  # all that will be tried; else every candidate by itself
+        trials = [search.values(trial) for trial in range(search.trials)]
+    else:
+        trials = [{name: value} for name, candidates in search.space.items() for value in candidates.values]
+    for values in trials:
+        try:
+            tried = with_values(settings, values)
+        except ValueError as error:
+            raise ValueError(f"a trial with {in_words(values)} cannot run: {error}") from None
+        _check_objective(search.objective, tried)
+
+
+def cautions(search: Search) -> list[str]:
+    """Sentences about settings that move the objective itself, whatever they do to the model, and about a cut grid."""
+    sentences = []
+    read = sorted(_ENTER.get(search.objective, set()) & set(search.space))
+    if read:
+        sentences.append(
+            f"caution: {', '.join(read)} enter{'s' if len(read) == 1 else ''} the computation of {search.objective}: "
+            "trials differ in it also where the models are equally good"
+        )
+    if search.trials < search.grid_size:
+        sentences.append(
+            f"caution: the grid has {search.grid_size} combinations, and trials: {search.trials} leaves the others out"
+        )
+    return sentences
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """name=value name=value."""
+    return " ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _check_objective(objective: str, settings: Settings) -> None:
+    if objective == "agreement" and not settings.num_parts:
+        raise ValueError(
+            f"objective: agreement compares global and part neighbours, and method.name={settings.method.name} has no "
+            f"parts: take another objective, such as {DEFAULT_OBJECTIVE}"
+        )
+    if settings.method.labels == "ground_truth" and objective != "mAP":
+        raise ValueError(
+            f"objective: {objective} judges pseudo-labels, and method.labels=ground_truth has none: set objective: mAP"
+        )
+    if objective == "stability" and settings.train.epochs < 2:
+        raise ValueError("objective: stability compares two epochs: set train.epochs to 2 or more")

@@ -1,0 +1,46 @@
+"""A search and the settings it is laid over: what cannot run is refused, what is doubtful is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from reidray.config import Settings
+from reidray.tuning.checks import cautions, check_search, with_values
+
+SPACE = "search: {method.eps: {uniform: [0.3, 0.7]}}\n"
+
+
+def test_a_draw_that_does_not_fit_the_other_settings_is_found_before_anything_starts(reading):
+    search = reading("search: {method.clusters_per_batch: {choice: [16, 3]}}\ntrials: 8")
+    with pytest.raises(ValueError, match=r"a trial with method.clusters_per_batch=3 cannot run: .*bn_group_size"):
+        check_search(search, Settings())
+
+
+def test_an_objective_that_is_not_defined_for_the_settings_is_refused(reading):
+    baseline = with_values(Settings(), {"method.name": "cluster_contrast"})
+    check_search(reading(SPACE + "objective: agreement"), Settings())
+    with pytest.raises(ValueError, match="has no parts"):
+        check_search(reading(SPACE + "objective: agreement"), baseline)
+    with pytest.raises(ValueError, match="has none: set objective: mAP"):
+        check_search(reading(SPACE), with_values(Settings(), {"method.labels": "ground_truth"}))
+    with pytest.raises(ValueError, match=r"train.epochs to 2 or more"):
+        check_search(reading(SPACE + "objective: stability"), with_values(Settings(), {"train.epochs": 1}))
+
+
+def test_a_setting_that_enters_the_objective_is_cautioned_about(reading):
+    assert cautions(reading(SPACE + "objective: stability")) == []
+    (sentence,) = cautions(reading("search: {method.k1: {choice: [8, 20]}}\nobjective: silhouette"))
+    assert "method.k1 enters the computation of silhouette" in sentence
+
+
+def test_a_grid_that_the_trials_do_not_walk_to_its_end_is_cautioned_about(reading):
+    grid = "search: {method.k1: {grid: [8, 20]}, method.eps: {grid: [0.4, 0.5, 0.6]}}\nobjective: stability\ntrials: "
+    assert cautions(reading(grid + "6")) == []
+    (sentence,) = cautions(reading(grid + "5"))
+    assert "6 combinations, and trials: 5 leaves the others out" in sentence
+
+
+def test_values_are_laid_over_settings():
+    base = with_values(Settings(), {"method.k1": 15, "augment.erase_area": [0.1, 0.2]})
+    assert (base.method.k1, base.augment.erase_area) == (15, (0.1, 0.2))
+    assert base.train == Settings().train
