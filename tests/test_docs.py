@@ -108,7 +108,7 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
 
 MATHEMATICS = {"cuda", "data", "features", "neighbours", "labelling", "parsing", "memory", "losses", "evaluation"}
 COMPOSITION = {"methods", "bank", "training"}
-WORLD = {"storage", "report", "actors", "launch", "tuning"}
+WORLD = {"storage", "report", "actors", "launch", "tuning", "deployment"}
 BESIDE = {
     "arrays",
     "dispatch",
@@ -191,6 +191,11 @@ def test_storage_and_reports_know_neither_the_engine_nor_ray() -> None:
 
 def test_a_search_uses_launches_and_actors_and_neither_knows_of_it() -> None:
     _assert_free_of(_files("launch", "actors"), _in_reidray("tuning"))
+
+
+def test_deployment_knows_no_other_room() -> None:
+    rooms = MATHEMATICS | COMPOSITION | WORLD - {"deployment"} | BESIDE
+    _assert_free_of(_files("deployment"), _in_reidray(*rooms) | {"ray"})
 
 
 def test_only_the_actors_know_ray() -> None:
