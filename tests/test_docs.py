@@ -219,3 +219,13 @@ def test_only_ground_truth_readers_open_identities() -> None:
         "reidray/training/loop.py",
         "reidray/training/evaluation.py",
     }
+
+
+def test_nobody_but_the_storage_opens_attributes_yet() -> None:
+    """Annotations are for labels that say they are weakly supervised; whoever begins to read them is listed here."""
+    readers = {
+        _name(path)
+        for path in (ROOT / "reidray").rglob("*.py")
+        if any(name.endswith(".read_attributes") for name in _imports(path))
+    }
+    assert readers == {"reidray/storage/__init__.py"}

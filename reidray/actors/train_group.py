@@ -32,8 +32,8 @@ from reidray.config import Settings
 from reidray.errors import PassingError
 from reidray.launch.evaluator import Evaluator
 from reidray.launch.services import layouts
-from reidray.training.labelling import Labeller
-from reidray.training.resume import History
+from reidray.training.history import History
+from reidray.training.labeller import Labeller
 
 _AWAIT_EACH_OTHER = 30 * 24 * 3600  # seconds: rank 0 may label for hours, and Ray sees it when one of them dies
 

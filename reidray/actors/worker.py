@@ -20,10 +20,10 @@ from reidray.errors import PassingError
 from reidray.launch.evaluator import Evaluator
 from reidray.launch.services import worker_context
 from reidray.training.background_evaluation import BackgroundEvaluation
+from reidray.training.history import History
 from reidray.training.label_service import LabelService
 from reidray.training.loop import train
 from reidray.training.ranks import ProcessGroup
-from reidray.training.resume import History
 
 _LOOK_SECONDS = 0.1
 
@@ -75,7 +75,7 @@ def work(handed: Handed) -> History | None:
     evaluator = handed["evaluator"]
     if evaluator is not None and ranks.broadcast(not evaluator.ended()):  # all ranks or none, or they wait for ever
         here = Evaluator(handed["settings"], handed["packed"], str(handed["run_dir"]))
-        context.beside = BackgroundEvaluation(evaluator, here.evaluate, handed["settings"].run.start_timeout)
+        context.background = BackgroundEvaluation(evaluator, here.evaluate, handed["settings"].run.start_timeout)
     exporter = Exporter(
         context.spans,
         of_worker,

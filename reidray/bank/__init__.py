@@ -6,7 +6,7 @@ Nothing here needs PyTorch, so that a shard of its own process is there in a sec
 from reidray.bank.bank import MemoryBank, Snapshot
 from reidray.bank.members import Done, InProcess, Member, Pending
 from reidray.bank.shard import BankShard, LostRowsError, read_snapshot
-from reidray.bank.smoothing import mask_momentum, smoothed_masks
+from reidray.bank.smoothing import smoothed_masks
 
 __all__ = [
     "BankShard",
@@ -17,7 +17,6 @@ __all__ = [
     "MemoryBank",
     "Pending",
     "Snapshot",
-    "mask_momentum",
     "read_snapshot",
     "smoothed_masks",
 ]

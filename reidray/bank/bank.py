@@ -1,9 +1,9 @@
 """The memory bank: all state that is about images or clusters, spread over shards.
 
-N = images, C = clusters, S = spaces, D = feature width.
+N = images, R = rows of a memory, S = vectors of a feature, D = their width.
 
-Rows of images live in blocks, one for each shard of the data set; block b is kept by member b mod M, cluster c by
-member c mod M. The facade knows who keeps what and is all that workers and labellers see.
+Rows of images live in blocks, one for each shard of the data set; block b is kept by member b mod M, row r of a memory
+by member r mod M. The facade knows who keeps what and is all that workers and labellers see.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class MemoryBank:
 
     @property
     def generation(self) -> int:
-        """Of the group of workers that this facade writes for; `restore` says it. A new one owes nothing to writes that
-        failed for the one before."""
+        """Of the group of workers that this facade writes for; `restore` says it. With a new one, writes that are still
+        on their way for the one before are forgotten, and so are their errors."""
         return self._generation
 
     @generation.setter
@@ -81,12 +81,20 @@ class MemoryBank:
         """Write a block of `split/name`; returns at once, errors surface at `flush` or a later write."""
         self._write(self._keeper(block).submit("put", table, version, block, rows, self.generation))
 
-    def put_smoothed(
-        self, table: str, version: int, block: int, parts: Array | Pending, num_parts: int, momentum: float
+    def put_tables(
+        self,
+        split: str,
+        version: int,
+        block: int,
+        tables: Mapping[str, Array] | Pending,
+        averages: Mapping[str, tuple[str, int, float]],
     ) -> None:
-        """Write a block of soft masks (SCWM eq. 3) from hard parts, which may still be on their way."""
+        """Write a block in several tables of a split, which may still be on their way, and moving averages of them.
+
+        averages: name -> (table, number of classes, momentum), see `reidray.bank.shard.BankShard.put_tables`.
+        """
         keeper = self._keeper(block)
-        write = keeper.submit("put_smoothed", table, version, block, parts, num_parts, momentum, self.generation)
+        write = keeper.submit("put_tables", split, version, block, tables, dict(averages), self.generation)
         self._write(write)
 
     def read(self, table: str, version: int, column: int | None = None, blocks: range | None = None) -> Array:
@@ -131,52 +139,52 @@ class MemoryBank:
             raise ValueError(f"no rows of {table} were asked for")
         return rows
 
-    # ---- rows of clusters
+    # ---- rows of memories
 
-    def put_centroids(self, version: int, centroids_CSD: Floats) -> None:
-        """Write all centroids of an epoch and wait until every shard has them."""
-        clusters = np.arange(len(centroids_CSD))
+    def put_memory(self, name: str, version: int, rows_RSD: Floats) -> None:
+        """Write all rows of a memory of an epoch and wait until every shard has them."""
+        places = np.arange(len(rows_RSD))
         for place, member in enumerate(self._members):
-            own = clusters[place :: len(self._members)]
-            self._write(member.submit("put_centroids", version, own, centroids_CSD[own], self.generation))
+            own = places[place :: len(self._members)]
+            self._write(member.submit("put_memory", name, version, own, rows_RSD[own], self.generation))
         self.flush()
 
-    def update_centroids(self, version: int, step: int, clusters: Ints, rows_CSD: Floats) -> None:
+    def move_memory(self, name: str, version: int, step: int, places: Ints, rows_RSD: Floats) -> None:
         """Send the rows that a step moved; does not wait, drops nothing."""
         for place, member in enumerate(self._members):
-            own = clusters % len(self._members) == place
+            own = places % len(self._members) == place
             if own.any():
-                rows = rows_CSD[own]
+                rows = rows_RSD[own]
                 self._sent = step
-                self._write(member.submit("update_centroids", version, step, clusters[own], rows, self.generation))
+                self._write(member.submit("move_memory", name, version, step, places[own], rows, self.generation))
 
-    def centroids(self, version: int) -> Floats:
-        """All centroids of an epoch, float32 [C, S, D]."""
-        asked = [member.submit("get_centroids", version, self.generation) for member in self._members]
+    def memory(self, name: str, version: int) -> Floats:
+        """All rows of a memory of an epoch, float32 [R, S, D]."""
+        asked = [member.submit("get_memory", name, version, self.generation) for member in self._members]
         found = [pending.result() for pending in asked]
-        rows = [rows for clusters, rows in found if len(clusters)]
-        centroids_CSD = np.empty((sum(len(part) for part in rows), *rows[0].shape[1:]), np.float32)
-        for clusters, part in found:
-            centroids_CSD[clusters] = part
-        return centroids_CSD
+        rows = [rows for places, rows in found if len(places)]
+        rows_RSD = np.empty((sum(len(part) for part in rows), *found[0][1].shape[1:]), np.float32)
+        for places, part in found:
+            rows_RSD[places] = part
+        return rows_RSD
 
-    def centroids_shape(self, version: int) -> tuple[int, int, int]:
-        """C, S and D of the centroids of an epoch, of which none is moved."""
-        asked = [member.submit("centroids_shape", version, self.generation) for member in self._members]
+    def memory_shape(self, name: str, version: int) -> tuple[int, int, int]:
+        """R, S and D of a memory of an epoch, of which no row is moved."""
+        asked = [member.submit("memory_shape", name, version, self.generation) for member in self._members]
         shapes = [pending.result() for pending in asked]
-        _, spaces, width = shapes[0]
-        return sum(count for count, _, _ in shapes), spaces, width
+        _, vectors, width = shapes[0]
+        return sum(count for count, _, _ in shapes), vectors, width
 
-    def take_centroids(self, version: int, clusters: Ints) -> Floats:
-        """Some centroids of an epoch, in the order of `clusters`: float32 [len(clusters), S, D]."""
-        taken = np.empty((len(clusters), *self.centroids_shape(version)[1:]), np.float32)
+    def take_memory(self, name: str, version: int, places: Ints) -> Floats:
+        """Some rows of a memory of an epoch, in the order of `places`: float32 [len(places), S, D]."""
+        taken = np.empty((len(places), *self.memory_shape(name, version)[1:]), np.float32)
         asked = []
         for place, member in enumerate(self._members):
-            places = np.flatnonzero(clusters % len(self._members) == place)
-            if len(places):
-                asked.append((places, member.submit("take_centroids", version, clusters[places], self.generation)))
-        for places, pending in asked:
-            taken[places] = pending.result()
+            own = np.flatnonzero(places % len(self._members) == place)
+            if len(own):
+                asked.append((own, member.submit("take_memory", name, version, places[own], self.generation)))
+        for own, pending in asked:
+            taken[own] = pending.result()
         return taken
 
     # ---- the whole bank
@@ -204,14 +212,14 @@ class MemoryBank:
         """A `Recording` of each."""
         return [member.submit("traced") for member in self._members]
 
-    def mark(self, tables: Sequence[str], version: int, *, centroids: bool) -> Snapshot:
-        """What `tables` hold at a version, and the centroids if wanted, as of the writes of this caller so far.
+    def mark(self, tables: Sequence[str], version: int, *, memories: Sequence[str]) -> Snapshot:
+        """What tables and memories hold at a version, as of the writes of this caller so far.
 
         Does not wait; the snapshot is written by whoever has the time, in any thread.
         """
         self._marks += 1
         ticket = f"{self.generation}/{self._marks}"
-        arguments = (ticket, list(tables), version, centroids, self.generation)
+        arguments = (ticket, list(tables), version, list(memories), self.generation)
         return Snapshot(self._members, ticket, [member.submit("mark", *arguments) for member in self._members])
 
     def restore(self, version: int, files: Sequence[Path]) -> int:

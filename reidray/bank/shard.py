@@ -1,8 +1,9 @@
 """One shard of the memory bank: rows of images and of clusters, by version.
 
-A version is an epoch. Of every table the shard keeps the newest version and the one before it: what an epoch needs
-of the last one (the momentum of masks) is there, and an epoch that is repeated after a crash finds the same state and
-writes the same rows. A write of an older version than the newest is refused; a repeated one is harmless.
+A version is an epoch that labelled. Of every table the shard keeps the newest version and the one before it: what an
+epoch needs of the last one (moving averages, the labels before) is there, and an epoch that is repeated after a crash
+finds the same state and writes the same rows. A write of an older version than the newest is refused; a repeated one
+is harmless.
 
 A generation is a group of workers. `restore` begins a new one; what a group that is gone still had on its way, or had a
 labeller do, comes with an older generation and is dropped. A shard whose process died is started again, empty and of
@@ -13,7 +14,8 @@ of old and missing rows but from its newest checkpoint, to which it puts all sha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from reidray.bank.smoothing import smoothed_masks
 from reidray.disk import disk_errors
 from reidray.spans import Recording, Spans, spanned
 
-_CLUSTERS, _CENTROIDS = "centroids/clusters", "centroids/rows"
+_MEMORY = re.compile(r"memory/(?P<name>[^/]+)/(?P<what>places|rows)")
 
 
 class LostRowsError(RuntimeError):
@@ -35,11 +37,12 @@ class LostRowsError(RuntimeError):
 
 
 @dataclass
-class _ClusterRows:
-    """The rows of one version of the clusters that this shard owns, and the last step that moved them."""
+class _Memory:
+    """The rows of a memory that this shard owns, of one version: their places, and the last step that moved them."""
 
-    clusters: Ints
-    rows_CSD: Floats
+    version: int
+    places: Ints
+    rows_RSD: Floats
     step: int = -1
 
 
@@ -55,7 +58,7 @@ class BankShard:
     def __init__(self, name: str = "bank shard 0") -> None:
         self.spans = Spans(name)
         self._tables: dict[str, _Table] = {}
-        self._centroids: dict[int, _ClusterRows] = {}
+        self._memories: dict[str, _Memory] = {}
         self._generation = 0
         self._marked: dict[str, dict[str, Array]] = {}  # entries come and go in one step each: threads share it
 
@@ -74,24 +77,34 @@ class BankShard:
             )
         entry.newest = version
         entry.blocks.setdefault(version, {})[block] = np.array(rows)
-        for old in [known for known in entry.blocks if known < version - 1]:
+        for old in sorted(entry.blocks)[:-2]:
             del entry.blocks[old]
 
     @spanned
-    def put_smoothed(
+    def put_tables(
         self,
-        table: str,
+        split: str,
         version: int,
         block: int,
-        parts_BHW: Array,
-        num_parts: int,
-        momentum: float,
+        tables: Mapping[str, Array],
+        averages: Mapping[str, tuple[str, int, float]],
         generation: int = 0,
     ) -> None:
-        """Write soft masks: gamma times those of the epoch before plus (1 - gamma) times the new ones (SCWM eq. 3)."""
-        previous = self._tables.get(table, _Table()).blocks.get(version - 1, {}).get(block)
-        masks = smoothed_masks(previous, parts_BHW, num_parts=num_parts, momentum=momentum)
-        self.put(table, version, block, masks, generation)
+        """Write the rows of one block of images in several tables at once.
+
+        Args:
+          tables: rows by the table's name in the split.
+          averages: moving averages to write as well: name -> (table of class numbers, number of classes, momentum),
+            see `reidray.bank.smoothing`.
+        """
+        for name, rows in tables.items():
+            self.put(f"{split}/{name}", version, block, rows, generation)
+        for name, (of, num_classes, momentum) in averages.items():
+            earlier = self._tables.get(f"{split}/{name}", _Table()).blocks
+            before = max((known for known in earlier if known < version), default=None)
+            previous = None if before is None else earlier[before].get(block)
+            averaged = smoothed_masks(previous, tables[of], num_classes=num_classes, momentum=momentum)
+            self.put(f"{split}/{name}", version, block, averaged, generation)
 
     @spanned
     def get(self, table: str, version: int, blocks: list[int], column: int | None, generation: int = 0) -> list[Array]:
@@ -119,56 +132,64 @@ class BankShard:
             blocks = [rows[:, column] for rows in blocks]
         return {block: rows[wanted[block]] for block, rows in zip(wanted, blocks, strict=True)}
 
-    # ---- rows of clusters
+    # ---- rows of memories
 
     @spanned
-    def put_centroids(self, version: int, clusters: Ints, rows_CSD: Floats, generation: int = 0) -> None:
-        """Write all the clusters that this shard owns, as labelling made them; forgets older versions."""
+    def put_memory(self, name: str, version: int, places: Ints, rows_RSD: Floats, generation: int = 0) -> None:
+        """Write all the rows of a memory that this shard owns, as labelling made them; forgets older versions."""
         if self._from_a_group_that_is_gone(generation):
             return
-        if self._centroids and version < max(self._centroids):
-            raise ValueError(f"the memory bank holds centroids of epoch {max(self._centroids)} and was sent {version}")
-        self._centroids = {version: _ClusterRows(np.array(clusters), np.array(rows_CSD))}
+        held = self._memories.get(name)
+        if held is not None and version < held.version:
+            raise ValueError(f"the memory bank holds memory {name} of epoch {held.version} and was sent {version}")
+        self._memories[name] = _Memory(version, np.array(places), np.array(rows_RSD))
 
     @spanned
-    def update_centroids(self, version: int, step: int, clusters: Ints, rows_CSD: Floats, generation: int = 0) -> None:
+    def move_memory(
+        self, name: str, version: int, step: int, places: Ints, rows_RSD: Floats, generation: int = 0
+    ) -> None:
         """Write the rows that a step moved. Steps come in order; one that came already is written again."""
         if self._from_a_group_that_is_gone(generation):
             return
-        entry = self._entry(version)
+        entry = self._memory(name, version)
         if step < entry.step:
-            raise ValueError(f"the memory bank was sent step {step} of epoch {version} after step {entry.step}")
-        entry.rows_CSD[np.searchsorted(entry.clusters, clusters)] = rows_CSD
+            raise ValueError(
+                f"the memory bank was sent step {step} of memory {name} of epoch {version} after step {entry.step}"
+            )
+        entry.rows_RSD[np.searchsorted(entry.places, places)] = rows_RSD
         entry.step = step
 
     @spanned
-    def get_centroids(self, version: int, generation: int = 0) -> tuple[Ints, Floats]:
-        """The clusters that this shard owns and their rows."""
+    def get_memory(self, name: str, version: int, generation: int = 0) -> tuple[Ints, Floats]:
+        """The places in a memory that this shard owns and their rows."""
         self._refuse_a_group_that_is_gone(generation)
-        entry = self._entry(version)
-        return entry.clusters, entry.rows_CSD.copy()
+        entry = self._memory(name, version)
+        return entry.places, entry.rows_RSD.copy()
 
     @spanned
-    def centroids_shape(self, version: int, generation: int = 0) -> tuple[int, ...]:
-        """How many clusters this shard owns, and the shape of a row."""
+    def memory_shape(self, name: str, version: int, generation: int = 0) -> tuple[int, ...]:
+        """How many rows of a memory this shard owns, and the shape of a row."""
         self._refuse_a_group_that_is_gone(generation)
-        return self._entry(version).rows_CSD.shape
+        return self._memory(name, version).rows_RSD.shape
 
     @spanned
-    def take_centroids(self, version: int, clusters: Ints, generation: int = 0) -> Floats:
-        """The rows of some clusters, all of which this shard must own."""
+    def take_memory(self, name: str, version: int, places: Ints, generation: int = 0) -> Floats:
+        """Some rows of a memory, all of which this shard must own."""
         self._refuse_a_group_that_is_gone(generation)
-        entry = self._entry(version)
-        if not np.isin(clusters, entry.clusters).all():
+        entry = self._memory(name, version)
+        if not np.isin(places, entry.places).all():
             raise ValueError(
-                f"a shard of the memory bank was asked for clusters of epoch {version} that it does not own"
+                f"a shard of the memory bank was asked for rows of memory {name} of epoch {version} that it does not "
+                "own"
             )
-        return entry.rows_CSD[np.searchsorted(entry.clusters, clusters)]
+        return entry.rows_RSD[np.searchsorted(entry.places, places)]
 
-    def _entry(self, version: int) -> _ClusterRows:
-        if version not in self._centroids:
-            raise ValueError(f"the memory bank has no centroids of epoch {version}; it has {sorted(self._centroids)}")
-        return self._centroids[version]
+    def _memory(self, name: str, version: int) -> _Memory:
+        entry = self._memories.get(name)
+        if entry is None or entry.version != version:
+            has = {known: memory.version for known, memory in self._memories.items()}
+            raise ValueError(f"the memory bank has no memory {name} of epoch {version}; it has {has}")
+        return entry
 
     # ---- the whole shard
 
@@ -181,10 +202,12 @@ class BankShard:
         return self.spans.traced()
 
     @spanned
-    def mark(self, ticket: str, tables: Sequence[str], version: int, centroids: bool, generation: int = 0) -> None:
-        """Keep what `tables` hold at a version, and the centroids if wanted, until `write` is called; copies little.
+    def mark(
+        self, ticket: str, tables: Sequence[str], version: int, memories: Sequence[str], generation: int = 0
+    ) -> None:
+        """Keep what tables and memories hold at a version until `write` is called; copies little.
 
-        Rows of images are never changed once they are here, only replaced; centroids move in place and are copied.
+        Rows of images are never changed once they are here, only replaced; memories move in place and are copied.
         """
         self._refuse_a_group_that_is_gone(generation)
         rows = {
@@ -192,9 +215,9 @@ class BankShard:
             for table in tables
             for block, rows in self._tables.get(table, _Table()).blocks.get(version, {}).items()
         }
-        if centroids:
-            entry = self._entry(version)
-            rows.update({_CLUSTERS: entry.clusters, _CENTROIDS: entry.rows_CSD.copy()})
+        for name in memories:
+            entry = self._memory(name, version)
+            rows.update({f"memory/{name}/places": entry.places, f"memory/{name}/rows": entry.rows_RSD.copy()})
         self._marked[ticket] = rows
 
     @spanned
@@ -222,7 +245,8 @@ class BankShard:
         Args:
           version: of what is in the files.
           files: that shards wrote, however many they were; none: start empty.
-          place, count: this is shard `place` of `count`: it takes block b where b mod count = place, clusters likewise.
+          place, count: this is shard `place` of `count`: it takes block b where b mod count = place, and likewise the
+            rows of memories.
 
         Raises:
           RuntimeError: an older generation than the one that it serves.
@@ -230,25 +254,25 @@ class BankShard:
         if generation < self._generation:
             self._refuse_a_group_that_is_gone(generation)
         self._generation = generation
-        self._tables, self._centroids = {}, {}
+        self._tables, self._memories = {}, {}
         self._marked = {}
-        moved: list[tuple[Ints, Floats]] = []
+        moved: dict[str, dict[str, list[Array]]] = {}
         for file in files:
             with safe_open(file, framework="numpy") as stored:
-                keys = list(stored.keys())
-                for key in keys:
+                for key in list(stored.keys()):
+                    if found := _MEMORY.fullmatch(key):
+                        parts = moved.setdefault(found["name"], {"places": [], "rows": []})
+                        parts[found["what"]].append(stored.get_tensor(key))
+                        continue
                     table, _, block = key.rpartition("/")
-                    if key not in (_CLUSTERS, _CENTROIDS) and int(block) % count == place:
+                    if int(block) % count == place:
                         blocks = self._tables.setdefault(table, _Table({version: {}}, version)).blocks[version]
                         blocks[int(block)] = stored.get_tensor(key)
-                if _CLUSTERS in keys:
-                    clusters = stored.get_tensor(_CLUSTERS)
-                    own = clusters % count == place
-                    moved.append((clusters[own], stored.get_tensor(_CENTROIDS)[own]))
-        if moved:
-            clusters, rows_CSD = (np.concatenate(part) for part in zip(*moved, strict=True))
-            order = np.argsort(clusters)
-            self._centroids = {version: _ClusterRows(clusters[order], rows_CSD[order])}
+        for name, parts in moved.items():
+            places, rows_RSD = np.concatenate(parts["places"]), np.concatenate(parts["rows"])
+            own = np.flatnonzero(places % count == place)
+            own = own[np.argsort(places[own])]
+            self._memories[name] = _Memory(version, places[own], rows_RSD[own])
 
     def sizes(self) -> dict[str, Any]:
         """Bytes held, by table; for inspection."""
@@ -256,7 +280,7 @@ class BankShard:
             table: sum(rows.nbytes for blocks in entry.blocks.values() for rows in blocks.values())
             for table, entry in self._tables.items()
         }
-        sizes["centroids"] = sum(entry.rows_CSD.nbytes for entry in self._centroids.values())
+        sizes.update({f"memory/{name}": entry.rows_RSD.nbytes for name, entry in self._memories.items()})
         return sizes
 
     def _from_a_group_that_is_gone(self, generation: int) -> bool:
@@ -276,7 +300,7 @@ class BankShard:
 
 
 def read_snapshot(files: Sequence[Path]) -> dict[str, Array]:
-    """All that shards wrote: "table/block" -> rows, "centroids/clusters" and "centroids/rows" joined; to look at.
+    """All that shards wrote: "table/block" -> rows, "memory/<name>/places" and "/rows" joined; to look at.
 
     Raises:
       OSError: a file is not there. safetensors.SafetensorError: it is damaged.

@@ -1,8 +1,9 @@
 """From folders of crops to augmented batches: arrays and records, no Ray.
 
 `records` says what a data set is, `market1501` and `folder` read one from disk (names only, no pixels), `drawn` makes
-one, `decode` turns bytes into pixels, `sampling` chooses the images of an epoch's batches and `augment` changes their
-pixels. All randomness is keyed by (seed, epoch, step): who computes a batch, and on how many machines, changes nothing.
+one, `attributes` reads what was noted about persons, `decode` turns bytes into pixels, `sampling` chooses the images of
+an epoch's batches and `augment` changes their pixels. All randomness is keyed by (seed, epoch, step): who computes a
+batch, and on how many machines, changes nothing.
 """
 
 from reidray.data import augment, decode, folder, market1501, sampling

@@ -4,6 +4,9 @@
     root/query/...
     root/bounding_box_test/-1_c3s1_000000_00.jpg         person -1: junk;  person 0: distractor
 
+    root/market_attribute.mat                            what was noted of the persons: optional; or duke_attribute.mat,
+                                                         or the attributes.json of drawn pedestrians
+
 `validation_query` and `validation_gallery` are read as splits of those names when both exist. Names without a sequence
 (`0001_c2_f0046182.jpg`, as in DukeMTMC-reID) are accepted too.
 """
@@ -13,8 +16,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+from reidray.data.attributes import attributes_beside
 from reidray.data.records import JUNK, Dataset, ImageRecord, Split
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
@@ -28,7 +33,8 @@ def read(root: str | os.PathLike[str]) -> Dataset:
     """Lists the images of a folder in Market-1501's layout; no image is opened.
 
     Junk (person -1; in train and query also person 0) is dropped and counted, as the official evaluation ignores it;
-    distractors (person 0) stay in the gallery. Files with other names are left out and counted by reason.
+    distractors (person 0) stay in the gallery. Files with other names are left out and counted by reason. The train
+    split gets the attributes of its persons where a file of them lies in the root (reidray/data/attributes.py).
 
     Args:
       root: the folder that holds bounding_box_train, query and bounding_box_test.
@@ -37,7 +43,8 @@ def read(root: str | os.PathLike[str]) -> Dataset:
       Splits sorted by name; cameras 0-based.
 
     Raises:
-      ValueError: the root or one of the three folders is missing, or a folder has no image of the expected name.
+      ValueError: the root or one of the three folders is missing, a folder has no image of the expected name, or the
+        file of attributes cannot be used.
     """
     root = Path(root)
     _check(root)
@@ -49,6 +56,9 @@ def read(root: str | os.PathLike[str]) -> Dataset:
         split: _read_split(split, root, folder, keep_distractors=split.endswith("gallery"), ignored=ignored)
         for split, folder in folders.items()
     }
+    train = splits["train"]
+    assert train.persons is not None
+    splits["train"] = replace(train, attributes=attributes_beside(root, train.persons, split="train"))
     return Dataset("market1501", root, splits, dict(sorted(ignored.items())))
 
 

@@ -74,13 +74,12 @@ def neighbour_agreement(alphas_NL: Floats) -> float | None:
     """Mean overlap of the neighbours by the global feature and by each foreground part.
 
     Args:
-      alphas_NL: |R_g ∩ R_p| / |R_g ∪ R_p| as `reidray.memory.difficulty` gives them, in [0, 1]; the last part is the
-        background and does not count.
+      alphas_NL: |R_g ∩ R_p| / |R_g ∪ R_p| of the foreground parts as `reidray.memory.difficulty` gives them, in [0, 1].
 
     Returns:
-      None for methods without parts (L < 2): there is nothing to compare.
+      None without parts: there is nothing to compare.
     """
-    return float(alphas_NL[:, :-1].mean(dtype=np.float64)) if alphas_NL.shape[1] > 1 else None
+    return float(alphas_NL.mean(dtype=np.float64)) if alphas_NL.shape[1] else None
 
 
 def mean_silhouette(labels_N: Any, distances_NN: Any) -> float:

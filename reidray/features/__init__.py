@@ -6,7 +6,15 @@ follow. `grid` knows which pixel a cell is centred on; `group_norm` takes batch 
 not depend on the number of workers. Nothing here reads a disk: `reidray.storage.weights` loads pretrained weights.
 """
 
-from reidray.features.embedder import BACKBONES, Embedder, Features, build_embedder, part_features
+from reidray.features.embedder import (
+    BACKBONES,
+    Embedder,
+    Features,
+    Network,
+    build_embedder,
+    part_features,
+    stripe_features,
+)
 from reidray.features.grid import CellGrid
 from reidray.features.group_norm import (
     GroupBatchNorm1d,
@@ -28,6 +36,7 @@ __all__ = [
     "Features",
     "GroupBatchNorm1d",
     "GroupBatchNorm2d",
+    "Network",
     "ResNet",
     "SmallNet",
     "apply_statistics",
@@ -36,5 +45,6 @@ __all__ = [
     "convert",
     "part_features",
     "statistics_size",
+    "stripe_features",
     "take_statistics",
 ]

@@ -6,7 +6,7 @@ length.
 """
 
 
-# B = batch, D = feature width, L = parts, S = spaces (1 + L), H, W = cells of the map
+# B = batch, D = feature width, L = parts, P = stripes, S = spaces (1 + L), H, W = cells of the map
 
 from __future__ import annotations
 
@@ -64,13 +64,48 @@ def part_features(map_BDHW: Tensor, masks_BLHW: Tensor, *, part_pooling: str) ->
     return sums_BLD / masks_BLHW.sum(dim=(2, 3)).clamp(min=1e-6).unsqueeze(2)
 
 
-class Embedder(nn.Module):
+def stripe_features(map_BDHW: Tensor, num_stripes: int) -> Tensor:
+    """A feature per horizontal stripe: the mean over its cells. The parts of PPLR (Cho et al., 2022, arXiv:2203.14675).
+
+    Stripe p of P has the rows from floor(p H / P) up to, not including, ceil((p + 1) H / P): equally high where H is a
+    multiple of P, else some share a row with the next. PyTorch's adaptive_avg_pool2d gives the same, but its backward
+    pass on a GPU does not always add up in the same order.
+
+    Args:
+      map_BDHW: feature map F.
+      num_stripes: P >= 1.
+
+    Returns:
+      stripes_BPD, from the top.
+    """
+    assert num_stripes >= 1, num_stripes
+    height = map_BDHW.shape[2]
+    bounds = [(p * height // num_stripes, -(-(p + 1) * height // num_stripes)) for p in range(num_stripes)]
+    return torch.stack([map_BDHW[:, :, first:end].mean(dim=(2, 3)) for first, end in bounds], dim=1)
+
+
+class Network(nn.Module):
+    """What a method trains: images_B3HW -> a NamedTuple of tensors with B as their first axis, or None.
+
+    Attributes:
+      name: of the trunk, by which start weights are found.
+      width: of the map that the trunk makes.
+      grid: where the cells of that map lie in the image.
+    """
+
+    name: str
+    width: int
+    grid: CellGrid
+
+
+class Embedder(Network):
     """images_B3HW -> Features.
 
     Args:
       backbone: a trunk with name, width and grid (SmallNet, ResNet).
       pooling: of the global feature, a key of POOLINGS.
       num_parts: L, the background counted; 0 for none, else >= 2.
+      num_stripes: parts that are horizontal stripes instead; 0 for none.
       part_pooling: "gap" or "masked", see `part_features`.
       seed: of the part classifier's start weights; the global state of PyTorch's generator is neither used nor changed.
 
@@ -78,18 +113,28 @@ class Embedder(nn.Module):
       ValueError: unknown pooling, or a number of parts that makes no sense.
     """
 
-    def __init__(self, backbone: nn.Module, *, pooling: str, num_parts: int, part_pooling: str, seed: int) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        pooling: str,
+        num_parts: int,
+        part_pooling: str,
+        seed: int,
+        num_stripes: int = 0,
+    ) -> None:
         super().__init__()
+        assert not (num_parts and num_stripes), "parts are masks or stripes"
         if num_parts < 0 or num_parts == 1:
             raise ValueError(f"the number of parts must be 0 (none) or at least 2 with the background; got {num_parts}")
         if part_pooling not in PART_POOLINGS:
             raise ValueError(f"model.part_pooling must be one of {', '.join(PART_POOLINGS)}; got {part_pooling!r}")
         trunk = cast(Backbone, backbone)
         self.width, self.grid, self.name = trunk.width, trunk.grid, trunk.name
-        self.num_parts, self.part_pooling = num_parts, part_pooling
+        self.num_parts, self.num_stripes, self.part_pooling = num_parts, num_stripes, part_pooling
         self.backbone = backbone
         self.pooling = build_pooling(pooling)
-        self.necks = nn.ModuleList(nn.BatchNorm1d(self.width) for _ in range(1 + num_parts))
+        self.necks = nn.ModuleList(nn.BatchNorm1d(self.width) for _ in range(1 + num_parts + num_stripes))
         for neck in self.necks:
             cast(nn.BatchNorm1d, neck).bias.requires_grad_(False)
         self.part_classifier: nn.Conv2d | None = None
@@ -110,6 +155,8 @@ class Embedder(nn.Module):
                 logits_BLHW = self.part_classifier(map_BDHW)
                 masks_BLHW = logits_BLHW.softmax(dim=1)
                 pooled += part_features(map_BDHW, masks_BLHW, part_pooling=self.part_pooling).unbind(dim=1)
+            if self.num_stripes:
+                pooled += stripe_features(map_BDHW, self.num_stripes).unbind(dim=1)
             necks_BSD = torch.stack(
                 [neck(pooled_BD) for neck, pooled_BD in zip(self.necks, pooled, strict=True)], dim=1
             )
@@ -123,7 +170,9 @@ BACKBONES: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def build_embedder(*, backbone: str, pooling: str, num_parts: int, part_pooling: str, seed: int) -> Embedder:
+def build_embedder(
+    *, backbone: str, pooling: str, num_parts: int, part_pooling: str, seed: int, num_stripes: int = 0
+) -> Embedder:
     """A network ready for the engine: batch norms over BN groups, weights in channels-last order, on the CPU.
 
     Args:
@@ -131,6 +180,7 @@ def build_embedder(*, backbone: str, pooling: str, num_parts: int, part_pooling:
       pooling: a key of POOLINGS.
       num_parts: L, the background counted; 0 for methods without parts.
       part_pooling: "gap" or "masked".
+      num_stripes: parts that are horizontal stripes instead of masks; 0 for none.
       seed: >= 0; equal seeds give equal weights, whatever was drawn before.
 
     Raises:
@@ -139,6 +189,8 @@ def build_embedder(*, backbone: str, pooling: str, num_parts: int, part_pooling:
     if backbone not in BACKBONES:
         raise ValueError(f"model.backbone must be one of {', '.join(BACKBONES)}; got {backbone!r}")
     trunk = BACKBONES[backbone](seed)
-    embedder = Embedder(trunk, pooling=pooling, num_parts=num_parts, part_pooling=part_pooling, seed=seed)
+    embedder = Embedder(
+        trunk, pooling=pooling, num_parts=num_parts, part_pooling=part_pooling, seed=seed, num_stripes=num_stripes
+    )
     convert(embedder)
     return embedder.to(memory_format=torch.channels_last)

@@ -1,15 +1,18 @@
 """Which images belong together: from distances (or, for upper bounds, from the truth) to one label per image.
 
 A label is the number of a cluster, 0 .. C-1, or -1 for an image that is left out of training. `dbscan` labels all
-images at once; `merge_stage` goes on from the labels of the stage before.
+images at once; `merge_stage` goes on from the labels of the stage before; `split_by_attributes` divides clusters by
+what was noted about their images.
 """
 
+from reidray.labelling.attribute_split import AttributeSplit, split_by_attributes
 from reidray.labelling.cluster_distances import ClusterDistances, measure_clusters, merge_clusters
 from reidray.labelling.dbscan import dbscan
 from reidray.labelling.ground_truth import labels_from_persons
 from reidray.labelling.merging import Criterion, choose_merges, merge_stage, stage_distances
 
 __all__ = [
+    "AttributeSplit",
     "ClusterDistances",
     "Criterion",
     "choose_merges",
@@ -18,5 +21,6 @@ __all__ = [
     "measure_clusters",
     "merge_clusters",
     "merge_stage",
+    "split_by_attributes",
     "stage_distances",
 ]

@@ -15,18 +15,19 @@ import torch
 from reidray.arrays import Floats
 from reidray.bank import MemoryBank
 from reidray.config import Settings
-from reidray.features import Embedder
+from reidray.features import Network
 from reidray.launch.services import chosen_device, worker_context
+from reidray.methods import make_method
 from reidray.storage.checkpoints import CheckpointStore, load_checkpoint
 from reidray.threads import set_threads
 from reidray.training.context import Context
-from reidray.training.extraction import extract_shards, joined_features
+from reidray.training.extraction import extract_shards
 from reidray.training.images import SizedImages
 from reidray.training.label_service import LabelService
 from reidray.training.loop import new_model
 
 
-def load_model(path: Path) -> tuple[Embedder, Settings]:
+def load_model(path: Path) -> tuple[Network, Settings]:
     """The network of a checkpoint folder, or of the newest checkpoint of a run folder, with the run's settings.
 
     Raises:
@@ -63,10 +64,11 @@ def offline_context(
     return worker_context(settings, packed, run_dir, bank, LabelService([], settings, bank), report)
 
 
-def embed(model: Embedder, settings: Settings, images: SizedImages, progress: Callable[[int], None]) -> Floats:
+def embed(model: Network, settings: Settings, images: SizedImages, progress: Callable[[int], None]) -> Floats:
     """Evaluated features [N, D] of a whole split, in index order."""
     device = chosen_device(settings)
     set_threads(settings.run.threads)
+    method = make_method(settings)
     shards = extract_shards(
         model.to(device),
         images,
@@ -74,8 +76,7 @@ def embed(model: Embedder, settings: Settings, images: SizedImages, progress: Ca
         batch=settings.train.extract_batch,
         device=device,
         precision=settings.train.precision,
-        grams=False,
+        keep=method.to_evaluate,
         progress=progress,
     )
-    how = settings.scwm.feature
-    return np.concatenate([joined_features(shard.features_BSD, shard.masks_BLHW, how=how) for shard in shards])
+    return np.concatenate([method.evaluated(shard.arrays) for shard in shards])

@@ -21,8 +21,8 @@ from reidray.report.loggers import check_loggers
 from reidray.storage.runfolder import RunFolder, default_run_dir
 from reidray.storage.weights import load_weights
 from reidray.training.context import Report
+from reidray.training.history import History
 from reidray.training.loop import new_model, train
-from reidray.training.resume import History
 from reidray.version import __version__
 
 _FIGURES = ("mAP", "rank1", "rank5", "rank10", "mINP")
@@ -155,24 +155,25 @@ def _check_machines(settings: Settings, console: Console) -> None:
 
 def summary(settings: Settings, history: History, total_seconds: float, place: Path) -> dict[str, Any]:
     """result.json: figures before and after in percent, the last labels, seconds by stage, and what was run."""
-    before, after, last = history["before"], history["after"], history["epochs"][-1]
-    measured = before is not None and after is not None
-    seconds = {stage: round(spent, 2) for stage, spent in history["seconds"].items()}
+    last = history.epochs[history.labelled]  # the epoch whose labels were in use in the end
+    measured = all(history.evaluations[when] is not None for when in ("before", "after"))
+    before, after = (history.evaluations[when] or {} if measured else {} for when in ("before", "after"))
+    seconds = {stage: round(spent, 2) for stage, spent in history.seconds.items()}
     total_seconds = max(total_seconds, sum(seconds.values()))  # a resumed run was at work before
-    images = len(history["epochs"]) * settings.train.steps * settings.batch_size
+    images = history.updates * settings.batch_size
     return {
         "before": {name: before[name] for name in _FIGURES} if measured else None,
         "after": {name: after[name] for name in _FIGURES} if measured else None,
         "mAP_trapezoid": {"before": before["mAP_trapezoid"], "after": after["mAP_trapezoid"]} if measured else None,
-        "parsing_mIoU": after["parsing_mIoU"] if measured else None,
-        "stripes_mIoU": after["stripes_mIoU"] if measured else None,
+        "parsing_mIoU": after.get("parsing_mIoU"),
+        "stripes_mIoU": after.get("stripes_mIoU"),
         "clusters": last["clusters"],
         "outliers": last["outliers"],
         "ARI": last.get("ARI"),
         "AMI": last.get("AMI"),
         "purity": last.get("purity"),
         "seconds": {**seconds, "total": round(total_seconds, 2)},
-        "images_per_second": round(images / max(history["seconds"]["train"], 1e-9), 1),
+        "images_per_second": round(images / max(history.seconds["train"], 1e-9), 1),
         "method": settings.method.name,
         "labels": settings.method.labels,
         "split": settings.evaluate.split,
@@ -188,4 +189,4 @@ def draw_pictures(settings: Settings, packed: str, folder: RunFolder, history: H
     """Curves, masks and ranked lists into the run folder, from what the run left there."""
     from reidray.launch.pictures import draw_all  # matplotlib is slow to import
 
-    draw_all(settings, packed, folder, history.get("examples"))
+    draw_all(settings, packed, folder, history.examples)

@@ -9,6 +9,7 @@ import torch
 
 from reidray.config import Settings
 from reidray.features.grid import mask_to_pixels
+from reidray.methods import make_method
 from reidray.report import draw_masks, draw_plots, draw_ranked_lists
 from reidray.storage.runfolder import RunFolder
 from reidray.storage.shards import read_masks
@@ -55,6 +56,6 @@ def _part_masks(
         query.rows(chosen),
         np.stack(parts),
         names,
-        num_parts=settings.num_parts,
+        num_parts=make_method(settings).num_parts,
         truth_BHW=truth,
     )

@@ -14,7 +14,7 @@ from reidray.storage.shards import ShardedImages
 from reidray.threads import set_threads
 from reidray.training.context import Context, Report, open_split
 from reidray.training.label_service import LabelService
-from reidray.training.labelling import Labeller
+from reidray.training.labeller import Labeller
 from reidray.training.ranks import OneProcess, Ranks
 
 

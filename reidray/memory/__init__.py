@@ -14,14 +14,20 @@ from reidray.memory.centroids import (
     weighted_update,
 )
 from reidray.memory.difficulty import difficulty
+from reidray.memory.proxies import camera_proxies
+from reidray.memory.rules import equal_weights, moved_centroids, of_mean_one
 
 __all__ = [
     "average_update",
+    "camera_proxies",
     "chosen_update",
     "cluster_centroids",
     "clusters_in_batch",
     "difficulty",
+    "equal_weights",
     "hardest_update",
+    "moved_centroids",
     "normalised_weights",
+    "of_mean_one",
     "weighted_update",
 ]

@@ -1,7 +1,7 @@
 """Centroids of clusters, and the rules by which a step's features move them.
 
-N = images, B = global batch in rank order, C = clusters, U = clusters present in the batch (ascending), S = spaces
-(0 = global, then the parts), D = feature width.
+N = images, B = global batch in rank order, C = clusters, U = clusters present in the batch (ascending), G = groups of
+images, S = spaces (0 = global, then the parts), D = feature width.
 
 A rule never changes its input: it returns the rows of the clusters in the batch, which every replica writes, and
 which go to the memory bank. All rules are functions of the whole global batch in its order, so the number of workers
@@ -34,9 +34,23 @@ def cluster_centroids(features_NSD: Floats, labels_N: Ints, num_clusters: int) -
         or np.any(np.diff(np.append(starts, len(order))) == 0)
     ):
         raise ValueError(f"labels must name each of the {num_clusters} clusters 0..{num_clusters - 1} at least once")
-    sums_CSD = np.add.reduceat(features_NSD[order].astype(np.float64), starts, axis=0)
-    lengths = np.linalg.norm(sums_CSD, axis=-1, keepdims=True)
-    return (sums_CSD / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return unit_sums(features_NSD, order, starts)
+
+
+def unit_sums(features_NSD: Floats, order: Ints, starts_G: Ints) -> Floats:
+    """Sums of groups of features at unit length, which is where the mean of a group points too.
+
+    Summed in float64, one after the other in the order given.
+
+    Args:
+      order: indices of images in [0, N), group after group.
+      starts_G: where in `order` each group begins, strictly ascending from 0; no group is empty.
+
+    Returns: float32 [G, S, D].
+    """
+    sums_GSD = np.add.reduceat(features_NSD[order].astype(np.float64), starts_G, axis=0)
+    lengths = np.linalg.norm(sums_GSD, axis=-1, keepdims=True)
+    return (sums_GSD / np.maximum(lengths, 1e-12)).astype(np.float32)
 
 
 def clusters_in_batch(labels_B: Tensor) -> tuple[Tensor, Tensor]:

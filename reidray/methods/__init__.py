@@ -1,19 +1,53 @@
-"""Methods: one file a paper. To add one: a file here, a row in `make_method`, a test, a config."""
+"""Methods: one file a paper, from the first line of its clustering stage to its last loss.
 
-from collections.abc import Callable
+To add one: a file here, a section of settings beside it if it has settings of its own, a row in METHODS, a test and a
+config (docs/architecture.md, "Adding a method"). Nothing here imports PyTorch: the settings and `--help` need this
+table and nothing else.
+"""
 
-from reidray.config import Settings
-from reidray.methods.cluster_contrast import ClusterContrast
-from reidray.methods.method import AllCentroids, Centroids, Method, Targets
-from reidray.methods.scwm import SCWM
+from __future__ import annotations
 
-__all__ = ["SCWM", "AllCentroids", "Centroids", "ClusterContrast", "Method", "Targets", "make_method"]
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from reidray.methods.scwm_settings import ScwmSettings
+from reidray.section import MethodSection
+
+if TYPE_CHECKING:
+    from reidray.config import Settings
+    from reidray.methods.method import Method
+
+__all__ = ["METHODS", "Entry", "make_method"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a method is.
+
+    Attributes:
+      module: its file in this folder.
+      kind: its class there.
+      section: its own settings, None where it has none.
+      weighs_images: whether it has a difficulty for each image, which method.update=weighted needs.
+    """
+
+    module: str
+    kind: str
+    section: type[MethodSection] | None = None
+    weighs_images: bool = False
+
+
+METHODS = {
+    "scwm": Entry("scwm", "SCWM", ScwmSettings, weighs_images=True),
+    "cluster_contrast": Entry("cluster_contrast", "ClusterContrast"),
+}
+"""Every method by the name that method.name takes."""
 
 
 def make_method(settings: Settings) -> Method:
     """The method that the settings name."""
-    methods: dict[str, Callable[[], Method]] = {
-        "cluster_contrast": lambda: ClusterContrast(settings.method),
-        "scwm": lambda: SCWM(settings.method, settings.scwm),
-    }
-    return methods[settings.method.name]()
+    entry = METHODS[settings.method.name]
+    kind = getattr(import_module(f"reidray.methods.{entry.module}"), entry.kind)
+    method: Method = kind(settings)
+    return method

@@ -1,64 +1,62 @@
 """Cluster Contrast (Dai et al., 2021, arXiv:2103.11568): one feature, one memory of centroids, one loss.
 
-B = images, C = clusters, S = 1 space, D = feature width.
+B = images, C = clusters, S = 1 vector, D = feature width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import final
 
 from torch import Tensor, nn
 
-from reidray.config import MethodSettings
-from reidray.features import Features
-from reidray.methods.method import AllCentroids, Centroids, Targets, no_weights, updated_rows
+from reidray.memory import moved_centroids
+from reidray.methods.label_search import Labels, Search, Space
+from reidray.methods.method import Memory, Method, Outputs, Targets, known
 
 
 @final
-class ClusterContrast:
+class ClusterContrast(Method):
     """The baseline of all other methods."""
 
-    num_parts = 0
+    def label(self, search: Search) -> Labels:
+        """Sec. 3.1: DBSCAN on the Jaccard distances of the features; a cluster's centroid is the mean of its images."""
+        found = self.clustered(search, Space("features"))
+        return Labels(
+            found.labels_N,
+            memories={"features": search.means("features", found.labels_N)},
+            figures=known({"silhouette": found.silhouette}),
+        )
 
-    def __init__(self, settings: MethodSettings) -> None:
-        self._settings = settings
-
-    def heads(self, centroids: AllCentroids) -> nn.Module | None:  # noqa: ARG002 (it has none, whatever the centroids)
-        """None: Cluster Contrast classifies by the memory alone."""
-        return None
-
-    def contrast_weights(self, labels_B: Tensor, alphas_BL: Tensor) -> Tensor:  # noqa: ARG002 (there are no parts)
-        """Every image counts the same."""
-        return no_weights(labels_B, 1)
-
-    def losses(
+    def group_losses(
         self,
-        features: Features,
+        outputs: Outputs,
         targets: Targets,
-        centroids: Centroids,
-        heads: nn.Module | None,  # noqa: ARG002
+        memories: Mapping[str, Memory],
+        heads: nn.Module | None,  # noqa: ARG002 (the memory alone classifies)
         epoch: int,  # noqa: ARG002
     ) -> dict[str, Tensor]:
         """ClusterNCE, eq. 3."""
-        losses_BT = centroids.contrast(
-            features.features_BSD, targets.labels_B, [0], temperature=self._settings.temperature
-        )
+        memory, tau = memories["features"], self.settings.method.temperature
+        losses_BT = memory.contrast(outputs.features_BSD, targets.labels_B, [0], temperature=tau)
         return {"contrast": losses_BT[:, 0]}
 
-    def updated_rows(
+    def moved_rows(
         self,
-        centroids: Centroids,
-        features_BSD: Tensor,
-        labels_B: Tensor,
-        alphas_BL: Tensor,  # noqa: ARG002
+        memories: Mapping[str, Memory],
+        gathered: Mapping[str, Tensor],
+        targets: Targets,
         uniforms_B: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+        modules: nn.Module | None,  # noqa: ARG002
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """Eq. 4, by average, hardest or random images of the batch."""
-        return updated_rows(
-            self._settings.update,
-            centroids,
-            features_BSD,
-            labels_B,
-            momentum=self._settings.momentum,
+        method = self.settings.method
+        moved = moved_centroids(
+            method.update,
+            memories["features"].rows,
+            gathered["features_BSD"],
+            targets.labels_B,
+            momentum=method.momentum,
             uniforms_B=uniforms_B,
         )
+        return {"features": moved}

@@ -1,77 +1,74 @@
-"""The verbs of a method, and the memory rules that methods share.
+"""The verbs of a method: what it decides, and what it decides where it says nothing.
 
-B = images, C = clusters, U = clusters in the batch, S = spaces (0 = global, then L parts), T = spaces asked for,
-D = feature width.
+N = images, B = images of a batch or of one BN group of it, U = clusters in the batch, S = vectors of a feature,
+D = their width, T = vectors asked for, R = rows of a memory.
 
 A method is one final class in one file. It knows of no workers, no disk and no Ray: the engine (`reidray.training`)
-extracts, has images labelled, forwards the groups of a batch and gathers; the method says which losses train the
-network and how the memory moves.
+extracts, searches, gathers, places memories, writes checkpoints and survives faults; the method says what is computed.
+What a method leaves out is what Cluster Contrast does: DBSCAN on Jaccard distances, P x K batches, Adam, one memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from reidray.features import Features
-from reidray.memory import (
-    average_update,
-    chosen_update,
-    clusters_in_batch,
-    hardest_update,
-    normalised_weights,
-    weighted_update,
+from reidray.arrays import Array, Floats, Ints
+from reidray.config import Settings
+from reidray.data.sampling import epoch_batches
+from reidray.features import Network, build_embedder
+from reidray.features.grid import CellGrid
+from reidray.labelling import labels_from_persons
+from reidray.methods.label_search import (
+    Clustering,
+    DbscanSettings,
+    JaccardSettings,
+    Labels,
+    Neighbours,
+    Search,
+    Space,
 )
 
+Outputs = Any
+"""What a network says of a batch: a NamedTuple of tensors with B as their first axis, or None."""
 
-@dataclass(frozen=True)
-class Targets:
-    """What labelling left for the images of one BN group.
-
-    labels_B: cluster of each image. alphas_BL: eq. 7 of SCWM, empty for methods without parts.
-    weights_BS: weights of the contrastive terms, of mean 1 over the global batch.
-    masks_BLHW: pseudo masks moved as the images were; visible_BHW: 1 where a cell was not erased; None without parts.
-    """
-
-    labels_B: Tensor
-    alphas_BL: Tensor
-    weights_BS: Tensor
-    masks_BLHW: Tensor | None
-    visible_BHW: Tensor | None
+Moments = dict[int, dict[str, Tensor]]
+"""An optimiser's state of each parameter by its number."""
 
 
-class Centroids(Protocol):
-    """The memory as a method sees it during a step, wherever its rows lie (`reidray.training.replica`).
+class Memory(Protocol):
+    """A memory as a method sees it during a step, wherever its rows lie (`reidray.training.replica`).
 
     Where workers share the rows out, a verb may need all of them: a method therefore calls the same verbs in the same
     order for every group, whatever is in it.
     """
 
-    def contrast(self, features_BSD: Tensor, labels_B: Tensor, spaces: Sequence[int], *, temperature: float) -> Tensor:
-        """`reidray.losses.centroid_contrast` in each of some spaces: [B, T].
+    def contrast(self, features_BSD: Tensor, labels_B: Tensor, vectors: Sequence[int], *, temperature: float) -> Tensor:
+        """`reidray.losses.centroid_contrast` of some vectors with those of all rows: [B, T].
 
         Args:
           features_BSD: of all images of the group, unit length.
-          labels_B: their clusters.
-          spaces: numbers of spaces, at least one.
+          labels_B: their rows.
+          vectors: numbers of vectors, at least one.
           temperature: tau > 0.
         """
         ...
 
-    def rows(self, clusters: Tensor) -> Tensor:
-        """The centroids [..., S, D] of some clusters of the global batch."""
+    def rows(self, places: Tensor) -> Tensor:
+        """The rows [..., S, D] of some clusters of the global batch."""
         ...
 
 
-class AllCentroids(Protocol):
-    """The memory as an epoch begins, for layers that start from it."""
+class WholeMemory(Protocol):
+    """A memory as an epoch begins, for layers that start from it."""
 
     def all_rows(self) -> Tensor:
-        """All centroids [C, S, D].
+        """All rows [R, S, D].
 
         Raises:
           ValueError: no worker holds them all.
@@ -79,72 +76,278 @@ class AllCentroids(Protocol):
         ...
 
 
-class Method(Protocol):
-    """What a method decides; `num_parts` is 0 where it has none."""
+@dataclass(frozen=True)
+class Targets:
+    """What is known of the images of a batch, or of a BN group of it.
 
-    num_parts: int
+    indices_B: of the images in the training split. labels_B: their clusters. cameras_B: -1 where unknown.
+    tables: by name, each with B as its first axis: the method's `tables` of these images, what `Method.targets` made of
+    the whole batch, and, in a group, what `Method.moved_maps` made of the method's `maps`.
+    """
 
-    def heads(self, centroids: AllCentroids) -> nn.Module | None:
-        """Layers that live for one epoch, such as classifiers with a row a cluster; None where there are none."""
-        ...
+    indices_B: Tensor
+    labels_B: Tensor
+    cameras_B: Tensor
+    tables: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def contrast_weights(self, labels_B: Tensor, alphas_BL: Tensor) -> Tensor:
-        """Weights [B, S] of the contrastive terms over the global batch, of mean 1."""
-        ...
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tables[name]
 
-    def losses(
-        self, features: Features, targets: Targets, centroids: Centroids, heads: nn.Module | None, epoch: int
+    def rows(self, own: slice) -> Targets:
+        """Those of some images."""
+        tables = {name: rows[own] for name, rows in self.tables.items()}
+        return Targets(self.indices_B[own], self.labels_B[own], self.cameras_B[own], tables)
+
+    def with_tables(self, tables: Mapping[str, Tensor]) -> Targets:
+        """The same with more tables."""
+        return Targets(self.indices_B, self.labels_B, self.cameras_B, {**self.tables, **tables})
+
+    def to(self, device: torch.device) -> Targets:
+        """On a device."""
+
+        def moved(rows: Tensor) -> Tensor:
+            return rows.to(device, non_blocking=True)
+
+        tables = {name: moved(rows) for name, rows in self.tables.items()}
+        return Targets(moved(self.indices_B), moved(self.labels_B), moved(self.cameras_B), tables)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How the images of a group were augmented: see `reidray.features.grid.warp_masks`.
+
+    grid: where the cells of the network's map lie. image_size: pixels (height, width). boxes_B4: what was erased.
+    """
+
+    grid: CellGrid
+    image_size: tuple[int, int]
+    flips_B: Tensor
+    dy_B: Tensor
+    dx_B: Tensor
+    boxes_B4: Tensor
+    pad: int
+
+
+@dataclass(frozen=True)
+class Average:
+    """A table that the memory bank keeps as a moving average over epochs of a table of class numbers.
+
+    of: the table that labellers bring, integers in [0, num_classes). momentum: share of the average before.
+    """
+
+    of: str
+    num_classes: int
+    momentum: float
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """What an epoch does before it trains.
+
+    relabel: extract all images and label them anew; without it the labels and memories of the epoch before go on.
+    new_optimiser: begin with a fresh optimiser. rate: factor on the learning rates that the optimiser began with.
+    """
+
+    relabel: bool = True
+    new_optimiser: bool = False
+    rate: float = 1.0
+
+
+class Method(ABC):
+    """What a method decides.
+
+    Attributes:
+      num_parts: classes of the part masks that the network predicts, the background counted; 0: it predicts none.
+      needs: side data that the packed images must have: "cameras", "attributes".
+      tables: rows of images that `label` writes; every worker has all of them, and those of a batch are its targets.
+      maps: larger rows of images that `label_images` or `averages` write; a worker reads those of its own images.
+      memories: names of the memories.
+      gathered: fields of the network's outputs that `batch_losses` and `moved_rows` see of the whole global batch.
+      has_batch_losses: whether `batch_losses` is to be called: the graphs of all groups of a worker are then alive at
+        once.
+      unused_parameters: whether some parameters of the network have no gradient in a step.
+      keeps_moments: whether the moments of the epoch's heads go on in the next epoch (`carried_moments`).
+    """
+
+    num_parts: int = 0
+    needs: frozenset[str] = frozenset()
+    tables: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
+    memories: tuple[str, ...] = ("features",)
+    gathered: tuple[str, ...] = ("features_BSD",)
+    has_batch_losses: bool = False
+    unused_parameters: bool = False
+    keeps_moments: bool = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    # ---- the network and how it is trained
+
+    def network(self) -> Network:
+        """images_B3HW -> outputs (a NamedTuple with B as the first axis of every tensor), drawn from train.seed."""
+        model = self.settings.model
+        return build_embedder(
+            backbone=model.backbone,
+            pooling=model.pooling,
+            num_parts=0,
+            part_pooling=model.part_pooling,
+            seed=self.settings.train.seed,
+        )
+
+    def modules(self) -> nn.Module | None:
+        """Layers that `batch_losses` applies to the whole global batch; they live as long as the run."""
+        return None
+
+    def schedule(self, num_images: int) -> Sequence[EpochPlan]:  # noqa: ARG002
+        """What each epoch of the run does: here, all relabel, and the rate falls every train.lr_every epochs."""
+        train = self.settings.train
+        return [EpochPlan(rate=train.lr_factor ** (epoch // train.lr_every)) for epoch in range(train.epochs)]
+
+    def optimiser(self, parameters: Sequence[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+        """Of the network's and the modules' parameters that need a gradient, by name: Adam."""
+        train = self.settings.train
+        return torch.optim.Adam(
+            [parameter for _, parameter in parameters], lr=train.learning_rate, weight_decay=train.weight_decay
+        )
+
+    # ---- the clustering stage
+
+    def to_label(self, outputs: Outputs) -> dict[str, Tensor]:
+        """What labelling needs of a batch, by name: features [B, S, D], and what `label_images` takes."""
+        return {"features": outputs.features_BSD.float()}
+
+    features: tuple[str, ...] = ("features",)
+
+    def label_images(self, arrays: Mapping[str, Array], device: torch.device) -> dict[str, Array] | None:  # noqa: ARG002
+        """Tables of the images of one shard, computed by a labeller from what `to_label` gave beside the features."""
+        return None
+
+    def averages(self, epoch: int) -> Mapping[str, Average]:  # noqa: ARG002
+        """Moving averages over epochs of what `label_images` gave, by name."""
+        return {}
+
+    @abstractmethod
+    def label(self, search: Search) -> Labels:
+        """From the features of all images to their labels and the memories."""
+
+    def figures(self, table: Any) -> dict[str, float]:  # noqa: ARG002
+        """Figures of what `label_images` gave: `table(name)` is a table of all images."""
+        return {}
+
+    # ---- the training stage
+
+    def batches(self, labels_N: Ints, cameras_N: Array, epoch: int) -> Ints:
+        """Indices of the images of every global batch of an epoch: int64 [steps, B]; here P x K."""
+        method, train = self.settings.method, self.settings.train
+        return epoch_batches(
+            labels_N,
+            cameras_N,
+            num_clusters=method.clusters_per_batch,
+            num_instances=method.images_per_cluster,
+            steps=train.steps,
+            seed=train.seed,
+            epoch=epoch,
+            prefer_other_cameras=method.prefer_other_cameras and bool((cameras_N >= 0).any()),
+        )
+
+    def targets(self, targets: Targets) -> dict[str, Tensor]:  # noqa: ARG002
+        """More tables of the images of a global batch, which need all of it."""
+        return {}
+
+    def moved_maps(self, maps: Mapping[str, Tensor], moved: Moved) -> dict[str, Tensor]:  # noqa: ARG002
+        """More tables of the images of a group: its `maps`, moved as the images were by the augmentation."""
+        return {}
+
+    def heads(self, memories: Mapping[str, WholeMemory], moments: Moments) -> nn.Module | None:  # noqa: ARG002
+        """Layers that begin with the labels, such as classifiers with a row a cluster; None where there are none.
+
+        moments: those of the heads before, where `keeps_moments` is set and there were any.
+        """
+        return None
+
+    def carried_moments(self, heads: nn.Module, moments: Moments) -> Moments:  # noqa: ARG002
+        """The moments with which new heads begin, from those of the heads before."""
+        return {}
+
+    @abstractmethod
+    def group_losses(
+        self, outputs: Outputs, targets: Targets, memories: Mapping[str, Memory], heads: nn.Module | None, epoch: int
     ) -> dict[str, Tensor]:
-        """The terms of the objective by name, each [B]; the objective is the sum of their means over the batch.
+        """Terms of the objective by name, each [B], of one BN group; the objective is the sum of their means.
 
         A group may have no images at all: a worker with fewer groups than another takes part in its exchanges so.
         """
-        ...
 
-    def updated_rows(
-        self, centroids: Centroids, features_BSD: Tensor, labels_B: Tensor, alphas_BL: Tensor, uniforms_B: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The clusters [U] in the global batch and their new centroids [U, S, D]; the input is left alone.
+    def batch_losses(
+        self,
+        gathered: Mapping[str, Tensor],
+        targets: Targets,
+        memories: Mapping[str, Memory],
+        modules: nn.Module | None,
+        epoch: int,
+    ) -> dict[str, Tensor]:
+        """Terms that need the whole global batch, each [B]; gradients reach the network through `gathered`.
 
-        uniforms_B: a random number in [0, 1) an image, the same on every worker, for rules that choose at random.
+        Every worker computes them alike, so no verb of a memory that waits for others may be used, but `rows`.
         """
-        ...
+        raise NotImplementedError  # has_batch_losses is False
+
+    def moved_rows(
+        self,
+        memories: Mapping[str, Memory],  # noqa: ARG002
+        gathered: Mapping[str, Tensor],  # noqa: ARG002
+        targets: Targets,  # noqa: ARG002
+        uniforms_B: Tensor,  # noqa: ARG002
+        modules: nn.Module | None,  # noqa: ARG002
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """How a step moves the memories: by name the rows' places [U] and their new values [U, S, D]; {}: not at all.
+
+        Its input is left alone. uniforms_B: a random number in [0, 1) an image, the same on every worker.
+        """
+        return {}
+
+    # ---- evaluation
+
+    def to_evaluate(self, outputs: Outputs) -> dict[str, Tensor]:
+        """What `evaluated` needs of a batch; "masks" among it are the predicted part masks [B, L, H, W]."""
+        return {"features": outputs.features_BSD.float()}
+
+    def evaluated(self, arrays: Mapping[str, Array]) -> Floats:
+        """The feature that is ranked, unit length [B, D]."""
+        return arrays["features"][:, 0]
+
+    # ---- what the clustering stages of most methods begin with
+
+    def k1(self) -> int:
+        """Neighbours that the Jaccard distance reads, the image itself counted."""
+        method = self.settings.method
+        return method.k1 if method.k1_counts_itself else method.k1 + 1
+
+    def clustered(self, search: Search, space: Space, neighbours: Neighbours | None = None) -> Clustering:
+        """DBSCAN on Jaccard distances in one space; with method.labels=ground_truth the true identities instead.
+
+        neighbours: in that space, where they were asked for already.
+
+        Raises:
+          ValueError: no cluster was found.
+        """
+        method = self.settings.method
+        if search.inputs.persons_N is not None:
+            return Clustering(labels_from_persons(search.inputs.persons_N), None)
+        found = search.cluster(
+            neighbours or search.nearest(space, self.k1()),
+            JaccardSettings(k1=method.k1, k2=method.k2, keep=method.eps, counts_itself=method.k1_counts_itself),
+            DbscanSettings(eps=method.eps, min_samples=method.min_samples),
+        )
+        if not (found.labels_N >= 0).any():
+            raise ValueError(
+                f"epoch {search.inputs.epoch}: all {search.count} images are outliers: raise method.eps (now "
+                f"{method.eps}) or lower method.min_samples (now {method.min_samples})"
+            )
+        return found
 
 
-def updated_rows(
-    rule: str,
-    centroids: Centroids,
-    features_BSD: Tensor,
-    labels_B: Tensor,
-    *,
-    momentum: float,
-    uniforms_B: Tensor,
-    raw_weights_BS: Tensor | None = None,
-    normalise: str = "cluster",
-) -> tuple[Tensor, Tensor]:
-    """The memory update by name: "average", "hardest", "random" or "weighted" (which needs `raw_weights_BS`)."""
-    clusters_U, places_B = clusters_in_batch(labels_B)
-    rows_USD = centroids.rows(clusters_U)
-    if rule == "average":
-        rows_USD = average_update(rows_USD, features_BSD, places_B, momentum=momentum)
-    elif rule == "hardest":
-        rows_USD = hardest_update(rows_USD, features_BSD, places_B, momentum=momentum)
-    elif rule == "random":
-        keys_BS = uniforms_B.unsqueeze(1).expand(-1, features_BSD.shape[1])
-        rows_USD = chosen_update(rows_USD, features_BSD, places_B, keys_BS, momentum=momentum)
-    elif rule == "weighted" and raw_weights_BS is not None:
-        weights_BS = normalised_weights(raw_weights_BS, places_B if normalise == "cluster" else None)
-        rows_USD = weighted_update(rows_USD, features_BSD, places_B, weights_BS, momentum=momentum)
-    else:
-        raise ValueError(f"unknown memory update {rule!r}: expected average, hardest, random or weighted")
-    return clusters_U, rows_USD
-
-
-def of_mean_one(weights_BS: Tensor) -> Tensor:
-    """The weights scaled to mean 1 over the batch, in each space."""
-    return weights_BS / weights_BS.mean(0, keepdim=True).clamp_min(1e-12)
-
-
-def no_weights(labels_B: Tensor, num_spaces: int) -> Tensor:
-    """Every image counts the same."""
-    return torch.ones(len(labels_B), num_spaces, device=labels_B.device)
+def known(figures: Mapping[str, float | None]) -> dict[str, float]:
+    """The figures that are defined."""
+    return {name: value for name, value in figures.items() if value is not None}

@@ -9,6 +9,7 @@ from reidray.parsing.agglomeration import LINKAGES, agglomerate
 from reidray.parsing.cascade import Parsing, parse_grams, parse_parts
 from reidray.parsing.division import SPACES
 from reidray.parsing.foreground import classes_1d
+from reidray.parsing.grams import gram_matrices
 from reidray.parsing.health import far_pair_share
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "agglomerate",
     "classes_1d",
     "far_pair_share",
+    "gram_matrices",
     "parse_grams",
     "parse_parts",
 ]

@@ -5,6 +5,6 @@ from there, `index` ties tars and index together and refuses what does not match
 once. Bytes of shards are data, never code: nothing is unpickled, and only image and JSON members are read.
 """
 
-from reidray.storage.shards import ShardedImages, read_masks, read_truth
+from reidray.storage.shards import ShardedImages, read_attributes, read_masks, read_truth
 
-__all__ = ["ShardedImages", "read_masks", "read_truth"]
+__all__ = ["ShardedImages", "read_attributes", "read_masks", "read_truth"]

@@ -3,7 +3,8 @@
     epoch_0003/               after the epoch; epoch_0004_step_000120: after 120 updates of the one that follows
       model.safetensors       the network
       optimiser.safetensors   Adam's moments, "<number of parameter>/<name>"
-      heads.safetensors       layers that live for one epoch and their moments, in the middle of an epoch; else empty
+      heads.safetensors       layers that begin with the labels and their moments, where these go on; layers beside
+                              the network
       rng.safetensors         torch's generator of every rank, "rank/<r>"
       bank-0.safetensors ..   the memory bank's tables, "<table>/<block>", a file a shard, written by the shard itself
       state.json              epoch, step, history, settings, and the SHA-256 of every file above
@@ -38,7 +39,7 @@ from torch import Tensor
 
 from reidray.disk import disk_errors
 
-FORMAT = 2
+FORMAT = 3
 _FILES = {"model.safetensors", "optimiser.safetensors", "heads.safetensors", "rng.safetensors"}
 _BANK = re.compile(r"bank-\d+\.safetensors")
 _PREFIX = "epoch_"
@@ -54,7 +55,8 @@ class Checkpoint:
 
     epoch: the last one that was begun. step: updates done in it, None when it is finished. model: the network's state.
     optimiser: state of each parameter by number. rng: torch's generator state of every rank. history: metrics so far.
-    settings: the run's settings tree. heads, heads_optimiser: of layers that live for one epoch, in its middle.
+    settings: the run's settings tree. heads, heads_optimiser: of layers that begin with the labels, where these go on.
+    modules: of layers beside the network.
     bank, folder: files that the memory bank's shards wrote, and the folder's name, of a checkpoint that was read: that
     of the one before where the writer was killed between two names.
     """
@@ -68,6 +70,7 @@ class Checkpoint:
     step: int | None = None
     heads: dict[str, Tensor] = field(default_factory=dict)
     heads_optimiser: Moments = field(default_factory=dict)
+    modules: dict[str, Tensor] = field(default_factory=dict)
     bank: list[Path] = field(default_factory=list)
     folder: str = ""
 
@@ -105,6 +108,7 @@ class CheckpointStore:
             rng=[state.clone() for state in checkpoint.rng],
             history=json.loads(json.dumps(checkpoint.history)),
             heads=_copied(checkpoint.heads),
+            modules=_copied(checkpoint.modules),
             heads_optimiser={number: _copied(state) for number, state in checkpoint.heads_optimiser.items()},
         )
         self._writing = self._writer.submit(self._write, copied, bank or _no_bank)
@@ -181,6 +185,7 @@ def _no_bank(folder: Path) -> dict[str, str]:  # noqa: ARG001 (it has no files t
 def _write_files(folder: Path, checkpoint: Checkpoint, bank: Callable[[Path], dict[str, str]]) -> None:
     heads = {f"layers/{name}": tensor for name, tensor in checkpoint.heads.items()}
     heads.update({f"moments/{name}": tensor for name, tensor in _named(checkpoint.heads_optimiser).items()})
+    heads.update({f"modules/{name}": tensor for name, tensor in checkpoint.modules.items()})
     contents = {
         "model.safetensors": checkpoint.model,
         "optimiser.safetensors": _named(checkpoint.optimiser),
@@ -240,6 +245,7 @@ def load_checkpoint(path: Path, *, bank: bool = True) -> Checkpoint:
         settings=state["settings"],
         heads=_below("layers/", heads),
         heads_optimiser=_numbered(_below("moments/", heads)),
+        modules=_below("modules/", heads),
         bank=[path / name for name in files if name not in _FILES],
         folder=path.name,
     )

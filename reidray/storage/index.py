@@ -29,6 +29,7 @@ from reidray.version import __version__
 
 FORMAT = 1
 INDEX, SPLIT, TRUTH, MASKS = "index.parquet", "split.json", "truth.parquet", "masks.safetensors"
+ATTRIBUTES = "attributes.parquet"
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp")
 MAX_MEMBER_BYTES = 256 * 2**20
 MAX_JSON_BYTES = 64 * 2**10

@@ -100,8 +100,8 @@ def pack(
     """Packs all splits of a data set into out_dir/<split>/ and describes them in out_dir/dataset.json.
 
     Images that cannot be decoded are left out, counted by reason and named by example. Identities go to truth.parquet
-    only, never into the tars. Where `<root>/masks/<folder>/<stem>.png` exists for every image of a split, the masks go
-    to masks.safetensors.
+    only, attributes to attributes.parquet only, never into the tars. Where `<root>/masks/<folder>/<stem>.png` exists
+    for every image of a split, the masks go to masks.safetensors.
 
     Args:
       dataset: from reidray.data.market1501, folder or drawn.
@@ -153,7 +153,7 @@ def pack(
 
 
 class _SplitPacker:
-    """Writes one split: tars, index, truth."""
+    """Writes one split: tars, index, truth, attributes."""
 
     def __init__(self, folder: Path, split: Split, images_per_shard: int, skipped: _Skipped, prints: Any) -> None:
         self._folder, self._split, self._images_per_shard = folder, split, images_per_shard
@@ -206,6 +206,11 @@ class _SplitPacker:
             persons = [self._split.persons[place] for place in keep]
             table = pa.table({"name": [images[place].name for place in keep], "person": pa.array(persons, pa.int64())})
             pq.write_table(table, self._folder / indexing.TRUTH)
+        if self._split.attributes is not None:
+            values_NA = self._split.attributes.values_NA[keep]
+            columns = {name: values_NA[:, place] for place, name in enumerate(self._split.attributes.names)}
+            table = pa.table({"name": [images[place].name for place in keep], **columns})
+            pq.write_table(table, self._folder / indexing.ATTRIBUTES, write_page_checksum=True)
         return len(keep)
 
     def _sample(self, record: ImageRecord, image: _Image) -> dict[str, Any]:

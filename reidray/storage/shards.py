@@ -1,10 +1,11 @@
 """Packed images: single ones by index for P x K batches, whole tars in order for extraction.
 
 `<packed>/<split>/` holds the tars, index.parquet and split.json, and for evaluation only truth.parquet and
-masks.safetensors, which nothing else opens: training cannot see an identity by accident.
+masks.safetensors, which nothing else opens: training cannot see an identity by accident. Nor what was noted about
+persons, which is in attributes.parquet, for labels that say they are weakly supervised.
 """
 
-# N = images, H, W = height and width in pixels
+# N = images, A = attributes, H, W = height and width in pixels
 
 from __future__ import annotations
 
@@ -21,11 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reidray.arrays import Bytes, Ints
+from reidray.data.attributes import Attributes
 from reidray.storage import index as indexing
 from reidray.storage.cache import open_folder
 from reidray.storage.pack import pack
 
-__all__ = ["ShardedImages", "pack", "read_masks", "read_truth"]
+__all__ = ["ShardedImages", "pack", "read_attributes", "read_masks", "read_truth"]
 
 _MAX_OPEN = 128
 _BLOCK = 8 * 2**20
@@ -189,26 +191,42 @@ def read_truth(folder: str | os.PathLike[str]) -> Ints | None:
     Raises:
       ValueError: the list does not belong to the images.
     """
-    place = open_folder(folder, None)
-    data = place.read(indexing.TRUTH)
-    if data is None:
+    found = _table_of_images(folder, indexing.TRUTH, "names and persons")
+    if found is None:
         return None
-    shards = indexing.parse_split(place.read(indexing.SPLIT), folder=place.shown)
-    names = indexing.parse_index(place.read(indexing.INDEX), shards, folder=place.shown).names
-    try:
-        table = pq.read_table(pa.BufferReader(data), columns=["name", "person"])
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{place.shown}/{indexing.TRUTH}: expected names and persons, got a damaged file ({error}); "
-            f"{indexing.PACK_AGAIN}."
-        ) from error
-    if not table.column("name").equals(names):
-        raise ValueError(
-            f"{place.shown}/{indexing.TRUTH}: expected the {len(names)} names of the index, got others; "
-            f"{indexing.PACK_AGAIN}."
-        )
+    where, table = found
+    if "person" not in table.column_names:
+        raise ValueError(f"{where}: expected names and persons, got no persons; {indexing.PACK_AGAIN}.")
     persons_N: Ints = table.column("person").to_numpy().astype(np.int64)
     return persons_N
+
+
+def read_attributes(folder: str | os.PathLike[str]) -> Attributes | None:
+    """Reads what was noted of the persons in a packed split: annotations, for weakly supervised labels only.
+
+    Args:
+      folder: <packed>/<split>, path or URL.
+
+    Returns:
+      Rows in the order of the images, -1 where nothing was noted; None where no attributes were packed.
+
+    Raises:
+      ValueError: the file is damaged, has other columns, or does not belong to the images.
+    """
+    found = _table_of_images(folder, indexing.ATTRIBUTES, "names and attributes")
+    if found is None:
+        return None
+    where, table = found
+    table = table.drop_columns("name")
+    columns = table.columns
+    if not columns or any(column.type != pa.int32() or column.null_count for column in columns):
+        raise ValueError(
+            f"{where}: expected whole columns of int32 beside the names, got others; {indexing.PACK_AGAIN}."
+        )
+    try:
+        return Attributes(tuple(table.column_names), np.stack([column.to_numpy() for column in columns], axis=1))
+    except ValueError as error:
+        raise ValueError(f"{where}: {str(error).rstrip('.')}; {indexing.PACK_AGAIN}.") from error
 
 
 def read_masks(folder: str | os.PathLike[str]) -> Bytes | None:
@@ -245,3 +263,23 @@ def read_masks(folder: str | os.PathLike[str]) -> Bytes | None:
         )
     masks_NHW: Bytes = masks
     return masks_NHW
+
+
+def _table_of_images(folder: str | os.PathLike[str], file: str, expected: str) -> tuple[str, pa.Table] | None:
+    """A table with a row an image in the order of the index, and where it lies; None where there is no such file."""
+    place = open_folder(folder, None)
+    data = place.read(file)
+    if data is None:
+        return None
+    where = f"{place.shown}/{file}"
+    shards = indexing.parse_split(place.read(indexing.SPLIT), folder=place.shown)
+    names = indexing.parse_index(place.read(indexing.INDEX), shards, folder=place.shown).names
+    try:
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{where}: expected {expected}, got a damaged file ({error}); {indexing.PACK_AGAIN}."
+        ) from error
+    if table.column_names.count("name") != 1 or not table.column("name").equals(names):
+        raise ValueError(f"{where}: expected the {len(names)} names of the index, got others; {indexing.PACK_AGAIN}.")
+    return where, table

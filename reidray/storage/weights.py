@@ -26,7 +26,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
-from reidray.features import Embedder
+from reidray.features import Network
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "small.safetensors"
 FORMAT = "reidray-weights-1"
@@ -73,7 +73,7 @@ class WeightReport:
     origin: str
 
 
-def load_weights(embedder: Embedder, source: str | Path, *, strict_shapes: bool = True) -> WeightReport:
+def load_weights(embedder: Network, source: str | Path, *, strict_shapes: bool = True) -> WeightReport:
     """Load start weights into a network, in place; nothing is changed if an error is raised.
 
     Args:

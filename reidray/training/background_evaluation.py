@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 from reidray.arrays import Array
 from reidray.bank import Member, Pending
-from reidray.features import Embedder
+from reidray.features import Network
+from reidray.training.history import Figures
 
 State = Mapping[str, Array]
-Figures = dict[str, Any]
 
 _LOOK_SECONDS = 0.05
 
@@ -49,7 +49,7 @@ class BackgroundEvaluation:
         self._patience = patience
         self._under_way: tuple[State, int, Pending] | None = None
 
-    def begin(self, model: Embedder, epoch: int) -> None:
+    def begin(self, model: Network, epoch: int) -> None:
         """Evaluate a copy of the network as it is after this epoch."""
         assert self._under_way is None, "one evaluation at a time"
         state = {name: tensor.to("cpu", copy=True).numpy() for name, tensor in model.state_dict().items()}

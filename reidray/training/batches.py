@@ -1,6 +1,6 @@
 """The global batches of an epoch, and the part of them that a worker forwards.
 
-B = global batch, G = BN groups in it, L = parts, H, W = cells of the map.
+N = images, B = global batch, G = BN groups in it.
 
 A global batch is always the same list of BN groups, whatever the number of workers; worker r of W forwards a
 contiguous share of them. Everything random is keyed by (train.seed, epoch, step) and the place in the global batch.
@@ -8,7 +8,7 @@ contiguous share of them. Everything random is keyed by (train.seed, epoch, step
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidray.arrays import Array, Bytes, Floats, Ints
+from reidray.arrays import Array, Bytes, Ints
 from reidray.config import Settings
 from reidray.data import augment
-from reidray.data.sampling import epoch_batches
-from reidray.features.grid import CellGrid, visible_cells, warp_masks
-from reidray.methods import Method, Targets
+from reidray.features.grid import CellGrid
+from reidray.methods.method import Method, Moved, Targets
 from reidray.spans import OFF, Spans
 from reidray.training.images import SizedImages
 from reidray.training.prefetch import prefetch
@@ -39,15 +38,11 @@ def shares(num_groups: int, size: int) -> list[range]:
 class Step:
     """One global batch as all ranks know it.
 
-    indices_B, labels_B, alphas_BL: of the images in global order; weights_BS: see `Method.contrast_weights`;
-    uniforms_B: a random number an image; augmentation: a row an image.
+    targets: of the images in global order. uniforms_B: a random number an image; augmentation: a row an image.
     """
 
     number: int
-    indices_B: Ints
-    labels_B: Tensor
-    alphas_BL: Tensor
-    weights_BS: Tensor
+    targets: Targets
     uniforms_B: Tensor
     augmentation: augment.Augmentation
 
@@ -65,10 +60,11 @@ class EpochBatches:
 
     Args:
       settings: the run's.
-      method: weighs the images of a batch.
+      method: says what the targets of a batch are.
       images: the training split.
-      cameras_N, labels_N, alphas_NL: of all images.
-      masks_NLHW: soft pseudo masks of `mask_indices` (ascending), or None.
+      batches: indices of the images of every batch, int64 [steps, B].
+      labels_N, cameras_N, tables: of all images.
+      maps: rows of `map_indices` (ascending), by name.
       grid: of the network's map.
       epoch: the epoch.
       groups: this worker's groups.
@@ -84,9 +80,10 @@ class EpochBatches:
         *,
         batches: Ints,
         labels_N: Ints,
-        alphas_NL: Floats,
-        mask_indices: Ints | None,
-        masks_NLHW: Array | None,
+        cameras_N: Array,
+        tables: Mapping[str, Array],
+        map_indices: Ints,
+        maps: Mapping[str, Array],
         grid: CellGrid,
         epoch: int,
         groups: range,
@@ -98,14 +95,19 @@ class EpochBatches:
         self._images = images
         self._batches = batches
         self._labels_N = labels_N
-        self._alphas_NL = alphas_NL
-        self._mask_indices = mask_indices
-        self._masks_NLHW = masks_NLHW
+        self._cameras_N = cameras_N
+        self._tables = tables
+        self._map_indices = map_indices
+        self._maps = maps
         self._grid = grid
         self._epoch = epoch
         self._groups = groups
         self._first = first
         self._spans = spans
+
+    def __len__(self) -> int:
+        """Steps of the epoch, those included that were done before `first`."""
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[tuple[Step, list[Group]]]:
         """Steps in order; the images of the next ones are read, decoded and augmented while this one trains."""
@@ -126,16 +128,17 @@ class EpochBatches:
     def _step(self, number: int) -> Step:
         settings, data = self._settings, self._settings.data
         indices_B = self._batches[number]
-        labels_B = torch.from_numpy(self._labels_N[indices_B])
-        alphas_BL = torch.from_numpy(self._alphas_NL[indices_B])
         key = np.random.SeedSequence([_UPDATE_STREAM, settings.train.seed, self._epoch, number])
         uniforms_B = np.random.Generator(np.random.Philox(key)).random(len(indices_B), dtype=np.float32)
+        targets = Targets(
+            torch.from_numpy(indices_B),
+            torch.from_numpy(self._labels_N[indices_B]),
+            torch.from_numpy(self._cameras_N[indices_B]),
+            {name: torch.from_numpy(rows[indices_B]) for name, rows in self._tables.items()},
+        )
         return Step(
             number=number,
-            indices_B=indices_B,
-            labels_B=labels_B,
-            alphas_BL=alphas_BL,
-            weights_BS=self._method.contrast_weights(labels_B, alphas_BL),
+            targets=targets.with_tables(self._method.targets(targets)),
             uniforms_B=torch.from_numpy(uniforms_B),
             augmentation=augment.draw(
                 augment.AugmentSettings(**settings.augment.model_dump()),
@@ -151,41 +154,26 @@ class EpochBatches:
     def _group(self, step: Step, group: int) -> Group:
         size = self._settings.model.bn_group_size
         own = slice(group * size, (group + 1) * size)
-        drawn = step.augmentation.rows(own)
-        masks, visible = self._masks(step.indices_B[own], drawn)
+        drawn, targets = step.augmentation.rows(own), step.targets.rows(own)
+        pad = self._settings.augment.pad
         return Group(
-            pixels_BHW3=self._images.crops(step.indices_B[own], drawn, pad=self._settings.augment.pad),
-            targets=Targets(step.labels_B[own], step.alphas_BL[own], step.weights_BS[own], masks, visible),
+            pixels_BHW3=self._images.crops(targets.indices_B.numpy(), drawn, pad=pad),
+            targets=targets.with_tables(self._moved_maps(targets.indices_B.numpy(), drawn)),
         )
 
-    def _masks(self, indices_B: Ints, drawn: augment.Augmentation) -> tuple[Tensor | None, Tensor | None]:
-        """The pseudo masks moved as the images were, and the cells that erasing left."""
-        if self._masks_NLHW is None or self._mask_indices is None:
-            return None, None
-        masks = torch.from_numpy(self._masks_NLHW[np.searchsorted(self._mask_indices, indices_B)]).float()
-        moved = warp_masks(
-            masks,
-            self._grid,
+    def _moved_maps(self, indices_B: Ints, drawn: augment.Augmentation) -> dict[str, Tensor]:
+        """The method's maps of these images, moved as the images were."""
+        if not self._maps:
+            return {}
+        places_B = np.searchsorted(self._map_indices, indices_B)
+        moved = Moved(
+            grid=self._grid,
             image_size=(self._settings.data.height, self._settings.data.width),
             flips_B=torch.from_numpy(drawn.flips_B),
             dy_B=torch.from_numpy(drawn.dy_B),
             dx_B=torch.from_numpy(drawn.dx_B),
+            boxes_B4=torch.from_numpy(drawn.boxes_B4),
             pad=self._settings.augment.pad,
         )
-        boxes = torch.from_numpy(drawn.boxes_B4)
-        return moved, visible_cells(self._grid, (masks.shape[2], masks.shape[3]), boxes)
-
-
-def plan_batches(settings: Settings, labels_N: Ints, cameras_N: Array, epoch: int) -> Ints:
-    """Indices of the images of every global batch of an epoch: int64 [steps, B], groups one after another."""
-    method = settings.method
-    return epoch_batches(
-        labels_N,
-        cameras_N,
-        num_clusters=method.clusters_per_batch,
-        num_instances=method.images_per_cluster,
-        steps=settings.train.steps,
-        seed=settings.train.seed,
-        epoch=epoch,
-        prefer_other_cameras=method.prefer_other_cameras and bool((cameras_N >= 0).any()),
-    )
+        maps = {name: torch.from_numpy(rows[places_B]) for name, rows in self._maps.items()}
+        return self._method.moved_maps(maps, moved)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from reidray.arrays import Bytes
 from reidray.bank import MemoryBank
 from reidray.config import Settings
+from reidray.methods import make_method
+from reidray.methods.method import Method
 from reidray.spans import Spans
 from reidray.storage.cache import open_folder
 from reidray.storage.checkpoints import CheckpointStore
-from reidray.storage.shards import ShardedImages
+from reidray.storage.shards import ShardedImages, read_masks
 from reidray.training.background_evaluation import BackgroundEvaluation
 from reidray.training.images import SizedImages
 from reidray.training.label_service import LabelService
@@ -32,7 +36,7 @@ class Context:
 
     packed: folder (or URL) of the packed data set. run_dir: the run folder. report: where rank 0 sends events.
     placement: of the replica of the centroids in the last epoch, "" before the first.
-    beside: evaluates epochs while the next one trains; None where nothing is left free for that.
+    background: evaluates epochs while the next one trains; None where nothing is left free for that.
     filed: waits until what rank 0 sent is in the run's files: a checkpoint that was ahead of them would leave a hole.
     spans: what this worker does, and when.
     """
@@ -47,10 +51,22 @@ class Context:
     report: Report
     device: torch.device
     placement: str = ""
-    beside: BackgroundEvaluation | None = None
+    background: BackgroundEvaluation | None = None
     filed: Callable[[], None] = lambda: None
     spans: Spans = field(default_factory=Spans)
     _splits: dict[str, SizedImages] = field(default_factory=dict)
+    _true_masks: dict[str, Bytes | None] = field(default_factory=dict)
+
+    @cached_property
+    def method(self) -> Method:
+        """The method of the run."""
+        return make_method(self.settings)
+
+    def true_masks(self, name: str) -> Bytes | None:
+        """The true part masks of a split, None where there are none; read once, for figures alone."""
+        if name not in self._true_masks:
+            self._true_masks[name] = read_masks(f"{self.packed}/{name}")
+        return self._true_masks[name]
 
     def __post_init__(self) -> None:
         self.spans.process = f"worker {self.ranks.rank}"

@@ -1,4 +1,4 @@
-"""Evaluation of a model on a query and a gallery split; true identities are read here and nowhere else in training.
+"""Evaluation of a model on a query and a gallery split, with the true identities of these splits.
 
 Q = queries, G = gallery images, D = feature width, L = parts, T = classes of the true masks, H, W = cells.
 """
@@ -15,11 +15,11 @@ import torch
 from reidray.arrays import Array, Floats, Ints
 from reidray.config import Settings
 from reidray.evaluation import Ranking, confusion, mean_iou, rank, stripes
-from reidray.features import Embedder
+from reidray.features import Network
 from reidray.features.grid import CellGrid, pixels_to_cells
-from reidray.storage.shards import read_masks, read_truth
+from reidray.storage.shards import read_truth
 from reidray.training.context import Context, Meter, split_exists
-from reidray.training.extraction import ExtractedShard, extract_shards, joined_features
+from reidray.training.extraction import ExtractedShard, extract_shards
 from reidray.training.ranked_examples import examples
 
 _TRUE_CLASSES = 5  # background, head, torso, legs, shoes
@@ -56,28 +56,28 @@ def can_evaluate(context: Context) -> bool:
     return all(split_exists(context.packed, name) for name in evaluation_splits(context.settings))
 
 
-def evaluate(context: Context, model: Embedder, epoch: int | None, *, lists: int = 0) -> dict[str, Any]:
+def evaluate(context: Context, model: Network, epoch: int | None, *, lists: int = 0) -> dict[str, Any]:
     """Extract both splits on all workers, rank on rank 0; the figures on every rank.
 
     `epoch` is the last finished one, None before training. With `lists` > 0 the figures have "examples" among them:
     so many ranked lists, and parts (see `reidray.training.ranked_examples`).
     """
-    settings = context.settings
+    settings, method = context.settings, context.method
     names = evaluation_splits(settings)
     meter = Meter(context, "evaluate", sum(context.split(name).source.count for name in names), "images", epoch)
-    found = _Found({name: [] for name in names}, [], np.zeros((2, settings.num_parts, _TRUE_CLASSES), np.int64))
+    found = _Found({name: [] for name in names}, [], np.zeros((2, method.num_parts, _TRUE_CLASSES), np.int64))
     for name in names:
-        truth = read_masks(f"{context.packed}/{name}") if settings.num_parts else None
+        truth = context.true_masks(name) if method.num_parts else None
         for shard in _extract(context, model, name, meter):
-            features = joined_features(shard.features_BSD, shard.masks_BLHW, how=settings.scwm.feature)
-            found.features[name].append((shard.shard, features))
-            if shard.masks_BLHW is None:
+            masks_BLHW = shard.arrays.get("masks")
+            found.features[name].append((shard.shard, method.evaluated(shard.arrays)))
+            if masks_BLHW is None:
                 continue
             if name == names[0] and lists:
-                found.query_parts.append((shard.shard, shard.masks_BLHW.argmax(1)))
+                found.query_parts.append((shard.shard, masks_BLHW.argmax(1)))
             if truth is not None:
                 first, count = context.split(name).source.shard_range(shard.shard)
-                found.parsing[:] += _confusions(shard.masks_BLHW, truth[first : first + count], model.grid, settings)
+                found.parsing[:] += _confusions(masks_BLHW, truth[first : first + count], model.grid, context)
     meter.finish()
     with context.spans("workers"):
         gathered = context.ranks.gather(found)
@@ -119,7 +119,7 @@ def _figures(context: Context, gathered: list[_Found], lists: int) -> dict[str, 
     return figures
 
 
-def _extract(context: Context, model: Embedder, name: str, meter: Meter) -> Sequence[ExtractedShard]:
+def _extract(context: Context, model: Network, name: str, meter: Meter) -> Sequence[ExtractedShard]:
     train = context.settings.train
     return list(
         extract_shards(
@@ -129,18 +129,18 @@ def _extract(context: Context, model: Embedder, name: str, meter: Meter) -> Sequ
             batch=train.extract_batch,
             device=context.device,
             precision=train.precision,
-            grams=False,
+            keep=context.method.to_evaluate,
             progress=meter.add,
             spans=context.spans,
         )
     )
 
 
-def _confusions(masks_BLHW: Array, truth_Bhw: Array, grid: CellGrid, settings: Settings) -> Ints:
+def _confusions(masks_BLHW: Array, truth_Bhw: Array, grid: Any, context: Context) -> Ints:
     """Counts [2, L, T] of cells by part and true class: of the predicted masks, and of stripes of their foreground."""
-    num_parts = settings.num_parts
+    num_parts = context.method.num_parts
     parts_BHW = masks_BLHW.argmax(1)
-    truth_BHW = true_cells(truth_Bhw, grid, (parts_BHW.shape[1], parts_BHW.shape[2]), settings)
+    truth_BHW = true_cells(truth_Bhw, grid, (parts_BHW.shape[1], parts_BHW.shape[2]), context.settings)
     bands_BHW = stripes(parts_BHW != num_parts - 1, num_parts)
     return np.stack([confusion(parts, truth_BHW, num_parts, _TRUE_CLASSES) for parts in (parts_BHW, bands_BHW)])
 
@@ -155,10 +155,11 @@ def true_cells(truth_Bhw: Array, grid: CellGrid, map_size: tuple[int, int], sett
     return cells
 
 
-def parsing_quality(parts_BHW: Array, truth_Bhw: Array, grid: CellGrid, settings: Settings) -> float:
+def parsing_quality(parts_BHW: Array, truth_Bhw: Array, grid: Any, context: Context) -> float:
     """mIoU in percent of hard parts against true masks."""
-    truth_BHW = true_cells(truth_Bhw, grid, (parts_BHW.shape[1], parts_BHW.shape[2]), settings)
-    return 100 * mean_iou(confusion(parts_BHW.astype(np.int64), truth_BHW, settings.num_parts, _TRUE_CLASSES)).mIoU
+    truth_BHW = true_cells(truth_Bhw, grid, (parts_BHW.shape[1], parts_BHW.shape[2]), context.settings)
+    table_LT = confusion(parts_BHW.astype(np.int64), truth_BHW, context.method.num_parts, _TRUE_CLASSES)
+    return 100 * mean_iou(table_LT).mIoU
 
 
 def _in_order(parts: list[tuple[int, Any]]) -> Any:

@@ -1,19 +1,19 @@
-"""Extraction: a shard of a split becomes features and, for methods with parts, Gram matrices of its feature maps.
+"""Extraction: a shard of a split becomes what the method keeps of the network's outputs.
 
-B = images, S = spaces, D = feature width, L = parts, H, W = cells, P = H W.
+B = images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from reidray.arrays import Array, Bytes, Floats
-from reidray.features import Embedder, Features
+from reidray.arrays import Array, Bytes
 from reidray.spans import OFF, Spans
 from reidray.training.images import SizedImages, as_input
 from reidray.training.prefetch import prefetch
@@ -21,17 +21,10 @@ from reidray.training.prefetch import prefetch
 
 @dataclass(frozen=True)
 class ExtractedShard:
-    """What extraction leaves of a shard.
-
-    features_BSD: float32, unit length. grams_BPP: float32 inner products of each map's cells, or None.
-    masks_BLHW: float16 predicted part masks, or None. map_size: (H, W) cells of a map.
-    """
+    """What extraction leaves of a shard: arrays by name, with the shard's images as their first axis."""
 
     shard: int
-    features_BSD: Floats
-    grams_BPP: Floats | None
-    masks_BLHW: Array | None
-    map_size: tuple[int, int]
+    arrays: dict[str, Array]
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -41,14 +34,14 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 @torch.no_grad()
 def extract_shards(
-    model: Embedder,
+    model: nn.Module,
     images: SizedImages,
     shards: list[int],
     *,
     batch: int,
     device: torch.device,
     precision: str,
-    grams: bool,
+    keep: Callable[[Any], dict[str, Tensor]],
     progress: Callable[[int], None],
     spans: Spans = OFF,
 ) -> Iterator[ExtractedShard]:
@@ -58,7 +51,7 @@ def extract_shards(
 
     Args:
       batch: images at once.
-      grams: keep the Gram matrices of the feature maps.
+      keep: what of the network's outputs is kept, by name (`Method.to_label`, `Method.to_evaluate`).
       progress: called with the number of images done.
       spans: of this worker: "decode" beside, "data" (the wait for it) and "forward" here; extracted images are counted.
     """
@@ -72,52 +65,14 @@ def extract_shards(
     for shard in shards:
         with spans("data"):
             pixels = next(decoded)
-        features, gram_parts, masks = [], [], []
+        kept: dict[str, list[Array]] = {}
         for start in range(0, len(pixels), batch):
             piece = pixels[start : start + batch]
             with spans("forward"):
                 with autocast(device, precision):
-                    out: Features = model(as_input(piece, device))
-                features.append(_numpy(out.features_BSD.float()))
-                if grams:
-                    gram_parts.append(_numpy(gram_matrices(out.map_BDHW)))
-                if out.masks_BLHW is not None:
-                    masks.append(_numpy(out.masks_BLHW.half()))
-            map_size = (out.map_BDHW.shape[2], out.map_BDHW.shape[3])
+                    outputs = model(as_input(piece, device))
+                for name, rows in keep(outputs).items():
+                    kept.setdefault(name, []).append(rows.cpu().numpy())
             spans.count("extracted images", len(piece))
             progress(len(piece))
-        yield ExtractedShard(
-            shard=shard,
-            features_BSD=np.concatenate(features),
-            grams_BPP=np.concatenate(gram_parts) if grams else None,
-            masks_BLHW=np.concatenate(masks) if masks else None,
-            map_size=map_size,
-        )
-
-
-def gram_matrices(map_BDHW: Tensor) -> Tensor:
-    """Inner products of the cells of each map: all that part clustering needs of it, far smaller than the map.
-
-    Returns: float32 [B, P, P], cells in row-major order.
-    """
-    cells_BDP = map_BDHW.float().flatten(2)
-    return torch.bmm(cells_BDP.transpose(1, 2), cells_BDP)
-
-
-def joined_features(features_BSD: Floats, masks_BLHW: Array | None, *, how: str) -> Floats:
-    """The evaluated feature, unit length.
-
-    how: "global": the global feature. "concat": the global feature and the foreground parts', each part scaled by the
-    square root of its visibility (the mask's largest value over the cells), so that a part missing in either of two
-    images counts little in their similarity.
-    """
-    if how == "global" or masks_BLHW is None:
-        return features_BSD[:, 0]
-    visibility_BL = masks_BLHW[:, :-1].astype(np.float32).max(axis=(2, 3))
-    parts_BLD = features_BSD[:, 1:-1] * np.sqrt(visibility_BL)[..., None]
-    joined = np.concatenate([features_BSD[:, 0], parts_BLD.reshape(len(parts_BLD), -1)], axis=1)
-    return joined / np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), 1e-12)
-
-
-def _numpy(tensor: Tensor) -> Array:
-    return tensor.cpu().numpy()
+        yield ExtractedShard(shard, {name: np.concatenate(parts) for name, parts in kept.items()})

@@ -1,14 +1,18 @@
-"""The labellers of a run, as workers see them: shards are parsed by turns, an epoch is labelled by one or by all."""
+"""The labellers of a run, as workers see them: shards go to them by turns, an epoch is labelled by one or by all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
-from reidray.arrays import Floats, Ints
+from reidray.arrays import Array
 from reidray.bank import Member, MemoryBank, Pending
 from reidray.config import Settings
-from reidray.training.block_labelling import BlockLabelling
-from reidray.training.label_rules import LabelSummary
+from reidray.methods import make_method
+from reidray.methods.label_search import Inputs, Labels
+from reidray.training.block_search import BlockSearch
+from reidray.training.label_tables import LabelSummary, write_labels
+from reidray.training.reading import Arrivals
 
 
 class LabelService:
@@ -28,19 +32,19 @@ class LabelService:
         self._settings = settings
         self._bank = bank
         self._parsing: list[Pending] = []
-        self._begun: BlockLabelling | None = None
+        self._begun: tuple[int, Future[Labels]] | None = None
 
-    def parse(self, shard: int, grams_BPP: Floats, map_size: tuple[int, int]) -> Pending:
-        """Parts of a shard's maps, on their way."""
-        parts = self._members[shard % len(self._members)].submit("parse", grams_BPP, map_size)
-        self._parsing = [*(other for other in self._parsing if not other.done()), parts]
-        return parts
+    def parse(self, shard: int, arrays: Mapping[str, Array]) -> Pending:
+        """Tables of a shard's images (`Method.label_images`), on their way."""
+        tables = self._members[shard % len(self._members)].submit("parse", dict(arrays))
+        self._parsing = [*(other for other in self._parsing if not other.done()), tables]
+        return tables
 
     def queue(self) -> int:
-        """Shards of this caller that are not parsed yet."""
-        return sum(not parts.done() for parts in self._parsing)
+        """Shards of this caller that labellers have not looked at yet."""
+        return sum(not tables.done() for tables in self._parsing)
 
-    def begin(self, version: int, generation: int) -> None:
+    def begin(self, inputs: Inputs, generation: int) -> None:
         """Label an epoch while its features still come in, as far as that goes; `label` is to follow.
 
         Does nothing unless run.label_early is set, all labellers share the work, and labels come from clusters.
@@ -48,22 +52,36 @@ class LabelService:
         settings = self._settings
         if settings.run.label_early and settings.labels_by_blocks and settings.method.labels == "dbscan":
             self._bank.generation = generation
-            self._begun = BlockLabelling(self._members, settings, self._bank, version, None, early=True)
+            thread = ThreadPoolExecutor(1, "label early")
+            self._begun = inputs.epoch, thread.submit(self._by_blocks, inputs, early=True)
+            thread.shutdown(wait=False)
 
-    def label(self, version: int, persons_N: Ints | None, generation: int) -> LabelSummary:
-        """Label an epoch, see `reidray.training.labelling.Labeller.label`; waits.
+    def label(self, inputs: Inputs, generation: int) -> LabelSummary:
+        """Label an epoch, see `reidray.training.labeller.Labeller.label`; waits.
 
         Raises:
           ValueError: no cluster was found.
         """
         if not self._settings.labels_by_blocks:
-            summary: LabelSummary = self._members[0].submit("label", version, persons_N, generation).result()
+            summary: LabelSummary = self._members[0].submit("label", inputs, generation).result()
             return summary
         self._bank.generation = generation
         begun, self._begun = self._begun, None
-        if begun is None or begun.version != version:
-            begun = BlockLabelling(self._members, self._settings, self._bank, version, persons_N)
-        return begun.finish()
+        early = begun is not None and begun[0] == inputs.epoch
+        labels = begun[1].result() if begun is not None and early else self._by_blocks(inputs, early=False)
+        for member in self._members:
+            member.submit("forget")
+        return write_labels(self._bank, inputs.epoch, labels)
+
+    def _by_blocks(self, inputs: Inputs, *, early: bool) -> Labels:
+        method = make_method(self._settings)
+        last = f"train/{method.features[-1]}"
+        arrivals = Arrivals(self._bank, last, inputs.epoch) if early else None
+        search = BlockSearch(self._members, self._bank, inputs, self._settings.run.search_block, arrivals)
+        try:
+            return method.label(search)
+        finally:
+            search.close()
 
     def trace(self, epoch: int) -> list[Pending]:
         """Have every labeller keep its spans."""

@@ -1,12 +1,13 @@
-"""One update: forward this worker's BN groups, backward, gather, step, move the memory.
+"""One update: forward this worker's BN groups, backward, gather, step, move the memories.
 
-B = images, C = clusters, S = spaces, D = feature width, T = loss terms, G = groups, M = batch statistics of a group.
+B = images, C = clusters, S = vectors of a feature, D = feature width, T = loss terms, G = groups, M = batch statistics
+of a group.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,62 +15,80 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reidray.config import Settings
-from reidray.features import Embedder, Features, apply_statistics, take_statistics
-from reidray.methods import Centroids, Method, Targets
+from reidray.features import apply_statistics, take_statistics
+from reidray.features.dropout import image_keys, set_keys
+from reidray.methods.method import Memory, Method, Outputs, Targets
 from reidray.spans import OFF, Spans
-from reidray.storage.checkpoints import Moments, optimiser_tensors, restore_optimiser
 from reidray.training.batches import Group, Step, shares
 from reidray.training.extraction import autocast
 from reidray.training.images import as_input
 from reidray.training.ranks import Ranks
 from reidray.training.replica import Replica, rounds
+from reidray.training.state import RunState
+
+Views = Mapping[str, Memory]
 
 
 class Objective(nn.Module):
     """Network, heads and losses of a group in one module, so that DDP sees one forward."""
 
-    def __init__(self, model: Embedder, heads: nn.Module | None, method: Method, epoch: int) -> None:
+    def __init__(self, model: nn.Module, heads: nn.Module | None, method: Method, epoch: int) -> None:
         super().__init__()
         self.model = model
         self.heads = heads
         self._method = method
         self._epoch = epoch
 
-    def forward(self, images: Tensor, targets: Targets, centroids: Centroids) -> tuple[Features, dict[str, Tensor]]:
-        """Features of the group and its loss terms, each [B]."""
-        features: Features = self.model(images)
-        return features, self._method.losses(features, targets, centroids, self.heads, self._epoch)
+    def forward(self, images: Tensor, targets: Targets, memories: Views) -> tuple[Outputs, dict[str, Tensor]]:
+        """Outputs of the network for the group, and its loss terms, each [B]."""
+        outputs = self.model(images)
+        return outputs, self._method.group_losses(outputs, targets, memories, self.heads, self._epoch)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What a step did: the mean of each loss term over the global batch, and the rows of the memory that moved."""
+    """What a step did: the mean of each loss term over the global batch, and by memory the rows that moved."""
 
     losses: dict[str, Tensor]
-    clusters_U: Tensor
-    rows_USD: Tensor
+    moved: dict[str, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class _Forwarded:
+    """A group after its forward pass; `total` is None once its graph is gone."""
+
+    outputs: Outputs
+    terms: dict[str, Tensor]
+    statistics_M: Tensor
+    total: Tensor
 
 
 class Learner:
     """Trains one epoch's objective on this worker.
 
     The global batch is a list of BN groups; gradients are sums over groups divided by the global batch, whatever the
-    number of workers. Running statistics take every group's in global order. The replica of the centroids is moved
-    by the same function of the same gathered features on every rank.
+    number of workers. Running statistics take every group's in global order. The replicas of the memories are moved
+    by the same function of the same gathered outputs on every rank.
 
-    Where ranks share the rows of the replica out, losses wait for all ranks, and a rank may have fewer groups than
+    Losses of single groups are done group after group. Where a method has losses of the whole batch as well, the graphs
+    of all groups stay alive: outputs are gathered as leaves, the losses of the batch give a gradient at each leaf, and
+    that goes into one backward pass of all groups together.
+
+    Where ranks share the rows of a replica out, losses wait for all ranks, and a rank may have fewer groups than
     another. So that nobody waits forever, every rank makes the same exchanges in the same order: it begins a step with
     its own groups, then attends the rounds that are left without images, and only then runs the backward pass of its
     last group, in which DDP exchanges gradients; no backward pass exchanges anything else.
+
+    Args:
+      state: what is trained.
+      replicas: of each memory, by name.
     """
 
     def __init__(
         self,
         settings: Settings,
-        method: Method,
-        model: Embedder,
-        optimiser: torch.optim.Optimizer,
-        replica: Replica,
+        state: RunState,
+        replicas: Mapping[str, Replica],
         *,
         epoch: int,
         ranks: Ranks,
@@ -78,100 +97,162 @@ class Learner:
     ) -> None:
         self._settings = settings
         self._spans = spans
-        self._method = method
-        self._model = model
-        self._optimiser = optimiser
+        self._state = state
+        self._method = state.method
         self._ranks = ranks
         self._device = device
         self._epoch = epoch
-        self.replica = replica
-        heads = self._heads = method.heads(replica)
-        self._heads_optimiser = self._adam(heads, optimiser) if heads is not None else None
-        self._objective: nn.Module = Objective(model, heads, method, epoch)
+        self.replicas = replicas
+        heads = None if state.heads is None else state.heads.layers
+        self._objective: nn.Module = Objective(state.model, heads, state.method, epoch)
         if ranks.size > 1 or torch.distributed.is_initialized():
             self._objective = DistributedDataParallel(
-                self._objective, forward_sync_buffers=False, find_unused_parameters=_leaves_parameters_out(settings)
+                self._objective, forward_sync_buffers=False, find_unused_parameters=state.method.unused_parameters
             )
         size = settings.model.bn_group_size
-        self._groups = [len(share) for share in shares(settings.num_groups, ranks.size)]
+        self._shares = shares(settings.num_groups, ranks.size)
+        self._groups = [len(share) for share in self._shares]
         self._images = [count * size for count in self._groups]
-        self._rounds = rounds(shares(settings.num_groups, ranks.size), size)
-
-    def _adam(self, heads: nn.Module, optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
-        rate = optimiser.param_groups[0]["lr"]
-        return torch.optim.Adam(heads.parameters(), lr=rate, weight_decay=self._settings.train.weight_decay)
-
-    def heads_state(self) -> tuple[dict[str, Tensor], Moments]:
-        """Layers that live for this epoch and their moments, for a checkpoint in its middle; empty without heads."""
-        if self._heads is None or self._heads_optimiser is None:
-            return {}, {}
-        return self._heads.state_dict(), optimiser_tensors(self._heads_optimiser)
-
-    def load_heads(self, heads: dict[str, Tensor], moments: Moments) -> None:
-        """Put back what `heads_state` gave."""
-        if self._heads is not None and self._heads_optimiser is not None:
-            self._heads.load_state_dict(heads)
-            restore_optimiser(self._heads_optimiser, moments)
+        self._rounds = rounds(self._shares, size)
 
     def update(self, step: Step, groups: list[Group]) -> Update:
         """One step on the global batch, of which `groups` are this worker's."""
-        self._model.train()
+        self._state.model.train()
         self._zero_grad()
         with self._spans("memory"):
-            views = self.replica.views(step.labels_B, self._rounds)
-        idle = views[len(groups) :] if self.replica.meets else []
-        outputs = [
-            self._backward(group, view, idle if group is groups[-1] else [], last=group is groups[-1])
-            for group, view in zip(groups, views, strict=False)
-        ]
-        features, losses, statistics = zip(*outputs, strict=True)
+            views = self._views(step.targets.labels_B)
+        targets = step.targets.to(self._device)
+        if self._method.has_batch_losses:
+            done, batch_terms = self._all_groups(step, groups, views, targets)
+        else:
+            done, batch_terms = self._group_by_group(step, groups, views), {}
         with self._spans("gather"):
-            features_BSD = self._ranks.gather_rows(torch.cat(features), self._images)
-            losses_BT = self._ranks.gather_rows(
-                torch.cat([torch.stack(list(terms.values()), 1) for terms in losses]), self._images
-            )
-            statistics_GM = self._ranks.gather_rows(torch.stack(statistics), self._groups)
+            gathered = self._gathered(done)
+            losses = self._mean_losses(done)
+            statistics_GM = self._ranks.gather_rows(torch.stack([one.statistics_M for one in done]), self._groups)
+        losses.update({name: loss_B.detach().mean() for name, loss_B in batch_terms.items()})
         with self._spans("optimise"):
-            self._optimiser.step()
-            if self._heads_optimiser is not None:
-                self._heads_optimiser.step()
-            apply_statistics(self._model, statistics_GM)
-        with self._spans("memory"):
-            clusters_U, rows_USD = self._method.updated_rows(
-                views[0],
-                features_BSD,
-                step.labels_B.to(self._device),
-                step.alphas_BL.to(self._device),
-                step.uniforms_B.to(self._device),
+            self._state.optimiser.step()
+            if self._state.heads is not None:
+                self._state.heads.optimiser.step()
+            apply_statistics(self._state.model, statistics_GM)
+        with self._spans("memory"), torch.no_grad():
+            moved = self._method.moved_rows(
+                views[0], gathered, targets, step.uniforms_B.to(self._device), self._state.modules
             )
-            self.replica.write(clusters_U, rows_USD)
-        means_T = losses_BT.mean(0)
-        return Update(dict(zip(losses[0], means_T, strict=True)), clusters_U, rows_USD)
+            for name, (places_U, rows_USD) in moved.items():
+                self.replicas[name].write(places_U, rows_USD)
+        return Update(losses, moved)
 
-    def _backward(
-        self, group: Group, view: Centroids, idle: Sequence[Centroids], *, last: bool
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Forward and backward of one group; its features [B, S, D], loss terms [B] and batch statistics [M].
+    # ---- losses of single groups
 
-        Between the two, `idle` rounds of other ranks are attended.
+    def _group_by_group(self, step: Step, groups: list[Group], views: Sequence[Views]) -> list[_Forwarded]:
+        """Forward and backward of each group in turn."""
+        done = []
+        for number, (group, view) in enumerate(zip(groups, views, strict=False)):
+            last = number + 1 == len(groups)
+            with self._without_sync(not last):
+                one = self._forward(step, number, group, view, views[len(groups) :] if last else [])
+                with self._spans("backward"):  # with DDP's exchange of gradients
+                    torch.autograd.backward(one.total)
+            done.append(_Forwarded(_detached(one.outputs), _detached_terms(one.terms), one.statistics_M, one.total))
+        return done
+
+    def _forward(self, step: Step, number: int, group: Group, view: Views, idle: Sequence[Views]) -> _Forwarded:
+        """Forward of one group; after it, `idle` rounds of other ranks are attended.
+
+        Its total is the group's part of the objective: DDP averages over ranks, and the objective is the sum over all
+        groups divided by the global batch.
         """
-        targets = _on(group.targets, self._device)
-        with self._without_sync(not last):
-            with self._spans("forward"), autocast(self._device, self._settings.train.precision):
-                features, terms = self._objective(as_input(group.pixels_BHW3, self._device), targets, view)
-                for other in idle:
-                    self._attend(other, features, targets)
-            statistics_M = take_statistics(self._model)
-            total = torch.stack(list(terms.values())).sum()
-            # DDP averages over ranks; the objective is the sum over all groups divided by the global batch.
-            with self._spans("backward"):  # with DDP's exchange of gradients
-                torch.autograd.backward(total * (self._ranks.size / self._settings.batch_size))
-        return features.features_BSD.detach(), {name: loss.detach() for name, loss in terms.items()}, statistics_M
+        targets = group.targets.to(self._device)
+        self._key_dropout(step, number)
+        with self._spans("forward"), autocast(self._device, self._settings.train.precision):
+            outputs, terms = self._objective(as_input(group.pixels_BHW3, self._device), targets, view)
+            for other in idle if self._must_attend else []:
+                self._attend(other, outputs, targets)
+        statistics_M = take_statistics(self._state.model)
+        total = torch.stack(list(terms.values())).sum() if terms else outputs[0].new_zeros(())
+        return _Forwarded(outputs, terms, statistics_M, total * (self._ranks.size / self._settings.batch_size))
+
+    # ---- losses of the whole batch as well
+
+    def _all_groups(
+        self, step: Step, groups: list[Group], views: Sequence[Views], targets: Targets
+    ) -> tuple[list[_Forwarded], dict[str, Tensor]]:
+        """Forward all groups, take the gradient of the batch's losses at their outputs, backward all groups at once."""
+        done = []
+        for number, (group, view) in enumerate(zip(groups, views, strict=False)):
+            last = number + 1 == len(groups)
+            with self._without_sync(not last):
+                done.append(self._forward(step, number, group, view, views[len(groups) :] if last else []))
+        with self._spans("gather"):
+            leaves = {name: rows.requires_grad_() for name, rows in self._gathered(done).items()}
+        with self._spans("backward"):
+            terms = self._method.batch_losses(leaves, targets, views[0], self._state.modules, self._epoch)
+            torch.autograd.backward(torch.stack(list(terms.values())).sum() / self._settings.batch_size)
+            self._settle_modules()
+            torch.autograd.backward([one.total + self._pull(one, place, leaves) for place, one in enumerate(done)])
+        return done, terms
+
+    def _pull(self, one: _Forwarded, number: int, leaves: Mapping[str, Tensor]) -> Tensor:
+        """A number whose gradient at the group's outputs is what the losses of the batch have there."""
+        size = self._settings.model.bn_group_size
+        first = (self._shares[self._ranks.rank].start + number) * size
+        pulled = [
+            (getattr(one.outputs, name) * leaf.grad[first : first + size]).sum()
+            for name, leaf in leaves.items()
+            if leaf.grad is not None
+        ]
+        return self._ranks.size * torch.stack(pulled).sum()
+
+    def _settle_modules(self) -> None:
+        """The modules beside the network saw the same batch on every rank: rank 0's gradients and statistics count."""
+        modules = self._state.modules
+        if modules is None:
+            return
+        for parameter in modules.parameters():
+            if parameter.grad is not None:
+                parameter.grad.copy_(self._ranks.from_first(parameter.grad))
+        statistics_M = take_statistics(modules)
+        if len(statistics_M):
+            apply_statistics(modules, self._ranks.from_first(statistics_M).unsqueeze(0))
+
+    # ---- parts of both
+
+    @property
+    def _must_attend(self) -> bool:
+        return any(replica.meets for replica in self.replicas.values())
+
+    def _views(self, labels_B: Tensor) -> list[Views]:
+        """What the method sees of the memories, round by round."""
+        by_name = {name: replica.views(labels_B, self._rounds) for name, replica in self.replicas.items()}
+        return [{name: views[place] for name, views in by_name.items()} for place in range(len(self._rounds))]
+
+    def _gathered(self, done: Sequence[_Forwarded]) -> dict[str, Tensor]:
+        """Fields of the outputs of all groups of all ranks, without gradients."""
+        own = {name: [getattr(one.outputs, name).detach() for one in done] for name in self._method.gathered}
+        return {name: self._ranks.gather_rows(torch.cat(rows), self._images) for name, rows in own.items()}
+
+    def _mean_losses(self, done: Sequence[_Forwarded]) -> dict[str, Tensor]:
+        names = list(done[0].terms)
+        if not names:
+            return {}
+        own_BT = torch.cat([torch.stack([loss.detach() for loss in one.terms.values()], 1) for one in done])
+        means_T = self._ranks.gather_rows(own_BT, self._images).mean(0)
+        return dict(zip(names, means_T, strict=True))
 
     @torch.no_grad()
-    def _attend(self, view: Centroids, features: Features, targets: Targets) -> None:
+    def _attend(self, view: Views, outputs: Outputs, targets: Targets) -> None:
         """Take part in the exchanges of a round with a group of no images, which is the beginning of another group."""
-        self._method.losses(*_without_images(features, targets), view, self._heads, self._epoch)
+        heads = None if self._state.heads is None else self._state.heads.layers
+        none = type(outputs)(*[None if rows is None else rows[:0] for rows in outputs])
+        self._method.group_losses(none, targets.rows(slice(0)), view, heads, self._epoch)
+
+    def _key_dropout(self, step: Step, number: int) -> None:
+        size = self._settings.model.bn_group_size
+        first = (self._shares[self._ranks.rank].start + number) * size
+        keys_B = image_keys(self._settings.train.seed, self._epoch, step.number, self._settings.batch_size)
+        set_keys(self._state.model, keys_B[first : first + size])
 
     def _without_sync(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients of all groups but a worker's last one wait; DDP exchanges them once a step."""
@@ -180,54 +261,14 @@ class Learner:
         return contextlib.nullcontext()
 
     def _zero_grad(self) -> None:
-        self._optimiser.zero_grad(set_to_none=True)
-        if self._heads_optimiser is not None:
-            self._heads_optimiser.zero_grad(set_to_none=True)
+        self._state.optimiser.zero_grad(set_to_none=True)
+        if self._state.heads is not None:
+            self._state.heads.optimiser.zero_grad(set_to_none=True)
 
 
-def _on(targets: Targets, device: torch.device) -> Targets:
-    def moved(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(device, non_blocking=True)
-
-    return Targets(
-        targets.labels_B.to(device),
-        targets.alphas_BL.to(device),
-        targets.weights_BS.to(device),
-        moved(targets.masks_BLHW),
-        moved(targets.visible_BHW),
-    )
+def _detached(outputs: Outputs) -> Outputs:
+    return type(outputs)(*[None if rows is None else rows.detach() for rows in outputs])
 
 
-def _without_images(features: Features, targets: Targets) -> tuple[Features, Targets]:
-    def none(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor[:0]
-
-    return (
-        Features(
-            features.map_BDHW[:0],
-            features.necks_BSD[:0],
-            features.features_BSD[:0],
-            none(features.part_logits_BLHW),
-            none(features.masks_BLHW),
-        ),
-        Targets(
-            targets.labels_B[:0],
-            targets.alphas_BL[:0],
-            targets.weights_BS[:0],
-            none(targets.masks_BLHW),
-            none(targets.visible_BHW),
-        ),
-    )
-
-
-def _leaves_parameters_out(settings: Settings) -> bool:
-    """Whether no loss looks at the features of any space, so that the necks go without a gradient (an ablation)."""
-    scwm = settings.scwm
-    weights = (
-        scwm.global_memory_weight,
-        scwm.part_memory_weight,
-        scwm.separation_weight,
-        scwm.global_identity_weight,
-        scwm.part_identity_weight,
-    )
-    return settings.method.name == "scwm" and not any(weights)
+def _detached_terms(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: loss.detach() for name, loss in terms.items()}

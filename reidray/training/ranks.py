@@ -42,6 +42,10 @@ class Ranks(Protocol):
         """The value of rank 0, on every rank."""
         ...
 
+    def from_first(self, tensor: Tensor) -> Tensor:
+        """Rank 0's tensor, of the shape and type of this one, on every rank."""
+        ...
+
     def barrier(self) -> None:
         """Wait for everyone."""
         ...
@@ -71,6 +75,10 @@ class OneProcess:
     def broadcast(self, value: Value) -> Value:
         """The value itself."""
         return value
+
+    def from_first(self, tensor: Tensor) -> Tensor:
+        """The tensor itself."""
+        return tensor
 
     def barrier(self) -> None:
         """Nobody to wait for."""
@@ -113,6 +121,12 @@ class ProcessGroup:
         values: list[Any] = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    def from_first(self, tensor: Tensor) -> Tensor:
+        """broadcast of a tensor."""
+        received = tensor.clone()
+        dist.broadcast(received, src=0)
+        return received
 
     def barrier(self) -> None:
         """dist.barrier."""

@@ -1,6 +1,6 @@
 """Features of a part of the images, read from the memory bank by those who never hold all of them.
 
-N = images, S = spaces (0 = global, then the parts), D = feature width, R = images of a block, U = pairs of images.
+N = images, S = vectors of a feature, D = their width, R = images of a block, U = pairs of images.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ import torch
 from reidray import dispatch
 from reidray.arrays import Floats, Ints
 from reidray.bank import MemoryBank
+from reidray.methods.label_search import Space
 from reidray.neighbours import Block, similarities_of_pairs, unit_rows
-
-JOINED = -1
-"""The space of the global and the foreground parts' features side by side."""
 
 _ASK_SECONDS = 0.2
 
@@ -57,34 +55,32 @@ def stretches(layout: Sequence[tuple[int, int]], size: int) -> list[Stretch]:
     return found
 
 
-def clustered_features(features_NSD: Floats, *, how: str) -> Floats:
-    """The feature whose neighbours are clustered, unit length [N, D'].
-
-    how: "global"; "concat": the global and the foreground parts' features side by side, each of equal weight.
-    """
-    if how == "global" or features_NSD.shape[1] == 1:
-        return np.ascontiguousarray(features_NSD[:, 0])
-    joined_ND = features_NSD[:, :-1].reshape(len(features_NSD), -1)
+def in_space(features_NSD: Floats, vectors: tuple[int, ...]) -> Floats:
+    """One vector of a feature as it is, or several side by side, of equal weight, at unit length: [N, D']."""
+    if len(vectors) == 1:
+        return np.ascontiguousarray(features_NSD[:, vectors[0]])
+    joined_ND = features_NSD[:, list(vectors)].reshape(len(features_NSD), -1)
     return joined_ND / np.linalg.norm(joined_ND, axis=1, keepdims=True)
 
 
-def rows_of(bank: MemoryBank, moment: Moment, space: int, stretch: Stretch) -> Floats:
-    """Features of a stretch in one space, or JOINED: [R, D']."""
-    if space == JOINED:
-        features_RSD = bank.read("train/features", moment.version, None, stretch.shards)
-        return clustered_features(features_RSD, how="concat")
-    return bank.read("train/features", moment.version, space, stretch.shards)
+def rows_of(bank: MemoryBank, moment: Moment, space: Space, stretch: Stretch) -> Floats:
+    """Features of a stretch in one space: [R, D']."""
+    table = f"train/{space.feature}"
+    if len(space.vectors) == 1:
+        return bank.read(table, moment.version, space.vectors[0], stretch.shards)
+    return in_space(bank.read(table, moment.version, None, stretch.shards), space.vectors)
 
 
-def similarities_by(bank: MemoryBank, moment: Moment, space: int, at_once: int) -> Callable[[Ints, Ints], Floats]:
+def similarities_by(bank: MemoryBank, moment: Moment, space: Space, at_once: int) -> Callable[[Ints, Ints], Floats]:
     """`similarity` of pairs of images whose rows are taken from the bank, `at_once` pairs at a time."""
+    table = f"train/{space.feature}"
 
     def of_some(firsts_U: Ints, seconds_U: Ints) -> Floats:
         images, places = np.unique(np.concatenate([firsts_U, seconds_U]), return_inverse=True)
-        if space == JOINED:
-            features = clustered_features(bank.take("train/features", moment.version, images), how="concat")
+        if len(space.vectors) == 1:
+            features = bank.take(table, moment.version, images, space.vectors[0])
         else:
-            features = bank.take("train/features", moment.version, images, space)
+            features = in_space(bank.take(table, moment.version, images), space.vectors)
         rows = unit_rows(features, name="features")
         similarities_U: Floats = similarities_of_pairs(rows, places[: len(firsts_U)], places[len(firsts_U) :])
         return similarities_U
@@ -99,17 +95,21 @@ def similarities_by(bank: MemoryBank, moment: Moment, space: int, at_once: int) 
 
 
 class Arrivals:
-    """Whether features are in the bank already; it is asked about what is missing at most five times a second."""
+    """Whether features are in the bank already; the bank is asked about what is missing at most five times a second.
 
-    def __init__(self, bank: MemoryBank, version: int) -> None:
-        self._bank, self._version = bank, version
+    Args:
+      table: of the features that come last of a shard's.
+    """
+
+    def __init__(self, bank: MemoryBank, table: str, version: int) -> None:
+        self._bank, self._table, self._version = bank, table, version
         self._there: set[int] = set()
         self._asked = -math.inf
 
     def of(self, stretch: Stretch) -> bool:
         """Whether those of all shards of a stretch are."""
         if not self._there.issuperset(stretch.shards) and time.monotonic() - self._asked > _ASK_SECONDS:
-            self._there = self._bank.blocks("train/features", self._version)
+            self._there = self._bank.blocks(self._table, self._version)
             self._asked = time.monotonic()
         return self._there.issuperset(stretch.shards)
 
@@ -127,10 +127,10 @@ class ReadyBlocks:
         self._bank = bank
         self._device = device
         self._most_bytes = most_bytes
-        self._whose: tuple[Moment, int] | None = None
+        self._whose: tuple[Moment, Space] | None = None
         self._kept: OrderedDict[int, tuple[Block, int]] = OrderedDict()
 
-    def block(self, moment: Moment, space: int, stretch: Stretch) -> Block:
+    def block(self, moment: Moment, space: Space, stretch: Stretch) -> Block:
         """The features of a stretch; of other moments and spaces nothing is kept."""
         if self._whose != (moment, space):
             self.forget()

@@ -1,4 +1,4 @@
-"""The replica of the centroids that a step is trained against: whole on every rank, or shared out over the ranks.
+"""The replica of a memory that a step is trained against: whole on every rank, or shared out over the ranks.
 
 B = images of a BN group, M = images of all ranks in a round, C = clusters, R = rows on this rank, U = clusters in the
 global batch, S = spaces, T = spaces asked for, D = feature width, W = ranks, E = numbers of a partial (3 + D).
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reidray.losses import centroid_contrast, joined_contrast, partial_contrast, unpacked, with_gradient
 from reidray.memory import clusters_in_batch
-from reidray.methods import AllCentroids, Centroids
+from reidray.methods.method import Memory, WholeMemory
 from reidray.training.ranks import Ranks
 
 # Of each rank, the places of its images in the global batch; an empty range where it has no group.
@@ -34,7 +34,7 @@ def rounds(groups: Sequence[range], size: int) -> list[Round]:
     return [[images(share, number) for share in groups] for number in range(max(map(len, groups)))]
 
 
-class Replica(AllCentroids, Protocol):
+class Replica(WholeMemory, Protocol):
     """What the engine asks of the replica of one epoch.
 
     meets: whether the verbs of a view wait for all ranks, so that a rank without a group must call them too.
@@ -42,7 +42,7 @@ class Replica(AllCentroids, Protocol):
 
     meets: bool
 
-    def views(self, labels_B: Tensor, rounds: Sequence[Round]) -> Sequence[Centroids]:
+    def views(self, labels_B: Tensor, rounds: Sequence[Round]) -> Sequence[Memory]:
         """What methods see of it in each round of the step whose global batch has these labels."""
         ...
 
@@ -64,12 +64,12 @@ class Replicated:
     def __init__(self, centroids_CSD: Tensor) -> None:
         self._centroids_CSD = centroids_CSD
 
-    def views(self, labels_B: Tensor, rounds: Sequence[Round]) -> Sequence[Centroids]:  # noqa: ARG002
+    def views(self, labels_B: Tensor, rounds: Sequence[Round]) -> Sequence[Memory]:  # noqa: ARG002
         """Itself, in every round."""
         return [self] * len(rounds)
 
     def contrast(self, features_BSD: Tensor, labels_B: Tensor, spaces: Sequence[int], *, temperature: float) -> Tensor:
-        """See `Centroids.contrast`."""
+        """See `Memory.contrast`."""
         losses = [
             centroid_contrast(features_BSD[:, space], labels_B, self._centroids_CSD[:, space], temperature=temperature)
             for space in spaces
@@ -77,7 +77,7 @@ class Replicated:
         return torch.stack(losses, 1)
 
     def rows(self, clusters: Tensor) -> Tensor:
-        """See `Centroids.rows`."""
+        """See `Memory.rows`."""
         return self._centroids_CSD[clusters]
 
     def all_rows(self) -> Tensor:
@@ -117,7 +117,7 @@ class Sharded:
         self._rows_RSD = rows_RSD
         self._ranks = ranks
 
-    def views(self, labels_B: Tensor, rounds: Sequence[Round]) -> Sequence[Centroids]:
+    def views(self, labels_B: Tensor, rounds: Sequence[Round]) -> Sequence[Memory]:
         """A view a round; asks all ranks for the rows of the batch's clusters."""
         clusters_U, _ = clusters_in_batch(labels_B.cpu())
         rows_USD = self._fetched(clusters_U)
@@ -132,8 +132,8 @@ class Sharded:
     def all_rows(self) -> Tensor:
         """Refused."""
         raise ValueError(
-            "run.replica=sharded has no place for classifiers with a row a cluster: set scwm.global_identity_weight=0 "
-            "and scwm.part_identity_weight=0, or run.replica=replicated"
+            "run.replica=sharded has no place for classifiers with a row a cluster: set run.replica=replicated, or "
+            "leave the losses out that need them"
         )
 
     def held(self) -> tuple[Tensor, Tensor]:
@@ -175,7 +175,7 @@ class _View:
     counts: list[int]
 
     def contrast(self, features_BSD: Tensor, labels_B: Tensor, spaces: Sequence[int], *, temperature: float) -> Tensor:
-        """See `Centroids.contrast`."""
+        """See `Memory.contrast`."""
         assert len(features_BSD) == self.counts[self.ranks.rank], "all images of the group, and nothing else"
         own_BTD = self.rows(labels_B)[:, spaces]
         features_BTD = features_BSD[:, spaces]
@@ -198,7 +198,7 @@ class _View:
         return with_gradient(features_BTD, torch.stack(losses, 1), torch.stack(gradients, 1))
 
     def rows(self, clusters: Tensor) -> Tensor:
-        """See `Centroids.rows`."""
+        """See `Memory.rows`."""
         places = torch.searchsorted(self.clusters_U, clusters).clamp_max(len(self.clusters_U) - 1)
         assert bool((self.clusters_U[places] == clusters).all()), "only the rows of the batch's clusters are here"
         return self.rows_USD[places]

@@ -6,18 +6,16 @@ figures of its labels and the losses so far. The bank has the rows of the same m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from reidray.features import Embedder
+from reidray.methods.method import EpochPlan
 from reidray.storage.checkpoints import Checkpoint, optimiser_tensors, restore_optimiser
 from reidray.training.context import Context
-from reidray.training.learner import Learner
-
-History = dict[str, Any]
+from reidray.training.history import History
+from reidray.training.state import RunState
 
 
 def agreed_checkpoint(context: Context) -> Checkpoint | None:
@@ -42,16 +40,18 @@ def agreed_checkpoint(context: Context) -> Checkpoint | None:
     return context.checkpoints.load(folder)
 
 
-def take_up(
-    context: Context, checkpoint: Checkpoint | None, model: Embedder, optimiser: torch.optim.Optimizer
-) -> tuple[int, History]:
-    """Put everything back to a checkpoint, or to the beginning; the first epoch to do or finish, and the history.
+def take_up(context: Context, checkpoint: Checkpoint | None, state: RunState, epochs: int) -> int:
+    """Put everything back to a checkpoint, or to the beginning; the first epoch to do or finish.
+
+    Args:
+      epochs: of the whole run.
 
     Raises:
       ValueError: the checkpoint is of other images, or has more epochs than the run is to have.
     """
-    digest, epochs = context.split("train").source.digest, context.settings.train.epochs
-    if checkpoint is not None and checkpoint.history["images"] != digest:
+    digest = context.split("train").source.digest
+    history = None if checkpoint is None else History.from_tree(checkpoint.history)
+    if history is not None and history.images != digest:
         raise ValueError(
             f"the images in {context.packed} are not those that the run in {context.run_dir} was started with: give "
             "data.packed=DIR of the old ones, or start a new run"
@@ -62,94 +62,85 @@ def take_up(
         )
     generation = 0
     if context.ranks.rank == 0:
-        version = -1 if checkpoint is None else checkpoint.epoch
+        version = -1 if history is None else history.labelled
         generation = context.bank.restore(version, checkpoint.bank if checkpoint else [])
     context.bank.generation = context.ranks.broadcast(generation)
-    if checkpoint is None:
+    if checkpoint is None or history is None:
         context.tell(kind="started")
-        seconds = dict.fromkeys(("extract", "label", "train", "evaluate"), 0.0)
-        return 0, {"epochs": [], "seconds": seconds, "images": digest}
-    model.load_state_dict(checkpoint.model)
-    restore_optimiser(optimiser, checkpoint.optimiser)
+        return 0
+    state.history = history
+    state.model.load_state_dict(checkpoint.model)
+    if state.modules is not None:
+        state.modules.load_state_dict(checkpoint.modules)
+    restore_optimiser(state.optimiser, checkpoint.optimiser)
+    state.head_moments = checkpoint.heads_optimiser
     torch.set_rng_state(checkpoint.rng[min(context.ranks.rank, len(checkpoint.rng) - 1)])
-    history = checkpoint.history
     if checkpoint.step is not None:
         why = f"the checkpoint after {checkpoint.step} updates of epoch {checkpoint.epoch + 1}"
         context.tell(kind="resumed", epoch=checkpoint.epoch, why=why, workers=context.ranks.size)
-        return checkpoint.epoch, history
+        return checkpoint.epoch
     first = checkpoint.epoch + 1
     if first < epochs:
-        history.pop("after", None)  # a finished run that is given more epochs
+        history.evaluations.pop("after", None)  # a finished run that is given more epochs
         why = f"the checkpoint of epoch {first}"
         context.tell(kind="resumed", epoch=first, why=why, workers=context.ranks.size)
     else:
         context.tell(kind="message", text=f"all {epochs} epochs of the run are done already")
-    return first, history
+    return first
 
 
-def keep(
-    context: Context,
-    model: Embedder,
-    optimiser: torch.optim.Optimizer,
-    history: History,
-    epoch: int,
-    *,
-    step: int | None = None,
-    learner: Learner | None = None,
-) -> None:
-    """A checkpoint of the run as it stands after an epoch, or after `step` updates of one by `learner`; all ranks call.
+def keep(context: Context, state: RunState, plans: Sequence[EpochPlan], epoch: int, *, step: int | None = None) -> None:
+    """A checkpoint of the run as it stands after an epoch, or after `step` updates of one; all ranks call.
 
     Files are written while training goes on, those of the memory bank by its shards. Figures of an earlier network
     come first, whose tensors this checkpoint does not have.
     """
-    if step is not None or history.get("to_evaluate") != epoch:
-        settle_evaluation(context, history)
+    if step is not None or state.history.to_evaluate != epoch:
+        settle_evaluation(context, state.history)
     with context.spans("workers"):
         rng = context.ranks.gather(torch.get_rng_state())
     if context.ranks.rank == 0:
+        goes_on = step is not None or (epoch + 1 < len(plans) and not plans[epoch + 1].relabel)
         with context.spans("keep"):
-            _save(context, model, optimiser, history, epoch, step, learner, rng)
+            _save(context, state, epoch, step, goes_on=goes_on, rng=rng)
 
 
 def settle_evaluation(context: Context, history: History) -> None:
     """Wait for the figures of the epoch that is being evaluated beside training, if there is one; all ranks call."""
-    epoch = history.pop("to_evaluate", None)
+    epoch, history.to_evaluate = history.to_evaluate, None
     if epoch is not None and context.ranks.rank == 0:
-        assert context.beside is not None
+        assert context.background is not None
         with context.spans("evaluate"):
-            figures = context.beside.figures()
+            figures = context.background.figures()
         context.tell(kind="evaluation", when="epoch", epoch=epoch, **figures)
 
 
 def _save(
-    context: Context,
-    model: Embedder,
-    optimiser: torch.optim.Optimizer,
-    history: History,
-    epoch: int,
-    step: int | None,
-    learner: Learner | None,
-    rng: list[Tensor],
+    context: Context, state: RunState, epoch: int, step: int | None, *, goes_on: bool, rng: list[torch.Tensor]
 ) -> None:
-    heads, heads_optimiser = learner.heads_state() if learner is not None else ({}, {})
+    """goes_on: the labels, memories and heads in use are needed after this checkpoint."""
+    method = state.method
+    heads, moments = ({}, {}) if state.heads is None else state.heads.state()
 
     def write(folder: Path) -> dict[str, str]:
         files = snapshot.write(folder)
         context.filed()
         return files
 
-    tables = ["train/masks"] if context.settings.num_parts else []
-    snapshot = context.bank.mark([*tables, "train/labels", "train/alphas"], epoch, centroids=step is not None)
+    tables = [f"train/{name}" for name in ("labels", *method.tables, *method.maps)]
+    memories = method.memories if goes_on else ()
+    snapshot = context.bank.mark(tables, state.history.labelled, memories=memories)
     context.checkpoints.save(
         Checkpoint(
             epoch=epoch,
             step=step,
-            model=model.state_dict(),
-            optimiser=optimiser_tensors(optimiser),
-            heads=heads,
-            heads_optimiser=heads_optimiser,
+            model=state.model.state_dict(),
+            modules={} if state.modules is None else state.modules.state_dict(),
+            optimiser=optimiser_tensors(state.optimiser),
+            heads=heads if goes_on else {},
+            heads_optimiser=moments if goes_on or method.keeps_moments else {},
             rng=rng,
-            history=history,
+            history=state.history.as_tree(),
             settings=context.settings.model_dump(mode="json"),
         ),
         write,

@@ -1,8 +1,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from reidray.features import Embedder, SmallNet, build_embedder, part_features, take_statistics
+from reidray.features import Embedder, SmallNet, build_embedder, part_features, stripe_features, take_statistics
 from reidray.features.group_norm import GroupBatchNorm1d, GroupBatchNorm2d
 
 
@@ -50,6 +51,34 @@ def test_parts_of_the_printed_equation_sum_to_the_global_average():
 def test_an_empty_part_has_a_finite_feature():
     map_BDHW, masks_BLHW = torch.ones(1, 3, 2, 2), torch.zeros(1, 1, 2, 2)
     assert torch.equal(part_features(map_BDHW, masks_BLHW, part_pooling="masked"), torch.zeros(1, 1, 3))
+
+
+def test_stripes_are_means_of_rows_from_the_top_by_hand():
+    map_BDHW = torch.tensor([[[[1.0, 3.0], [5.0, 7.0], [9.0, 11.0]]]])
+    assert stripe_features(map_BDHW, 1).tolist() == [[[6.0]]]
+    assert stripe_features(map_BDHW, 3).tolist() == [[[2.0], [6.0], [10.0]]]
+    assert stripe_features(map_BDHW, 2).tolist() == [[[4.0], [8.0]]]  # three rows: the middle one is in both
+
+
+@pytest.mark.parametrize("height", [1, 2, 5, 8, 12, 24])
+@pytest.mark.parametrize("num_stripes", [1, 2, 3, 4, 7])
+def test_stripes_are_those_of_pytorch_with_their_gradients(height, num_stripes):
+    generator = torch.Generator().manual_seed(height)
+    map_BDHW = torch.randn(2, 5, height, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    stripes_BPD = stripe_features(map_BDHW, num_stripes)
+    expected_BPD = F.adaptive_avg_pool2d(map_BDHW, (num_stripes, 1)).squeeze(3).transpose(1, 2)
+    torch.testing.assert_close(stripes_BPD, expected_BPD)
+    weights_BPD = torch.randn(2, num_stripes, 5, generator=generator, dtype=torch.float64)
+    found, expected = (torch.autograd.grad(rows, map_BDHW, weights_BPD)[0] for rows in (stripes_BPD, expected_BPD))
+    torch.testing.assert_close(found, expected)
+
+
+def test_equal_stripes_have_the_global_average_as_their_mean_in_any_memory_format():
+    map_BDHW = small().eval()(images()).map_BDHW
+    stripes_BPD = stripe_features(map_BDHW, 3)
+    assert stripes_BPD.shape == (4, 3, 192)
+    torch.testing.assert_close(stripes_BPD.mean(dim=1), map_BDHW.mean(dim=(2, 3)))
+    torch.testing.assert_close(stripe_features(map_BDHW.contiguous(), 3), stripes_BPD)
 
 
 def test_features_of_a_black_map_are_finite_and_so_are_their_gradients():

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from reidray.memory.difficulty import difficulty
 from reidray.neighbours import nearest
 from tests.reference.difficulty import difficulty as reference
+from tests.reference.pplr import agreements
 
 
 def test_shared_neighbours_by_hand():
@@ -50,6 +51,19 @@ def test_equals_python_sets(count, columns_of_parts, columns, integer, seed):
         np.testing.assert_array_equal(alphas[:, part], np.float32(reference(of_global, of_part)))
     for now, before in zip((of_global, *of_parts), copies, strict=True):
         np.testing.assert_array_equal(now, before)
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_equals_the_cross_agreement_of_pplr(k):
+    # Parts are the whole with more and more noise; there are no duplicates, so each image leads its own list.
+    random = np.random.default_rng(k)
+    spaces = random.normal(size=(120, 8)) + np.array([0, 0.2, 1, 9])[:, None, None] * random.normal(size=(4, 120, 8))
+    spaces = (spaces / np.linalg.norm(spaces, axis=2, keepdims=True)).astype(np.float32)
+    lists = [nearest(features, k + 1)[0] for features in spaces]
+    assert all((found[:, 0] == np.arange(120)).all() for found in lists)
+    expected = agreements(spaces[0], spaces[1:], k)
+    np.testing.assert_array_equal(difficulty(lists[0], lists[1:]), np.float32(expected))
+    assert expected[:, 0].mean() > expected[:, 1].mean() > expected[:, 2].mean()
 
 
 def test_a_part_that_agrees_scores_one_and_order_does_not_matter():

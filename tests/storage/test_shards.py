@@ -8,6 +8,7 @@ import pickle
 import tarfile
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -18,10 +19,11 @@ import pytest
 import webdataset
 
 from reidray.data import folder, market1501
+from reidray.data.attributes import Attributes
 from reidray.data.records import Dataset, ImageRecord, Split
 from reidray.storage import cache, index, shards
 from reidray.storage import pack as packing
-from reidray.storage.shards import ShardedImages, pack, read_masks, read_truth
+from reidray.storage.shards import ShardedImages, pack, read_attributes, read_masks, read_truth
 from tests.data import bad_images
 
 LIMITS = {"images_per_shard": 4, "max_pixels": 1_000_000, "max_bytes": 1_000_000}
@@ -51,6 +53,22 @@ def market(tmp_path):
 def packed(market, tmp_path):
     out = tmp_path / "packed"
     pack(market1501.read(market), out, **LIMITS)
+    return out
+
+
+NOTED = np.array([[person % 3 + 1, -1 if person == 9 else 2] for person in PERSONS], np.int32)
+
+
+def with_attributes(dataset, values_NA=NOTED):
+    train = replace(dataset.splits["train"], attributes=Attributes(("hat", "bag"), values_NA))
+    return replace(dataset, splits={**dataset.splits, "train": train})
+
+
+@pytest.fixture
+def annotated(market, tmp_path):
+    """The same with attributes of the training split."""
+    out = tmp_path / "annotated"
+    pack(with_attributes(market1501.read(market)), out, **LIMITS)
     return out
 
 
@@ -98,6 +116,31 @@ def test_persons_are_in_truth_and_nowhere_else(packed):
     with tarfile.open(packed / "train" / "train-000000.tar") as tar:
         meta = json.load(tar.extractfile("000000000.json"))
     assert set(meta) == {"name", "camera"}
+
+
+def test_attributes_come_back_in_the_order_of_the_images_and_lie_in_a_file_of_their_own(annotated, packed):
+    found = read_attributes(annotated / "train")
+    assert found.names == ("hat", "bag")
+    np.testing.assert_array_equal(found.values_NA, NOTED)
+    assert found.values_NA.dtype == np.int32
+    table = pq.read_table(annotated / "train" / "attributes.parquet")
+    assert table["name"].to_pylist() == ShardedImages(packed / "train").names
+    assert [str(field.type) for field in table.schema] == ["string", "int32", "int32"]
+    assert read_attributes(annotated / "query") is None
+    assert read_attributes(packed / "train") is None  # also what was packed before there were any
+
+
+def test_attributes_change_no_other_file(annotated, packed):
+    noted = sums(annotated)
+    assert noted.pop("train/attributes.parquet")
+    assert noted == sums(packed)
+
+
+def test_images_left_out_take_their_attributes_with_them(market, tmp_path):
+    bad = sorted((market / "bounding_box_train").iterdir())[3]
+    bad.write_bytes(b"")
+    pack(with_attributes(market1501.read(market)), tmp_path / "out", **LIMITS)
+    np.testing.assert_array_equal(read_attributes(tmp_path / "out" / "train").values_NA, np.delete(NOTED, 3, axis=0))
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves its files open
@@ -430,6 +473,72 @@ def test_truth_of_other_images_is_refused(packed):
         read_truth(packed / "train")
 
 
+def test_attributes_of_other_images_are_refused(annotated):
+    path = annotated / "train" / "attributes.parquet"
+    table = pq.read_table(path)
+    for other in (table.slice(1), table.take(list(range(9, -1, -1))), table.drop_columns("name")):
+        pq.write_table(other, path)
+        with pytest.raises(ValueError, match=r"attributes\.parquet: expected the 10 names of the index, got others"):
+            read_attributes(annotated / "train")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (None, "expected whole columns of int32"),
+        (pa.array([1.0] * 10), "expected whole columns of int32"),
+        (pa.array([1] * 10, pa.int64()), "expected whole columns of int32"),
+        (pa.array([1] * 9 + [None], pa.int32()), "expected whole columns of int32"),
+        (
+            pa.array([1] * 9 + [-2], pa.int32()),
+            r"expected attributes of -1 \(not noted\) or more, got -2; pack",
+        ),
+    ],
+    ids=range(5),
+)
+def test_attributes_of_another_form_are_refused(annotated, column, message):
+    path = annotated / "train" / "attributes.parquet"
+    table = pq.read_table(path).select(["name"])
+    pq.write_table(table if column is None else table.append_column("hat", column), path)
+    with pytest.raises(ValueError, match=rf"attributes\.parquet: {message}"):
+        read_attributes(annotated / "train")
+
+
+def test_an_attribute_whose_name_a_terminal_would_obey_is_refused_and_not_repeated(annotated):
+    path = annotated / "train" / "attributes.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.rename_columns(["name", "hat", "\x1b[2J"]), path)
+    with pytest.raises(ValueError, match="different plain names") as refused:
+        read_attributes(annotated / "train")
+    assert "\x1b" not in str(refused.value)
+
+
+def test_damaged_attributes_and_truth_are_refused(annotated):
+    for file, read in (("attributes.parquet", read_attributes), ("truth.parquet", read_truth)):
+        path = annotated / "train" / file
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(ValueError, match=rf"{file}: expected names and .*, got a damaged file .* pack it again"):
+            read(annotated / "train")
+
+
+def test_a_changed_byte_among_the_attributes_is_found(annotated):
+    path = annotated / "train" / "attributes.parquet"
+    data, group = bytearray(path.read_bytes()), pq.read_metadata(path).row_group(0)
+    column = group.column(2)
+    data[column.data_page_offset + column.total_compressed_size // 2 - 1] ^= 1
+    data[(column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"attributes\.parquet: expected names and attributes, got a damaged file"):
+        read_attributes(annotated / "train")
+
+
+def test_truth_without_persons_is_refused(packed):
+    path = packed / "train" / "truth.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("person"), path)
+    with pytest.raises(ValueError, match=r"truth\.parquet: expected names and persons, got no persons; pack it again"):
+        read_truth(packed / "train")
+
+
 def edit(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
@@ -555,7 +664,7 @@ def test_an_index_with_names_that_a_terminal_would_obey_is_refused(packed, name)
     ["pipe:cat /etc/passwd", "pipe:touch x.tar", "shell://x", "simplecache::file:///tmp/x", "tar://a::http://b/c.tar"],
 )
 def test_commands_and_chained_urls_are_never_opened(tmp_path, url):
-    for read in (ShardedImages, read_truth, read_masks):
+    for read in (ShardedImages, read_truth, read_attributes, read_masks):
         with pytest.raises(ValueError, match="commands and chained URLs are never opened"):
             read(url)
     with pytest.raises(ValueError, match="never opened"):

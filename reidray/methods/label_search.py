@@ -1,0 +1,128 @@
+"""What the clustering stage of a method is written in: a search service, and what labelling leaves behind.
+
+N = images, C = clusters, S = vectors of a feature, D = their width, K = neighbours, L = parts, A = attributes,
+R = rows of a memory.
+
+A method labels in a straight line (`Method.label`) over one `Search`. The engine has two of them: one holds all
+features, the other shares the work out over labellers, block by block, and nobody holds all features. Both give the
+same answers, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from reidray.arrays import Array, Floats, Ints
+
+
+@dataclass(frozen=True)
+class Space:
+    """What distances are measured in: a vector of a feature, or several side by side, brought to unit length.
+
+    feature: its name, one of those that `Method.to_label` gives. vectors: which of its S vectors.
+    """
+
+    feature: str
+    vectors: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class JaccardSettings:
+    """k-reciprocal Jaccard distance (Zhong et al., 2017): see `reidray.neighbours.jaccard_from_neighbours`.
+
+    keep: distances above it are not stored. counts_itself: whether k1 counts the image itself.
+    """
+
+    k1: int
+    k2: int
+    keep: float
+    counts_itself: bool
+
+
+@dataclass(frozen=True)
+class DbscanSettings:
+    """See `reidray.labelling.dbscan`."""
+
+    eps: float
+    min_samples: int
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """labels_N: -1 for outliers. silhouette: mean silhouette of the images in clusters, None where not defined."""
+
+    labels_N: Ints
+    silhouette: float | None
+
+
+class Neighbours(Protocol):
+    """The nearest images of every image in one space, found or being looked for."""
+
+    def indices(self) -> Any:
+        """[N, K], most similar first; an image is its own neighbour. Waits where they are still being looked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is known of the images beside their features.
+
+    epoch: whose features are searched. cameras_N: -1 where unknown. persons_N: true identities, given to upper bounds
+    alone (method.labels=ground_truth). attributes_NA: given to methods that need them. labels_N: of the labelling
+    before this one, None for the first. modules: tensors of the modules beside the network (`Method.modules`).
+    """
+
+    epoch: int
+    cameras_N: Array
+    persons_N: Ints | None = None
+    attributes_NA: Array | None = None
+    labels_N: Ints | None = None
+    modules: Mapping[str, Array] = field(default_factory=dict)
+
+
+class Search(Protocol):
+    """What a method can ask about the features of all images.
+
+    `nearest` returns at once; where labellers share the work, all searches that were asked for go on side by side. So
+    ask for all neighbours first and use them afterwards.
+    """
+
+    inputs: Inputs
+    count: int
+
+    def nearest(self, space: Space, k: int) -> Neighbours:
+        """The k nearest images of every image, the image itself among them."""
+        ...
+
+    def cluster(self, neighbours: Neighbours, jaccard: JaccardSettings, dbscan: DbscanSettings) -> Clustering:
+        """Jaccard distances of the neighbour lists (at least k1 long), then DBSCAN on them."""
+        ...
+
+    def overlaps(self, whole: Neighbours, others: Sequence[Neighbours], k: int) -> Floats:
+        """Share of common neighbours among the k nearest of `whole` and of each other space: float32 [N, L].
+
+        See `reidray.memory.difficulty`. k counts the image itself. Lists that only this function reads are let go.
+        """
+        ...
+
+    def means(self, feature: str, labels_N: Ints) -> Floats:
+        """Mean of a feature over each group of images 0 .. C - 1, unit length; -1 is left out: float32 [C, S, D]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What labelling an epoch leaves.
+
+    labels_N: cluster of each image, -1 for outliers; every cluster 0 .. C - 1 has an image.
+    memories: the rows [R, S, D] with which each memory begins, by its name.
+    tables: further rows of the images, by the names of `Method.tables`; the first axis is N.
+    figures: about the labels, for console and metrics.
+    """
+
+    labels_N: Ints
+    memories: Mapping[str, Floats] = field(default_factory=dict)
+    tables: Mapping[str, Array] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,71 @@
+"""The settings of SCWM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from reidray.section import Count, CountOrZero, MethodSection, NotNegative, Positive, Share, setting
+
+if TYPE_CHECKING:
+    from reidray.config import Settings
+
+
+class ScwmSettings(MethodSection):
+    """Spatial cascaded clustering and weighted memory (used where method.name=scwm)."""
+
+    parts: Literal["parsed", "stripes"] = setting(
+        "parsed", "parsed: the parts of eq. 1 and 2; stripes: equal horizontal stripes, as in PPLR"
+    )
+    num_parts: Annotated[int, Field(ge=2)] = setting(4, "l: parts, the background counted; or stripes", "parts")
+    max_distance: Positive = setting(
+        0.5, "eta of eq. 2: cells further apart are kept in different parts", "share of map height"
+    )
+    linkage: Literal["average", "complete", "single"] = setting("average", "linkage of the agglomeration")
+    foreground_classes: Literal[2, 3] = setting(2, "3: with the foreground correction; 2: without")
+    space: Literal["forbid", "off", "kmeans"] = setting(
+        "forbid", "forbid: eq. 2; off: no space term; kmeans: original cascade"
+    )
+    log_magnitude: bool = setting(False, "cluster the logarithm of the magnitudes")
+    centre_prior: NotNegative = setting(0.15, "weak prior for cells near the centre column", "per cell")
+    mask_momentum: Share = setting(0.2, "gamma of eq. 3 at the first epoch", "share")
+    mask_momentum_epochs: Count = setting(20, "epochs in which gamma falls to 0", "epochs")
+    difficulty_neighbours: Count = setting(20, "k of eq. 7, the image itself not counted", "images")
+    background_in_difficulty: bool = setting(True, "the background part counts in alpha of the global feature")
+    background_in_losses: bool = setting(True, "the background part has contrastive and identity losses")
+    normalise_weights: Literal["cluster", "batch"] = setting(
+        "cluster", "eq. 8: weights sum to 1 over a cluster's images or the batch"
+    )
+    weight_place: Literal["outside", "inside", "none"] = setting(
+        "outside", "eq. 10: weight times -log p; as printed; no weight"
+    )
+    global_memory_weight: NotNegative = setting(1.0, "weight of the global term of eq. 10")
+    part_memory_weight: NotNegative = setting(1.0, "weight of the part term of eq. 10")
+    separation_weight: NotNegative = setting(1.0, "weight of eq. 11")
+    parsing_weight: NotNegative = setting(1.0, "weight of eq. 4")
+    diversity_weight: NotNegative = setting(1.0, "weight of eq. 5")
+    global_identity_weight: NotNegative = setting(0.0, "weight of the global term of eq. 15")
+    part_identity_weight: NotNegative = setting(0.0, "weight of the part term of eq. 15")
+    beta: Share = setting(0.35, "eq. 14: share of the pseudo-label in the global target", "share")
+    part_refinement_from: CountOrZero = setting(5, "epoch from which eq. 13 replaces plain label smoothing", "epoch")
+    label_smoothing: Share = setting(0.1, "label smoothing of the part classifiers before that epoch", "share")
+    cluster_feature: Literal["global", "concat"] = setting(
+        "concat", "what is clustered: the global feature, as in the paper, or global and foreground parts"
+    )
+    feature: Literal["global", "concat"] = setting(
+        "concat", "evaluated feature: global, or global and parts by visibility"
+    )
+
+    @property
+    def cluster_classifiers(self) -> bool:
+        """With eq. 15 the network has a classifier for each space."""
+        return self.global_identity_weight + self.part_identity_weight > 0
+
+    def check(self, settings: Settings) -> None:  # noqa: ARG002 (nothing outside of the section matters)
+        """See `MethodSection.check`."""
+        of_features = self.global_memory_weight + self.part_memory_weight + self.separation_weight
+        of_features += self.global_identity_weight + self.part_identity_weight
+        of_masks = self.parsing_weight + self.diversity_weight if self.parts == "parsed" else 0.0
+        if not of_features + of_masks:
+            raise ValueError("all loss weights of the section scwm are 0: give at least one of them a value")

@@ -1,0 +1,44 @@
+"""What sections of settings are made of: frozen, typed, with a default, a unit and a meaning for every setting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from reidray.config import Settings
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def setting(default: Any, meaning: str, unit: str = "") -> Any:
+    """A setting of a section."""
+    return Field(default=default, description=meaning, json_schema_extra={"unit": unit})
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class MethodSection(Section):
+    """The settings of one method, in a section of the method's name."""
+
+    def check(self, settings: Settings) -> None:
+        """See whether the settings of the run fit this method; called for the chosen method alone.
+
+        Raises:
+          ValueError: one sentence that says which settings do not fit and what to do.
+        """
+
+    @property
+    def cluster_classifiers(self) -> bool:
+        """Whether the method trains classifiers with a row for each cluster, which every worker must hold whole."""
+        return False
