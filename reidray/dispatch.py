@@ -8,7 +8,7 @@ are equal: indices, similarities and parts bit for bit, Jaccard distances up to 
 | nearest | oneDNN or BLAS products propose, numba decides | tensor cores propose (torch), CUDA C decides |
 | ready_block, search_strip | as nearest | as nearest, each direction by itself |
 | jaccard_from_neighbours, jaccard_from_lists | numba | CUDA C, sums and sorts by torch |
-| dbscan | numba | CUDA C on the sparse graph; cuML where the dense matrix fits `_DENSE_BYTES`, 0 until measured |
+| dbscan | numba | cuML where it is installed and the dense matrix fits in `dense_mb`; else CUDA C, sparse |
 | difficulty | numba | CUDA C |
 | parse_grams | numba | CUDA C, one warp an image |
 
@@ -33,9 +33,6 @@ from reidray.parsing import Parsing
 
 # N = images, R = images of a block, B = images of a shard, K = neighbours, U = pairs of images, L = parts,
 # D = feature width, P = cells
-
-_DENSE_BYTES = 0
-"""Memory for a dense matrix that cuML's DBSCAN may take. The sparse graph needs none and is linear in its edges."""
 
 
 def on(array: Any, device: torch.device) -> Any:
@@ -117,15 +114,19 @@ def jaccard_from_neighbours(
     return on_cpu_neighbours.jaccard_from_neighbours(indices_NK, similarities_NK, features_ND, **settings)
 
 
-def dbscan(distances_NN: Any, *, eps: float, min_samples: int) -> Any:
-    """`reidray.labelling.dbscan` of what `jaccard_from_neighbours` returned: labels [N]."""
+def dbscan(distances_NN: Any, *, eps: float, min_samples: int, dense_mb: float) -> Any:
+    """`reidray.labelling.dbscan` of what `jaccard_from_neighbours` returned: labels [N].
+
+    dense_mb: what a dense distance matrix may take on a GPU, in MB (10^6 bytes); where it fits, cuML clusters, if it is
+    installed. The labels are the same either way.
+    """
     if not on_gpu(getattr(distances_NN, "ends_N1", None)):
         return on_cpu_labelling.dbscan(distances_NN, eps=eps, min_samples=min_samples)
     from reidray.cuda import dbscan as on_gpu_dbscan
     from reidray.cuda import device
 
     return on_gpu_dbscan.dbscan(
-        distances_NN, eps=eps, min_samples=min_samples, dense_bytes=_DENSE_BYTES, device=device.cuda_device()
+        distances_NN, eps=eps, min_samples=min_samples, dense_bytes=int(dense_mb * 1e6), device=device.cuda_device()
     )
 
 
