@@ -16,6 +16,7 @@ from reidray.config import Settings
 from reidray.errors import PassingError
 from reidray.launch.prepare import prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
+from reidray.methods import make_method
 from reidray.report.console import Console
 from reidray.report.loggers import check_loggers
 from reidray.storage.runfolder import RunFolder, default_run_dir
@@ -155,6 +156,7 @@ def _check_machines(settings: Settings, console: Console) -> None:
 
 def summary(settings: Settings, history: History, total_seconds: float, place: Path) -> dict[str, Any]:
     """result.json: figures before and after in percent, the last labels, seconds by stage, and what was run."""
+    method = make_method(settings)
     last = history.epochs[history.labelled]  # the epoch whose labels were in use in the end
     measured = all(history.evaluations[when] is not None for when in ("before", "after"))
     before, after = (history.evaluations[when] or {} if measured else {} for when in ("before", "after"))
@@ -174,7 +176,9 @@ def summary(settings: Settings, history: History, total_seconds: float, place: P
         "purity": last.get("purity"),
         "seconds": {**seconds, "total": round(total_seconds, 2)},
         "images_per_second": round(images / max(history.seconds["train"], 1e-9), 1),
+        **{name: last.get(name) for name in method.reported},
         "method": settings.method.name,
+        "supervision": method.supervision,
         "labels": settings.method.labels,
         "split": settings.evaluate.split,
         "config_hash": settings.hash(),

@@ -14,7 +14,7 @@ from reidray.memory.centroids import (
     weighted_update,
 )
 from reidray.memory.difficulty import difficulty
-from reidray.memory.proxies import camera_proxies
+from reidray.memory.proxies import camera_proxies, proxy_groups
 from reidray.memory.rules import equal_weights, moved_centroids, of_mean_one
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "moved_centroids",
     "normalised_weights",
     "of_mean_one",
+    "proxy_groups",
     "weighted_update",
 ]

@@ -31,10 +31,21 @@ def camera_proxies(features_NSD: Floats, labels_N: Ints, cameras_N: Ints) -> tup
             f"proxies need a label and a camera for each image; got {len(features_NSD)} features, {len(labels_N)} "
             f"labels and {len(cameras_N)} cameras"
         )
+    proxies_N, labels_Q, cameras_Q = proxy_groups(labels_N, cameras_N)
+    members = np.flatnonzero(proxies_N >= 0)
+    order = members[np.argsort(proxies_N[members], kind="stable")]
+    starts = np.searchsorted(proxies_N[order], np.arange(len(labels_Q)))
+    return unit_sums(features_NSD, order, starts), labels_Q, cameras_Q
+
+
+def proxy_groups(labels_N: Ints, cameras_N: Ints) -> tuple[Ints, Ints, Ints]:
+    """Which proxy each image belongs to, -1 for none, and cluster and camera of each proxy [Q].
+
+    Proxies are in ascending order of cluster, then camera. Arguments as in `camera_proxies`.
+    """
     members = np.flatnonzero(labels_N >= 0)
-    order = members[np.lexsort((cameras_N[members], labels_N[members]))]  # stable: indices ascend within a proxy
-    labels, cameras = labels_N[order], cameras_N[order]
-    begins = np.ones(len(order), bool)
-    begins[1:] = (labels[1:] != labels[:-1]) | (cameras[1:] != cameras[:-1])
-    starts = np.flatnonzero(begins)
-    return unit_sums(features_NSD, order, starts), labels[starts], cameras[starts]
+    pairs = np.stack([labels_N[members], cameras_N[members]], axis=1).astype(np.int64).reshape(-1, 2)
+    found, places = np.unique(pairs, axis=0, return_inverse=True)
+    proxies_N = np.full(len(labels_N), -1, np.int64)
+    proxies_N[members] = places.ravel()
+    return proxies_N, found[:, 0], found[:, 1]

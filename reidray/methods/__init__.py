@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from reidray.methods.aac_settings import AacSettings
+from reidray.methods.pplr_settings import PplrSettings
 from reidray.methods.scwm_settings import ScwmSettings
 from reidray.section import MethodSection
 
@@ -41,6 +43,8 @@ class Entry:
 METHODS = {
     "scwm": Entry("scwm", "SCWM", ScwmSettings, weighs_images=True),
     "cluster_contrast": Entry("cluster_contrast", "ClusterContrast"),
+    "aac": Entry("aac", "AAC", AacSettings),
+    "pplr": Entry("pplr", "PPLR", PplrSettings),
 }
 """Every method by the name that method.name takes."""
 

@@ -54,7 +54,7 @@ class ClusterContrast(Method):
         moved = moved_centroids(
             method.update,
             memories["features"].rows,
-            gathered["features_BSD"],
+            gathered["features"],
             targets.labels_B,
             momentum=method.momentum,
             uniforms_B=uniforms_B,

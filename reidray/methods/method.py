@@ -27,6 +27,7 @@ from reidray.labelling import labels_from_persons
 from reidray.methods.label_search import (
     Clustering,
     DbscanSettings,
+    Inputs,
     JaccardSettings,
     Labels,
     Neighbours,
@@ -141,6 +142,20 @@ class Average:
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """What heads begin with.
+
+    memories: as labelling left them. labels_N, cameras_N: of all images. moments: those of the heads before, where
+    `Method.keeps_moments` is set and there were any.
+    """
+
+    memories: Mapping[str, WholeMemory]
+    labels_N: Ints
+    cameras_N: Array
+    moments: Moments
+
+
+@dataclass(frozen=True)
 class EpochPlan:
     """What an epoch does before it trains.
 
@@ -162,11 +177,12 @@ class Method(ABC):
       tables: rows of images that `label` writes; every worker has all of them, and those of a batch are its targets.
       maps: larger rows of images that `label_images` or `averages` write; a worker reads those of its own images.
       memories: names of the memories.
-      gathered: fields of the network's outputs that `batch_losses` and `moved_rows` see of the whole global batch.
       has_batch_losses: whether `batch_losses` is to be called: the graphs of all groups of a worker are then alive at
         once.
       unused_parameters: whether some parameters of the network have no gradient in a step.
-      keeps_moments: whether the moments of the epoch's heads go on in the next epoch (`carried_moments`).
+      keeps_moments: whether the moments of the heads go on with the next labels (`carried_moments`).
+      supervision: what the labels come from, in words.
+      reported: figures of `Labels` that result.json has, those of the labels that were in use in the end.
     """
 
     num_parts: int = 0
@@ -174,10 +190,11 @@ class Method(ABC):
     tables: tuple[str, ...] = ()
     maps: tuple[str, ...] = ()
     memories: tuple[str, ...] = ("features",)
-    gathered: tuple[str, ...] = ("features_BSD",)
     has_batch_losses: bool = False
     unused_parameters: bool = False
     keeps_moments: bool = False
+    supervision: str = "unsupervised"
+    reported: tuple[str, ...] = ()
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -212,6 +229,14 @@ class Method(ABC):
         )
 
     # ---- the clustering stage
+
+    def check_inputs(self, inputs: Inputs) -> list[str]:  # noqa: ARG002
+        """Sentences about the data that the run is to say in the beginning.
+
+        Raises:
+          ValueError: the images lack what the method needs.
+        """
+        return []
 
     def to_label(self, outputs: Outputs) -> dict[str, Tensor]:
         """What labelling needs of a batch, by name: features [B, S, D], and what `label_images` takes."""
@@ -259,16 +284,17 @@ class Method(ABC):
         """More tables of the images of a group: its `maps`, moved as the images were by the augmentation."""
         return {}
 
-    def heads(self, memories: Mapping[str, WholeMemory], moments: Moments) -> nn.Module | None:  # noqa: ARG002
-        """Layers that begin with the labels, such as classifiers with a row a cluster; None where there are none.
-
-        moments: those of the heads before, where `keeps_moments` is set and there were any.
-        """
+    def heads(self, beginning: Beginning) -> nn.Module | None:  # noqa: ARG002
+        """Layers that begin with the labels, such as classifiers with a row a cluster; None where there are none."""
         return None
 
     def carried_moments(self, heads: nn.Module, moments: Moments) -> Moments:  # noqa: ARG002
         """The moments with which new heads begin, from those of the heads before."""
         return {}
+
+    def to_gather(self, outputs: Outputs) -> dict[str, Tensor]:
+        """What `batch_losses` and `moved_rows` see of the whole global batch, by name, B first."""
+        return {"features": outputs.features_BSD}
 
     @abstractmethod
     def group_losses(

@@ -44,13 +44,12 @@ from reidray.memory import clusters_in_batch, equal_weights, moved_centroids, no
 from reidray.methods.label_search import Labels, Search, Space
 from reidray.methods.method import (
     Average,
+    Beginning,
     Memory,
     Method,
-    Moments,
     Moved,
     Outputs,
     Targets,
-    WholeMemory,
     known,
 )
 from reidray.methods.scwm_settings import ScwmSettings
@@ -190,9 +189,9 @@ class SCWM(Method):
         map_size = (masks_BLHW.shape[2], masks_BLHW.shape[3])
         return {"masks": masks_BLHW, "visible": visible_cells(moved.grid, map_size, moved.boxes_B4)}
 
-    def heads(self, memories: Mapping[str, WholeMemory], moments: Moments) -> nn.Module | None:  # noqa: ARG002
+    def heads(self, beginning: Beginning) -> nn.Module | None:
         """Classifier rows from the centroids (Sec. 3.4); none where eq. 15 has no weight."""
-        return IdentityHeads(memories["features"].all_rows()) if self._own.cluster_classifiers else None
+        return IdentityHeads(beginning.memories["features"].all_rows()) if self._own.cluster_classifiers else None
 
     def group_losses(
         self, outputs: Outputs, targets: Targets, memories: Mapping[str, Memory], heads: nn.Module | None, epoch: int
@@ -265,7 +264,7 @@ class SCWM(Method):
         moved = moved_centroids(
             method.update,
             memories["features"].rows,
-            gathered["features_BSD"],
+            gathered["features"],
             targets.labels_B,
             momentum=method.momentum,
             uniforms_B=uniforms_B,

@@ -55,12 +55,19 @@ class Update:
 
 @dataclass(frozen=True)
 class _Forwarded:
-    """A group after its forward pass; `total` is None once its graph is gone."""
+    """A group after its forward pass. gathered: see `Method.to_gather`. total: its part of the objective."""
 
     outputs: Outputs
+    gathered: dict[str, Tensor]
     terms: dict[str, Tensor]
     statistics_M: Tensor
     total: Tensor
+
+    def detached(self) -> _Forwarded:
+        """The same without its graph."""
+        gathered = {name: rows.detach() for name, rows in self.gathered.items()}
+        terms = {name: loss.detach() for name, loss in self.terms.items()}
+        return _Forwarded(None, gathered, terms, self.statistics_M, self.total.detach())
 
 
 class Learner:
@@ -155,7 +162,7 @@ class Learner:
                 one = self._forward(step, number, group, view, views[len(groups) :] if last else [])
                 with self._spans("backward"):  # with DDP's exchange of gradients
                     torch.autograd.backward(one.total)
-            done.append(_Forwarded(_detached(one.outputs), _detached_terms(one.terms), one.statistics_M, one.total))
+            done.append(one.detached())
         return done
 
     def _forward(self, step: Step, number: int, group: Group, view: Views, idle: Sequence[Views]) -> _Forwarded:
@@ -171,8 +178,9 @@ class Learner:
             for other in idle if self._must_attend else []:
                 self._attend(other, outputs, targets)
         statistics_M = take_statistics(self._state.model)
-        total = torch.stack(list(terms.values())).sum() if terms else outputs[0].new_zeros(())
-        return _Forwarded(outputs, terms, statistics_M, total * (self._ranks.size / self._settings.batch_size))
+        total = torch.stack(list(terms.values())).sum() if terms else torch.zeros((), device=self._device)
+        total = total * (self._ranks.size / self._settings.batch_size)
+        return _Forwarded(outputs, self._method.to_gather(outputs), terms, statistics_M, total)
 
     # ---- losses of the whole batch as well
 
@@ -199,7 +207,7 @@ class Learner:
         size = self._settings.model.bn_group_size
         first = (self._shares[self._ranks.rank].start + number) * size
         pulled = [
-            (getattr(one.outputs, name) * leaf.grad[first : first + size]).sum()
+            (one.gathered[name] * leaf.grad[first : first + size]).sum()
             for name, leaf in leaves.items()
             if leaf.grad is not None
         ]
@@ -229,8 +237,8 @@ class Learner:
         return [{name: views[place] for name, views in by_name.items()} for place in range(len(self._rounds))]
 
     def _gathered(self, done: Sequence[_Forwarded]) -> dict[str, Tensor]:
-        """Fields of the outputs of all groups of all ranks, without gradients."""
-        own = {name: [getattr(one.outputs, name).detach() for one in done] for name in self._method.gathered}
+        """What is gathered of the outputs of all groups of all ranks, without gradients."""
+        own = {name: [one.gathered[name].detach() for one in done] for name in done[0].gathered}
         return {name: self._ranks.gather_rows(torch.cat(rows), self._images) for name, rows in own.items()}
 
     def _mean_losses(self, done: Sequence[_Forwarded]) -> dict[str, Tensor]:
@@ -264,11 +272,3 @@ class Learner:
         self._state.optimiser.zero_grad(set_to_none=True)
         if self._state.heads is not None:
             self._state.heads.optimiser.zero_grad(set_to_none=True)
-
-
-def _detached(outputs: Outputs) -> Outputs:
-    return type(outputs)(*[None if rows is None else rows.detach() for rows in outputs])
-
-
-def _detached_terms(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: loss.detach() for name, loss in terms.items()}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from reidray.arrays import Ints
 from reidray.config import Settings
 from reidray.features import Network
 from reidray.methods import make_method
@@ -18,7 +19,7 @@ from reidray.methods.label_search import Inputs
 from reidray.methods.method import EpochPlan, Method
 from reidray.spans import Spans, step_figures
 from reidray.storage.checkpoints import Checkpoint, restore_optimiser
-from reidray.storage.shards import read_truth
+from reidray.storage.shards import read_attributes, read_truth
 from reidray.storage.weights import load_weights
 from reidray.training.batches import EpochBatches, shares
 from reidray.training.context import Context, Meter
@@ -51,6 +52,8 @@ def train(context: Context) -> History:
     first = take_up(context, checkpoint, state, len(plans))
     history = state.history
 
+    for sentence in method.check_inputs(_inputs(context, state, first)):
+        context.tell(kind="message", text=sentence)
     if history.to_evaluate is not None:
         _evaluate_epoch(context, state, history.to_evaluate)
     if "before" not in history.evaluations:
@@ -203,11 +206,13 @@ def _inputs(context: Context, state: RunState, epoch: int) -> Inputs:
         persons_N = read_truth(f"{context.packed}/train")
         if persons_N is None:
             raise ValueError(f"method.labels=ground_truth needs true identities; {context.packed}/train has none")
+    attributes = read_attributes(f"{context.packed}/train") if "attributes" in state.method.needs else None
     modules = {} if state.modules is None else state.modules.state_dict()
     return Inputs(
         epoch=epoch,
         cameras_N=source.cameras_N,
         persons_N=persons_N,
+        attributes_NA=None if attributes is None else attributes.values_NA,
         labels_N=context.bank.read("train/labels", before) if before >= 0 else None,
         modules={name: tensor.cpu().numpy() for name, tensor in modules.items()},
     )
@@ -226,8 +231,10 @@ def _train_epoch(
         state.new_optimiser()
     state.set_rate(plan.rate)
     replicas = load_replicas(context, state.method.memories, history.labelled)
+    with context.spans("bank"):
+        labels_N = context.bank.read("train/labels", history.labelled)
     if plan.relabel or state.heads is None:
-        state.new_heads(replicas, settings)
+        state.new_heads(replicas, labels_N, context.split("train").source.cameras_N, settings)
     first, every = 0, settings.run.checkpoint_steps
     if checkpoint is not None and state.heads is not None and checkpoint.heads:
         state.heads.layers.load_state_dict(checkpoint.heads)
@@ -241,7 +248,7 @@ def _train_epoch(
     )
     assert history.under_way is not None
     losses = history.under_way.losses
-    batches = _batches(context, state, epoch, first)
+    batches = _batches(context, state, labels_N, epoch, first)
     behind = WriteBehind(context.bank, history.labelled, (epoch - history.labelled) * len(batches))
     meter = Meter(context, "train", len(batches), "steps", epoch, done=first)
     for step, groups in context.spans.each(batches, first):
@@ -267,11 +274,10 @@ def _train_epoch(
     return losses
 
 
-def _batches(context: Context, state: RunState, epoch: int, first: int) -> EpochBatches:
+def _batches(context: Context, state: RunState, labels_N: Ints, epoch: int, first: int) -> EpochBatches:
     settings, method, images = context.settings, state.method, context.split("train")
     version = state.history.labelled
     with context.spans("bank"):
-        labels_N = context.bank.read("train/labels", version)
         tables = {name: context.bank.read(f"train/{name}", version) for name in method.tables}
     cameras_N = images.source.cameras_N
     batches = method.batches(labels_N, cameras_N, epoch)

@@ -73,7 +73,8 @@ def take_up(context: Context, checkpoint: Checkpoint | None, state: RunState, ep
     if state.modules is not None:
         state.modules.load_state_dict(checkpoint.modules)
     restore_optimiser(state.optimiser, checkpoint.optimiser)
-    state.head_moments = checkpoint.heads_optimiser
+    if state.method.keeps_moments:
+        state.head_moments = checkpoint.heads_optimiser
     torch.set_rng_state(checkpoint.rng[min(context.ranks.rank, len(checkpoint.rng) - 1)])
     if checkpoint.step is not None:
         why = f"the checkpoint after {checkpoint.step} updates of epoch {checkpoint.epoch + 1}"

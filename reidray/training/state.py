@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from reidray.arrays import Array, Ints
 from reidray.config import Settings
 from reidray.features import Network, convert
-from reidray.methods.method import Method, Moments, WholeMemory
+from reidray.methods.method import Beginning, Method, Moments, WholeMemory
 from reidray.storage.checkpoints import optimiser_tensors, restore_optimiser
 from reidray.training.history import History
 
@@ -57,11 +58,13 @@ class RunState:
         for group in self.optimiser.param_groups:
             group["lr"] = group["start_lr"] * factor
 
-    def new_heads(self, memories: Mapping[str, WholeMemory], settings: Settings) -> None:
+    def new_heads(
+        self, memories: Mapping[str, WholeMemory], labels_N: Ints, cameras_N: Array, settings: Settings
+    ) -> None:
         """Heads for new labels, at the learning rate of the epoch."""
         if self.heads is not None and self.method.keeps_moments:
             self.head_moments = optimiser_tensors(self.heads.optimiser)
-        layers = self.method.heads(memories, self.head_moments)
+        layers = self.method.heads(Beginning(memories, labels_N, cameras_N, self.head_moments))
         self.heads = None
         if layers is None:
             return

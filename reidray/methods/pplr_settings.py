@@ -1,0 +1,33 @@
+"""The settings of PPLR."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from reidray.section import Count, CountOrZero, MethodSection, NotNegative, Positive, Share, setting
+
+
+class PplrSettings(MethodSection):
+    """Part-based pseudo label refinement (used where method.name=pplr)."""
+
+    num_stripes: Count = setting(3, "horizontal stripes of the map: the parts", "stripes")
+    agreement_neighbours: Count = setting(20, "k of the cross agreement, the image itself not counted", "images")
+    beta: Share = setting(0.5, "share of the pseudo-label in the refined global target", "share")
+    agreement_from: CountOrZero = setting(
+        5, "epoch from which label smoothing by agreement replaces plain label smoothing", "epoch"
+    )
+    label_smoothing: Share = setting(0.1, "plain label smoothing of the stripes before that epoch", "share")
+    triplet_weight: NotNegative = setting(1.0, "weight of the batch-hard triplet loss of the global feature")
+    classifier_moments: Literal["kept", "dropped"] = setting(
+        "kept", "Adam's moments of the classifiers when their rows are renewed; kept, as in the public code"
+    )
+    camera_weight: NotNegative = setting(
+        0.0, "weight of the contrast between cameras; 0: without cameras (the public code with cameras takes 0.5)"
+    )
+    camera_temperature: Positive = setting(0.07, "temperature of the contrast between cameras")
+    camera_negatives: Count = setting(50, "most similar proxies of other clusters that count as negatives", "proxies")
+
+    @property
+    def cluster_classifiers(self) -> bool:
+        """The global feature and each stripe have a classifier."""
+        return True
