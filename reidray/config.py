@@ -172,6 +172,11 @@ class RunSettings(Section):
         512.0, "features that a labeller keeps between tasks of labelling by blocks; the others are read again", "MB"
     )
     labeller_gpus: Share = setting(0.0, "share of a GPU that a labeller gets; 0: labels on CPUs", "GPUs")
+    dense_dbscan_mb: NotNegative = setting(
+        2048.0,
+        "on a GPU cuML's DBSCAN where the dense distance matrix fits in so many MB; our sparse one beyond",
+        "MB",
+    )
     labelling: Literal["auto", "whole", "blocks"] = setting(
         "auto",
         "whole: one labeller reads all features; blocks: all labellers share the work block by block, none holds all; "
