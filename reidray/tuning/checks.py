@@ -11,9 +11,15 @@ from reidray.tuning.search_file import DEFAULT_OBJECTIVE, Search
 
 _ENTER = {  # settings that enter the computation of a criterion, and so change it for one and the same model
     "silhouette": {"method.k1", "method.k2", "method.k1_counts_itself", "method.eps", "scwm.cluster_feature"},
-    "agreement": {"scwm.difficulty_neighbours", "scwm.num_parts"},
+    "agreement": {
+        "scwm.difficulty_neighbours",
+        "scwm.num_parts",
+        "pplr.agreement_neighbours",
+        "pplr.num_stripes",
+    },
     "assigned": {"method.eps", "method.min_samples", "method.k1", "method.k2"},
 }
+_WITH_PARTS = ("scwm", "pplr")  # methods that compute the criterion agreement
 
 
 def with_values(settings: Settings, values: Mapping[str, Any], source: str = "") -> Settings:
@@ -44,7 +50,9 @@ def check_search(search: Search, settings: Settings) -> None:
 
 
 def cautions(search: Search) -> list[str]:
-    """Sentences about settings that move the objective itself, whatever they do to the model, and about a cut grid."""
+    """Warnings: about settings that change the objective itself for one and the same model, and about an incomplete
+    grid.
+    """
     sentences = []
     read = sorted(_ENTER.get(search.objective, set()) & set(search.space))
     if read:
@@ -65,7 +73,7 @@ def in_words(values: Mapping[str, Any]) -> str:
 
 
 def _check_objective(objective: str, settings: Settings) -> None:
-    if objective == "agreement" and not settings.num_parts:
+    if objective == "agreement" and settings.method.name not in _WITH_PARTS:
         raise ValueError(
             f"objective: agreement compares global and part neighbours, and method.name={settings.method.name} has no "
             f"parts: take another objective, such as {DEFAULT_OBJECTIVE}"
