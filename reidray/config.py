@@ -254,11 +254,6 @@ class _Tree(Section):
             raise ValueError(
                 f"data.dataset={self.data.dataset} needs data.root=DIR (or data.packed=DIR, already packed)"
             )
-        if self.run.replica == "sharded" and self.cluster_classifiers:
-            raise ValueError(
-                f"run.replica=sharded has no place for the classifiers with a row a cluster that method.name="
-                f"{self.method.name} trains with these settings: set run.replica=replicated"
-            )
         if self.own is not None:
             self.own.check(cast("Settings", self))
         if self.method.update == "weighted" and not METHODS[self.method.name].weighs_images:

@@ -121,6 +121,7 @@ BESIDE = {
     "errors",
     "version",
     "config",
+    "section",
     "settings_io",
     "command",
     "weights",
