@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from reidray.command import parse, user_errors
-from reidray.launch import cluster_file, rayjob_file
+from reidray.deployment import cluster_file, rayjob_file, yaml_file
 
 
 def main() -> None:
@@ -20,9 +20,9 @@ def main() -> None:
         )
         found = False
         for path in command.options.files:
-            written = cluster_file.read(path, root=Path.cwd(), home=Path.home())
-            kind = rayjob_file if "apiVersion" in written.tree else cluster_file
-            for sentence in kind.findings(written):
+            file = yaml_file.read(path, root=Path.cwd(), home=Path.home())
+            kind = rayjob_file if "apiVersion" in file.tree else cluster_file
+            for sentence in kind.findings(file):
                 found = True
                 print(f"{path}: {sentence}")
         if found:

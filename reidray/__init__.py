@@ -1,17 +1,23 @@
 """reidray: unsupervised person re-identification that trains on Ray.
 
-The walk of an image. A crop lies in a folder in its data set's own layout (`data`), or is drawn (`data.drawn`). It is
-packed once, untouched, into a WebDataset shard with an index beside it (`storage`). Every epoch a worker extracts its
-shards: a network turns the crop into a map of cells, and the map into a unit vector for the whole person and one for
-each part (`features`). The vectors go to the memory bank (`bank`), the map's inner products to a labeller, which finds
-the parts of the body in it (`parsing`). When all are in, the labeller searches each image's neighbours (`neighbours`),
-clusters them (`labelling`), and asks how well the parts agree with the whole (`memory`). The clusters' means are the
-memory that the image is then pulled towards and pushed away from (`losses`, `methods`), step by step, on every worker
-alike (`training`), while the bank is told (`actors` makes it, the labellers and the workers Ray's). At the end the
-image is a query, or stands in a gallery, and is ranked (`evaluation`); what was found is in the run folder (`report`).
+The path of an image through a run, with the package that each step is in:
 
-Imports go one way: `launch`, `actors`, `report` know of `training`, `methods`, `bank`, and these of the mathematics,
-which knows of arrays only. Nothing is imported here, so that a part can be used without the rest.
+1. A crop is read from its data set's folder (`data`) or drawn (`data.drawn`), and packed once into a shard (`storage`).
+2. In every epoch each worker extracts features: a network turns the crop into a map of cells, and the map into a unit
+   vector for the whole person and, where the method has parts, one for each part (`features`). The vectors are stored
+   in the memory bank (`bank`). A method with parts finds the parts of the body in the map (`parsing`).
+3. A labeller searches the nearest neighbours of all images (`neighbours`) and clusters the images (`labelling`). The
+   means of the clusters are the centroids (`memory`).
+4. The workers train: the losses (`losses`) compare each image with the centroids, as the method says (`methods`), and
+   every step updates the network and the centroids (`training`).
+5. For each query image the gallery is ranked (`evaluation`).
+
+`launch` puts a run together, `actors` makes workers, labellers and bank processes of Ray, `report` writes what a run
+shows, `tuning` searches for settings, and `deployment` checks the files that describe machines.
+
+Imports go one way: the packages of the last paragraph and `storage` may import `training`, `methods` and `bank`, and
+these the mathematics, which takes arrays and returns arrays; tests/test_docs.py has the exact rules. This file imports
+nothing but the version, so that a part can be used without the rest.
 """
 
 from reidray.version import __version__

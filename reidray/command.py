@@ -1,4 +1,4 @@
-"""The command line that every job shares: `--config FILE.yaml`, then `section.name=value`, and a --help worth reading.
+"""The command line that every job shares: `--config FILE.yaml`, then `section.name=value`, and the text of --help.
 
 A job's main() begins with `command = parse(sys.argv[1:], prog=..., description=...)` and runs under `user_errors()`,
 so that whatever a person can put right ends in one sentence on stderr and status 2, without a traceback.

@@ -121,7 +121,7 @@ class MethodSettings(Section):
     temperature: Positive = setting(0.05, "tau of the contrastive losses")
     momentum: Share = setting(0.1, "share of the old centroid that a memory update keeps", "share")
     update: Literal["average", "hardest", "random", "weighted"] = setting(
-        "average", "average: every image in turn; hardest: the least similar; random: one; weighted: SCWM eq. 9"
+        "average", "average: every image in turn; hardest: the least similar; random: one; weighted: by difficulty"
     )
 
 
@@ -172,6 +172,11 @@ class RunSettings(Section):
         512.0, "features that a labeller keeps between tasks of labelling by blocks; the others are read again", "MB"
     )
     labeller_gpus: Share = setting(0.0, "share of a GPU that a labeller gets; 0: labels on CPUs", "GPUs")
+    dense_dbscan_mb: NotNegative = setting(
+        2048.0,
+        "on a GPU cuML's DBSCAN where the dense distance matrix fits in so many MB; our sparse one beyond",
+        "MB",
+    )
     labelling: Literal["auto", "whole", "blocks"] = setting(
         "auto",
         "whole: one labeller reads all features; blocks: all labellers share the work block by block, none holds all; "
@@ -248,11 +253,6 @@ class _Tree(Section):
         if self.data.dataset != "drawn" and self.data.root is None and self.data.packed is None:
             raise ValueError(
                 f"data.dataset={self.data.dataset} needs data.root=DIR (or data.packed=DIR, already packed)"
-            )
-        if self.run.replica == "sharded" and self.cluster_classifiers:
-            raise ValueError(
-                f"run.replica=sharded has no place for the classifiers with a row a cluster that method.name="
-                f"{self.method.name} trains with these settings: set run.replica=replicated"
             )
         if self.own is not None:
             self.own.check(cast("Settings", self))

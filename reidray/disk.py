@@ -1,5 +1,6 @@
-"""Disks: files that are there whole or not at all, which errors a person can put right, and what safetensors says of
-them as the OSError that it is.
+"""Writing to disks: files are complete or absent, and errors that a user can correct are recognised.
+
+safetensors reports a full disk as an error of its own; here it becomes the OSError behind it.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ _NUMBER = re.compile(r"\(os error (\d+)\)")
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Around what writes with safetensors, whose error has the number of the system's in its text alone.
+    """Turns an error of safetensors while writing into an OSError; safetensors has the system's error number in its
+    text.
 
     Raises:
-      OSError: with that number; EIO where it says none.
+      OSError: with that number; EIO where the text has none.
     """
     try:
         yield
@@ -36,7 +38,7 @@ def disk_errors() -> Iterator[None]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file, or replace it, at once: beside its place, then renamed into it."""
+    """Writes or replaces a text file atomically: a temporary file beside it is renamed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("w", encoding="utf-8") as file:

@@ -1,20 +1,19 @@
-"""Which kernel runs where: the one place that knows.
+"""Chooses the implementation for an array: the CPU's for NumPy arrays and CPU tensors, CUDA kernels for CUDA tensors.
 
-A function runs where its arrays live; callers move arrays with `on` and `as_numpy` and ask nothing else. The results
-are equal: indices, similarities and parts bit for bit, Jaccard distances up to the last bit of the processors' exp.
+No other module makes this choice. Callers move arrays with `on` and `as_numpy`. The results are equal: indices,
+similarities and parts bit for bit, Jaccard distances up to the last bit of the processors' exponential functions.
 
 | function | NumPy arrays, CPU tensors | CUDA tensors |
 |---|---|---|
-| nearest | oneDNN or BLAS products propose, numba decides | tensor cores propose (torch), CUDA C decides |
-| ready_block, search_strip | as nearest | as nearest, each direction by itself |
+| nearest | candidates by oneDNN or BLAS products, the rest in numba | candidates by tensor cores, the rest in CUDA C |
+| ready_block, search_strip | as nearest | as nearest, each direction of a pair by itself |
 | jaccard_from_neighbours, jaccard_from_lists | numba | CUDA C, sums and sorts by torch |
-| dbscan | numba | CUDA C on the sparse graph; cuML where the dense matrix fits `_DENSE_BYTES`, 0 until measured |
+| dbscan | numba | cuML where it is installed and the dense matrix fits in `dense_mb`; else CUDA C, sparse |
 | difficulty | numba | CUDA C |
 | parse_grams | numba | CUDA C, one warp an image |
 
-Ranking, merging and everything else run on the CPU. The CPU's bfloat16 products are chosen in
-`reidray.neighbours.product`, by what the processor can do. CUDA C is compiled by CuPy at the first call
-(`reidray/cuda/device.py`).
+Ranking, merging and everything else run on the CPU. `reidray.neighbours.product` chooses the CPU's matrix product by
+the instructions of the processor. CuPy compiles CUDA C at the first call (`reidray/cuda/device.py`).
 """
 
 from collections.abc import Iterable
@@ -34,30 +33,27 @@ from reidray.parsing import Parsing
 # N = images, R = images of a block, B = images of a shard, K = neighbours, U = pairs of images, L = parts,
 # D = feature width, P = cells
 
-_DENSE_BYTES = 0
-"""Memory for a dense matrix that cuML's DBSCAN may take. The sparse graph needs none and is linear in its edges."""
-
 
 def on(array: Any, device: torch.device) -> Any:
-    """The array where kernels of this device want it: NumPy for the CPU, else a tensor."""
+    """The array as the kernels of this device take it: NumPy for the CPU, else a tensor on the device."""
     return as_numpy(array) if device.type == "cpu" else torch.as_tensor(array, device=device)
 
 
 def as_numpy(array: Any) -> Array:
-    """The array in this process's memory."""
+    """The array as NumPy's, in the memory of this process."""
     return array.cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
 
 
 def on_gpu(array: Any) -> bool:
-    """The rule."""
+    """Whether the array is a CUDA tensor, for which the CUDA kernels run."""
     return isinstance(array, Tensor) and array.is_cuda
 
 
 def nearest(features_ND: Any, k: int, *, approximate: tuple[int, int] | None = None) -> tuple[Any, Any]:
     """`reidray.neighbours.nearest`: indices and similarities [N, K].
 
-    approximate: (components, candidates) of `nearest_approximately`; a GPU searches exactly all the same, since it has
-    multiplied everything before it could find the components.
+    approximate: (components, candidates) of `nearest_approximately`. A GPU ignores it and searches exactly: finding the
+    components would take longer than the exact search.
     """
     if on_gpu(features_ND):
         from reidray.cuda import device, neighbours
@@ -117,15 +113,19 @@ def jaccard_from_neighbours(
     return on_cpu_neighbours.jaccard_from_neighbours(indices_NK, similarities_NK, features_ND, **settings)
 
 
-def dbscan(distances_NN: Any, *, eps: float, min_samples: int) -> Any:
-    """`reidray.labelling.dbscan` of what `jaccard_from_neighbours` returned: labels [N]."""
+def dbscan(distances_NN: Any, *, eps: float, min_samples: int, dense_mb: float) -> Any:
+    """`reidray.labelling.dbscan` of what `jaccard_from_neighbours` returned: labels [N].
+
+    dense_mb: what a dense distance matrix may take on a GPU, in MB (10^6 bytes); where it fits, cuML clusters, if it is
+    installed. The labels are the same either way.
+    """
     if not on_gpu(getattr(distances_NN, "ends_N1", None)):
         return on_cpu_labelling.dbscan(distances_NN, eps=eps, min_samples=min_samples)
     from reidray.cuda import dbscan as on_gpu_dbscan
     from reidray.cuda import device
 
     return on_gpu_dbscan.dbscan(
-        distances_NN, eps=eps, min_samples=min_samples, dense_bytes=_DENSE_BYTES, device=device.cuda_device()
+        distances_NN, eps=eps, min_samples=min_samples, dense_bytes=int(dense_mb * 1e6), device=device.cuda_device()
     )
 
 

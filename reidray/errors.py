@@ -1,5 +1,5 @@
-"""Errors of what lies outside of a run: machines, disks, other processes."""
+"""Errors whose cause lies outside of the run: machines, disks, other processes."""
 
 
 class PassingError(ValueError):
-    """A sentence for a person, as every ValueError here; the same command may do at another time."""
+    """A sentence for the user, as in every ValueError here; the same command may succeed at another time."""

@@ -1,14 +1,14 @@
 """Spans: what a process does, from when to when. Sums for the figures of a run, single spans for its timeline.
 
-A process (a worker, a labeller, a shard of the memory bank, the driver) has one recorder, handed to whom it concerns;
-there is no global one. A span costs a few microseconds, and a fraction of one where the recorder is off.
+A process (a worker, a labeller, a shard of the memory bank, the driver) has one recorder, which is passed as an
+argument; there is no global one. A span costs a few microseconds, and less than one where the recorder is off.
 
-A span is the time that the **host** spent in a block. CUDA runs behind the host: a span around a launch ends when the
-launch is queued, and what the device took shows in the span that waits for it (a copy to the host, an optimiser's or
-a collective's synchronisation). Nothing is synchronised for the sake of a span.
+A span is the time that the **host** spent in a block. CUDA runs asynchronously: a span around a launch ends when the
+launch is queued, and the time on the device shows in the span that waits for it (a copy to the host, the
+synchronisation of an optimiser or a collective). Spans never synchronise the device.
 
-Instants are nanoseconds of the wall clock, read once and carried on by the monotonic clock: never backwards within a
-process, and comparable among the processes of a machine (among machines as far as their clocks agree).
+Instants are nanoseconds of the wall clock, read once and continued by the monotonic clock. Within a process they never
+go backwards; processes of one machine can be compared, processes of several machines as far as their clocks agree.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Spans:
     # ---- single spans
 
     def tap(self, most: int | None = None) -> deque[Span]:
-        """A queue that every span comes to from now on; of more than `most` the oldest are lost."""
+        """A queue that receives every span from now on; when it holds more than `most`, the oldest are dropped."""
         tap: deque[Span] = deque(maxlen=most)
         self._taps = (*self._taps, tap)
         return tap

@@ -1,16 +1,16 @@
 """One number of threads for all pools of a process, and the two ways to run kernels on several of them.
 
-Three libraries bring pools of their own: PyTorch, the BLAS under NumPy and SciPy, and numba. Left alone each takes
-every core. `set_threads` sets all three.
+Three libraries have thread pools of their own: PyTorch, the BLAS under NumPy and SciPy, and numba. By default each
+takes every core. `set_threads` sets all three.
 
-numba has several ways to start threads. Its OpenMP shares PyTorch's runtime and kills a process that was forked after
-a parallel kernel ran; its TBB is an extra package; its own work queue survives a fork but allows one kernel at a time.
-`parallel_kernel` sees to the latter, so the work queue is what reidray uses unless NUMBA_THREADING_LAYER says
+numba can start threads in several ways. Its OpenMP shares PyTorch's runtime and kills a process that was forked after
+a parallel kernel ran; its TBB is an extra package; its own work queue survives a fork but runs one kernel at a time.
+`parallel_kernel` makes kernels wait for each other, so reidray uses the work queue unless NUMBA_THREADING_LAYER says
 otherwise.
 
-Threads of a pool that has just finished keep turning for a while, in case more comes, and take the cores from the pool
-that works next. Where matrix products and kernels alternate, threads of Python work `side_by_side` instead, each on its
-own share, with `libraries_at_one_thread`.
+After a parallel section the threads of a pool spin for a while, waiting for more work, and take the cores from the
+pool that runs next. Where matrix products and kernels alternate, Python threads run `side_by_side` instead, each on a
+share of the data, with `libraries_at_one_thread`.
 """
 
 import functools
@@ -59,7 +59,7 @@ def set_threads(count: int) -> None:
 
 
 def num_threads() -> int:
-    """How many threads a kernel may use: what `set_threads` was told, as far as numba goes along."""
+    """How many threads a kernel may use: the count given to `set_threads`, at most numba's own maximum."""
     return _numba_threads
 
 
@@ -81,9 +81,10 @@ def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def side_by_side(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """work(item) of all items, by `num_threads` threads of Python; what it returned, in order of items.
+    """Calls work(item) for all items on `num_threads` Python threads; returns the results in the order of the items.
 
-    The work releases the GIL and writes nothing that the work on another item reads. An error stops all and is raised.
+    `work` must release the GIL, and must not write what the call for another item reads. An error stops all calls and
+    is raised.
     """
     listed = list(items)
     workers = min(num_threads(), len(listed))
@@ -120,16 +121,22 @@ def _limit_blas(count: int) -> Any:
 
 
 def _anyone_may_limit_blas() -> None:
-    """From its version 3.8 on, threadpoolctl listens only to the thread that spoke first, and ignores others silently.
-    A worker's function, or an actor's call, is not always in that one."""
+    """Lets the calling thread limit BLAS.
+
+    From version 3.8 on threadpoolctl obeys only the thread that set a limit first, and ignores others silently. Workers
+    and actors do not always call from that thread.
+    """
     release = getattr(OpenBLASController, "clear_controlling_thread", None)
     if release is not None:
         release(force=True)
 
 
 def _after_fork() -> None:
-    """A forked child: a lock may have been held by a thread that is not there, and neither are PyTorch's threads,
-    for which it would wait for ever."""
+    """Resets the state in a forked child.
+
+    A lock may have been held by a thread that does not exist in the child; and PyTorch would wait for ever for its
+    threads, which do not exist there either.
+    """
     global _one_at_a_time, _limited, _forked
     _one_at_a_time, _limited, _forked = threading.Lock(), threading.Lock(), True
     torch.set_num_threads(1)

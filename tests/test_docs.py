@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -108,7 +111,7 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
 
 MATHEMATICS = {"cuda", "data", "features", "neighbours", "labelling", "parsing", "memory", "losses", "evaluation"}
 COMPOSITION = {"methods", "bank", "training"}
-WORLD = {"storage", "report", "actors", "launch", "tuning"}
+WORLD = {"storage", "report", "actors", "launch", "tuning", "deployment"}
 BESIDE = {
     "arrays",
     "dispatch",
@@ -118,6 +121,7 @@ BESIDE = {
     "errors",
     "version",
     "config",
+    "section",
     "settings_io",
     "command",
     "weights",
@@ -184,6 +188,21 @@ def test_methods_know_neither_training_nor_the_bank_nor_a_disk() -> None:
     _assert_free_of(_files("methods"), _in_reidray("training", "bank", "storage"))
 
 
+def test_the_bank_knows_neither_methods_nor_training_nor_storage() -> None:
+    _assert_free_of(_files("bank"), _in_reidray("methods", "training", "storage"))
+
+
+def test_of_mathematics_only_data_has_to_do_with_files() -> None:
+    """And the module that finds the CUDA sources."""
+    rooms = [path for path in _files(*sorted(MATHEMATICS - {"data"})) if _name(path) != "reidray/cuda/device.py"]
+    _assert_free_of(rooms, {"pathlib", "io", "shutil", "tempfile"})
+
+
+def test_actors_take_from_launch_what_makes_a_workers_services_and_the_evaluator() -> None:
+    taken = {name for path in _files("actors") for name in _imports(path) if name.startswith("reidray.launch")}
+    assert {".".join(name.split(".")[:3]) for name in taken} == {"reidray.launch.services", "reidray.launch.evaluator"}
+
+
 def test_storage_and_reports_know_neither_the_engine_nor_ray() -> None:
     _assert_free_of(_files("storage"), _in_reidray(*COMPOSITION, *(WORLD - {"storage"})) | {"ray"})
     _assert_free_of(_files("report"), _in_reidray(*COMPOSITION, *(WORLD - {"storage", "report"})) | {"ray"})
@@ -191,6 +210,11 @@ def test_storage_and_reports_know_neither_the_engine_nor_ray() -> None:
 
 def test_a_search_uses_launches_and_actors_and_neither_knows_of_it() -> None:
     _assert_free_of(_files("launch", "actors"), _in_reidray("tuning"))
+
+
+def test_deployment_knows_no_other_room() -> None:
+    rooms = MATHEMATICS | COMPOSITION | WORLD - {"deployment"} | BESIDE
+    _assert_free_of(_files("deployment"), _in_reidray(*rooms) | {"ray"})
 
 
 def test_only_the_actors_know_ray() -> None:
@@ -203,6 +227,24 @@ def test_jobs_know_neither_ray_nor_mathematics_but_data() -> None:
     _assert_free_of(jobs, _in_reidray(*(MATHEMATICS - {"data"})) | {"ray", "reidray.actors"})
 
 
+MODULES = {"pillow": "PIL", "pyyaml": "yaml", "cuml-cu13": "cuml", "cupy-cuda13x": "cupy", "mlflow-skinny": "mlflow"}
+NOT_IMPORTED = {
+    "scikit-learn",  # the reference of tests and benchmarks
+    "tensorboard",  # by torch.utils.tensorboard
+    "sqlalchemy",  # both by MLflow's local database
+    "alembic",
+}
+
+
+def test_every_package_that_is_imported_is_declared_and_the_other_way_round() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = (packages for name, packages in project["optional-dependencies"].items() if name != "dev")
+    declared = {re.match(r"[\w-]+", line)[0] for line in chain(project["dependencies"], *extras)}  # type: ignore[index]
+    imported = {name.split(".")[0] for path in (ROOT / "reidray").rglob("*.py") for name in _imports(path)}
+    packages = imported - set(sys.stdlib_module_names) - {"reidray"}
+    assert packages == {MODULES.get(name, name) for name in declared - NOT_IMPORTED}
+
+
 def test_only_ground_truth_readers_open_identities() -> None:
     readers = {
         _name(path)
@@ -211,16 +253,15 @@ def test_only_ground_truth_readers_open_identities() -> None:
     }
     assert readers == {
         "reidray/storage/__init__.py",
-        "reidray/training/loop.py",
-        "reidray/training/evaluation.py",
+        "reidray/training/context.py",
     }
 
 
-def test_nobody_but_the_storage_opens_attributes_yet() -> None:
+def test_only_the_context_of_a_worker_opens_attributes() -> None:
     """Annotations are for labels that say they are weakly supervised; whoever begins to read them is listed here."""
     readers = {
         _name(path)
         for path in (ROOT / "reidray").rglob("*.py")
         if any(name.endswith(".read_attributes") for name in _imports(path))
     }
-    assert readers == {"reidray/storage/__init__.py"}
+    assert readers == {"reidray/storage/__init__.py", "reidray/training/context.py"}

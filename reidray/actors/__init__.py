@@ -1,1 +1,1 @@
-"""Ray: the one room that knows of it. `placing` makes actors of plain objects, `train_group` a group of workers."""
+"""Ray: no other package imports it. `remote` makes actors of plain objects, `train_group` runs the group of workers."""

@@ -81,7 +81,7 @@ def awaited_workers(settings: Settings, say: Callable[[str], None]) -> tuple[int
             time.sleep(_LOOK_SECONDS)
     finally:
         if waited:
-            request_resources(bundles=[])  # what is asked for stays asked for, whoever asked
+            request_resources(bundles=[])  # the autoscaler keeps requests after their process has ended
 
 
 def chosen_workers(settings: Settings, there: Mapping[str, float]) -> tuple[int, bool]:
@@ -127,7 +127,7 @@ def chosen_workers(settings: Settings, there: Mapping[str, float]) -> tuple[int,
 def room_beside(settings: Settings, there: Mapping[str, float], workers: int, *, use_gpu: bool) -> bool:
     """Whether workers, labellers and the memory bank leave a CPU (a GPU, where workers have one) for evaluation.
 
-    A group that changes its size takes what is free, and leaves nothing.
+    An elastic group takes everything that is free, so that nothing is left.
 
     Args:
       settings: the run's.

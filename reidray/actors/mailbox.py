@@ -1,4 +1,4 @@
-"""Events from workers to the driver: a plain list, made an actor by the driver, that outlives worker restarts."""
+"""Events from workers to the driver: a plain list in an actor of the driver, which outlives restarts of the workers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 
 class Mailbox:
-    """Keeps events until the driver has handled them, and the sentence of a failure that no restart can mend.
+    """Keeps events until the driver has handled them, and the sentence of a failure that a restart cannot repair.
 
-    Events are counted from the start of its process, which a name of its own tells from others.
+    Events are counted from the start of the actor's process. Each process has its own name, so that a count is never
+    applied to the events of another one.
     """
 
     def __init__(self) -> None:
         self._name = uuid.uuid4().hex
         self._handled = 0
-        self._events: list[Mapping[str, Any]] = []  # that come after those
+        self._events: list[Mapping[str, Any]] = []  # that come after the handled ones
         self._failure: tuple[str, str, bool] | None = None
 
     def put(self, event: Mapping[str, Any]) -> None:
@@ -24,9 +25,11 @@ class Mailbox:
         self._events.append(event)
 
     def take(self, name: str, handled: int) -> tuple[str, list[Mapping[str, Any]]]:
-        """The name, and all events that come after the `handled` first ones, which are forgotten; oldest first.
+        """This process's name, and all events after the first `handled` ones, oldest first; those first ones are
+        deleted.
 
-        Under another name, which a caller has from a process that died or from nobody, nothing is forgotten.
+        Nothing is deleted where `name` is not this process's: a caller may still have the name of a process that died,
+        or none yet.
         """
         if name == self._name:
             self._events = self._events[max(0, handled - self._handled) :]
@@ -42,7 +45,7 @@ class Mailbox:
         return self._name, self._handled
 
     def fail(self, sentence: str, trace: str, passing: bool = False) -> None:
-        """The run cannot go on: what a user can put right, where it was noticed, and whether it may pass by itself."""
+        """The run cannot go on: a sentence for the user, the traceback, and whether the cause may pass by itself."""
         self._failure = self._failure or (sentence, trace, passing)
 
     def failure(self) -> tuple[str, str, bool] | None:

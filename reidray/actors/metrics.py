@@ -1,8 +1,8 @@
-"""Figures for Prometheus, by Ray's metrics agent on each node: the one place that names them.
+"""Metrics for Prometheus, exported by Ray's agent on each node; this module defines all their names.
 
-The engine knows nothing of this. Every process has a recorder of spans (`reidray.spans`); a thread of an `Exporter`
-empties it every two seconds into Ray's metrics. What the events of a run say (`RunMetrics`) goes out from the driver.
-Ray puts `ray_` before every name, and adds its own tags to ours.
+The training code does not know about metrics. Every process has a recorder of spans (`reidray.spans`); a thread of an
+`Exporter` moves its contents to Ray's metrics every two seconds. The driver exports what the events of a run say
+(`RunMetrics`). Ray puts `ray_` before every name, and adds its own tags to ours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plain objects become actors here, and nowhere else."""
+"""Makes Ray actors of plain objects; no other module does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _A_BYTE = 1  # of memory: Ray sends actors that ask for nothing to any machine, 
 
 @final
 class OnTheWay:
-    """A result of an actor's call, which may be an argument of another's."""
+    """The pending result of an actor's call, which may be an argument of another call."""
 
     def __init__(self, reference: Any) -> None:
         self.reference = reference
@@ -70,7 +70,7 @@ class OnRay:
         return str(known.get("State"))
 
     def end(self) -> None:
-        """End the actor; Ray would keep it as long as the driver, since others have been given its handle as bytes."""
+        """End the actor. Ray would keep it as long as the driver lives, since other actors have its handle as bytes."""
         ray.kill(self._handle)
 
 
@@ -87,9 +87,8 @@ def placed(
 ) -> OnRay:
     """An actor of a plain class, owned by the caller: it lives as long as the driver and outlives worker restarts.
 
-    A process that dies is started again with the same arguments, elsewhere if its machine is gone, and the calls that
-    were on their way are made again: they must be harmless twice, and the object must notice where it misses what it
-    held before.
+    A process that dies is started again with the same arguments, on another machine if its own is gone, and the pending
+    calls are made again. So repeating a call must do no harm, and the object must notice that it has lost its state.
 
     Args:
       kind, arguments: of the object.
@@ -118,11 +117,11 @@ def placed(
 
 
 def _opening(kind: type) -> type:
-    """A class like `kind` that is made of its arguments' bytes.
+    """A class like `kind` that is constructed from the pickled bytes of its arguments.
 
-    Handles of other actors among the arguments of one that may be started again are an error to Ray, told on the
-    console at every start: they might be gone by then. Here the caller keeps those actors as long as this one. The
-    bytes come from the caller in Ray's own message, which is a pickle too: whoever can send one needs no other way in.
+    Ray reports an error on the console, at every start, where the arguments of an actor that may be restarted contain
+    handles of other actors, because these might be gone by then. Here the caller keeps those actors as long as this
+    one. Unpickling adds no risk: the bytes arrive in a message of Ray, which is itself a pickle.
     """
 
     class Opening(kind):

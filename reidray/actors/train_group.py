@@ -145,14 +145,18 @@ def _of_services(settings: Settings) -> dict[str, Any]:
 
 
 def _evaluator(place: Place, settings: Settings, packed: str, run_dir: Path, *, use_gpu: bool) -> OnRay:
-    """Evaluates epochs on what is left free, which it takes from the placement of others."""
+    """The evaluator of epochs beside training; it reserves CPUs, and a GPU where workers have one."""
     run = settings.run
     room: dict[str, Any] = {"threads": run.threads, "cpus": run.threads, "gpus": int(use_gpu)}
     return place(Evaluator, settings, packed, str(run_dir), restarts=run.max_failures, **room)
 
 
 def _watch(shards: list[OnRay], labellers: list[OnRay], handed: Handed) -> Watch:
-    """Sees to it that nobody waits for ever: without a labeller the others go on, without any, or a shard, nobody."""
+    """Watches the actors, so that no call waits for ever for one that has no machine.
+
+    Without a labeller the run goes on while other labellers are left. Without the last one, or without a shard of the
+    bank, it ends.
+    """
     run, mailbox = handed["settings"].run, handed["mailbox"]
     where = f" with the label run.service_label={run.service_label}" if run.service_label else ""
     by_name = {

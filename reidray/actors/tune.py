@@ -1,7 +1,8 @@
-"""Trials on Ray Tune: which comes next and what becomes of it is the caller's; Tune places, runs and stops them.
+"""Trials on Ray Tune. The caller decides which trial comes next and records results; Tune places, runs and stops
+trials.
 
-Tune keeps no state of ours: a search that is resumed is handed what is left, and the scheduler is told what was found
-before. So nothing is ever read back from Tune's own files, which are pickles and are removed in the end.
+Tune keeps no state of a search: a resumed search passes the trials that are left, and gives the scheduler the earlier
+scores. So Tune's own files, which are pickles, are never read, and are removed at the end.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 @dataclass(frozen=True)
 class Asha:
-    """When trials are compared, and how many go on: the first time after `grace_epochs`, one in `reduction`."""
+    """When ASHA compares trials, and how many it continues: first after `grace_epochs` epochs, one in `reduction`."""
 
     epochs: int
     grace_epochs: int
@@ -168,7 +169,7 @@ def run_trials(
 
 
 def _scheduler(asha: Asha | None, past: Sequence[Mapping[int, float]]) -> TrialScheduler:
-    """ASHA that has seen the past; its last rung lies before the last epoch, so that survivors end by themselves."""
+    """ASHA with the scores of earlier trials. Its last rung lies before the last epoch, where it stops no trial."""
     if asha is None:
         return FIFOScheduler()
     scheduler = ASHAScheduler(
@@ -194,7 +195,7 @@ def _dirname(trial: Any) -> str:
 
 
 class _Asked(Searcher):
-    """Tune's side of `ask`; it keeps nothing that Tune would have to save."""
+    """Tune's interface to `ask`; it has no state that Tune would have to save."""
 
     def __init__(self, ask: Ask) -> None:
         super().__init__(metric="score", mode="max")
@@ -218,7 +219,7 @@ class _Asked(Searcher):
 
 
 class _Watch(tune.Callback):
-    """Hands what happens to the caller, in the driver; what goes wrong there ends the search."""
+    """Passes events of trials to the caller, in the driver; an error of the caller ends the search."""
 
     def __init__(self, told: Told, ended: Ended, interruption: _Interruption) -> None:
         self._told, self._ended, self._interruption = told, ended, interruption
@@ -255,7 +256,7 @@ class _Watch(tune.Callback):
 
 @dataclass
 class _Interruption:
-    """Why no trial goes on: the status to end with, and what the caller raised."""
+    """Why no further trial runs: the exit status, and the caller's error."""
 
     status: int = 0
     error: Exception | None = None
@@ -268,9 +269,9 @@ class _Interruption:
 
 @contextmanager
 def _interruptible(interruption: _Interruption) -> Iterator[None]:
-    """SIGINT and SIGTERM end Tune's loop after its present step; a second one ends everything.
+    """SIGINT and SIGTERM end Tune's loop after its present step; a second signal ends the process at once.
 
-    Nothing is raised: Ray's own code, which mostly is at work when a signal comes, does not let exceptions through.
+    The handler does not raise: most signals arrive while Ray's own code runs, which does not pass exceptions on.
     """
 
     def handle(number: int, frame: Any) -> None:  # noqa: ARG001

@@ -1,7 +1,6 @@
-"""Whether the run's actors are there: one that finds no place for too long is given up.
+"""Watches whether the run's actors have a machine; an actor that has none for too long is given up.
 
-Ray keeps calls to an actor that waits for a machine until there is one, for ever if need be, and whoever made the call
-waits with them.
+Ray keeps the calls to an actor that waits for a machine, for ever if none comes, and so the callers wait for ever too.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""The labelling mathematics for arrays that live on a GPU.
+"""The labelling mathematics for arrays on a GPU.
 
-Each module here has the contract of one on the processor, and returns the same numbers: the same neighbours, the same
-sparse distances, the same labels. What is exact there is exact here, because the kernels repeat the sums in the same
-order; a tensor core only says what is certainly far away.
+Each module has the interface of its counterpart for the CPU and returns the same numbers: the same neighbours, the same
+sparse distances, the same labels. Exact results are exact here too, because the kernels add up in the same order.
+Tensor cores only exclude what is certainly far away.
 
-`device` says what the kernels need of the machine: an array module and a way to launch a kernel from `sources`. On a
-GPU that is CuPy; the tests put a processor in its place and run the same sources there. Nothing here imports CuPy or
-cuML before it is used.
+`device` defines what the kernels need of a machine: an array module, and a way to launch a kernel from `sources`. On a
+GPU that is CuPy; the tests run the same sources on a CPU. CuPy and cuML are imported when they are first used.
 """

@@ -1,7 +1,7 @@
-"""Neighbour lists from pairs of blocks on a GPU: `reidray.neighbours.blocks` for rows that live there.
+"""Neighbour lists from pairs of blocks on a GPU: `reidray.neighbours.blocks` for rows on a device.
 
-Both directions of a pair are searched by themselves: a product there costs less than keeping what is known apart. What
-is known and what is found are arrays of the host, as the lists are.
+Each direction of a pair is searched by itself: on a GPU a second product costs less than filling the lists of both
+sides at once. Known similarities and results are arrays of the host, as the lists are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What runs the kernels of this room: a GPU through CuPy, or whatever else offers the same few things.
+"""Runs the kernels of this package: on a GPU through CuPy, or on another implementation of `Device`.
 
-PyTorch owns the arrays at the room's doors and CuPy compiles and launches; both work on PyTorch's current stream, so
-that nobody waits for anybody.
+Functions of this package take and return PyTorch's tensors; CuPy compiles and launches the kernels. Both use PyTorch's
+current stream, so that no synchronisation is needed between them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Device(Protocol):
         """The `xp` array as a tensor on the same memory."""
 
     def in_step(self) -> AbstractContextManager[None]:
-        """Calls of `xp` inside wait for what PyTorch has been told before, and PyTorch for them."""
+        """Runs calls of `xp` inside after PyTorch's earlier work, and PyTorch's later work after them."""
 
     def launch(
         self, source: str, kernel: str, *, blocks: int, threads: int, shared_bytes: int, arguments: Sequence[Any]

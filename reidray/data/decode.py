@@ -1,8 +1,8 @@
-"""Bytes into pixels, for bytes that nobody vouches for.
+"""Decodes image files from untrusted sources.
 
-Only JPEG, PNG, BMP and WebP are tried, whatever the file is called. The size is read from the header and refused before
-any pixel is decoded; a file cut short is an error, never a half-grey picture. PIL decides what is an image and which
-pixels it has; the plainest JPEGs take a shorter way to the same pixels (`reidray.data.jpeg`).
+Only JPEG, PNG, BMP and WebP are decoded, whatever the file is called. The size is read from the header and checked
+before any pixel is decoded. A truncated file is an error, never a half-grey picture. PIL decides which files are images
+and which pixels they have; plain JPEGs are decoded without PIL, to the same pixels (`reidray.data.jpeg`).
 """
 
 # H, W = height and width in pixels
@@ -83,7 +83,7 @@ def decode(data: bytes, *, name: str, max_pixels: int) -> Bytes:
             return np.array(colours, dtype=np.uint8)
     except BadImage:
         raise
-    except Exception as error:  # whatever a decoder raises on bytes that were made up
+    except Exception as error:  # a decoder may raise anything on invalid bytes
         raise _damaged(name, error) from error
 
 
@@ -156,7 +156,7 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
         with _header_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # EXIF is decoration: a broken block does not spoil the picture
+    except Exception:  # a broken EXIF block does not make the picture unusable
         return None
 
 

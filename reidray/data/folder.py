@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reidray.data.records import Dataset, ImageRecord, Split
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a terminal would obey them where a name is printed
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a terminal would execute them in a printed name
 
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp")
 

@@ -1,8 +1,8 @@
-"""Plain JPEG files by libjpeg-turbo itself, without PIL around it: twice as fast, where simplejpeg is installed.
+"""Decodes plain JPEG files with libjpeg-turbo directly: twice as fast as PIL, where simplejpeg is installed.
 
-PIL decodes with libjpeg-turbo as well (where it does not, nothing is decoded here), by the same arithmetic: the pixels
-are equal. What an odd or damaged file comes to is PIL's to say: whatever is not the plainest of JPEGs, or makes the
-library warn, is left to it.
+PIL decodes with libjpeg-turbo as well (where it does not, nothing is decoded here), with the same arithmetic: the
+pixels are equal. Files that are not plain, and all for which the library warns, are left to PIL, which decides what a
+damaged file is.
 """
 
 # H, W = height and width in pixels
@@ -29,7 +29,7 @@ _decode: Callable[..., Any] | None = decode_jpeg if features.check_feature("libj
 
 
 def decode_plain(data: bytes, *, max_pixels: int) -> Bytes | None:
-    """Decodes a JPEG that leaves no doubt.
+    """Decodes a plain JPEG file.
 
     Args:
       data: the bytes of any file.
@@ -42,7 +42,7 @@ def decode_plain(data: bytes, *, max_pixels: int) -> Bytes | None:
         return None
     try:
         pixels_HW3: Bytes = _decode(data, "RGB", strict=True)
-    except Exception:  # a warning counts: PIL knows whether the file is damaged or only odd
+    except Exception:  # a warning counts: PIL decides whether the file is damaged or only unusual
         return None
     return pixels_HW3
 
@@ -50,8 +50,8 @@ def decode_plain(data: bytes, *, max_pixels: int) -> Bytes | None:
 def is_plain(data: bytes, *, max_pixels: int) -> bool:
     """Whether the header is that of a grey or colour picture of 8 bits in one baseline scan, with nothing beside it.
 
-    No EXIF (which may turn the picture), no colour profile, no Adobe marker, no progressive scans, no table or length
-    that is odd: all of it is PIL's.
+    A file with EXIF (which may turn the picture), a colour profile, an Adobe marker, progressive scans, or an unusual
+    table or length is not plain.
     """
     try:
         return data[:2] == b"\xff\xd8" and _leads_to_one_scan(data, max_pixels)

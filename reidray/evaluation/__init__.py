@@ -1,8 +1,8 @@
-"""How good a run is, measured with the true identities and masks, which nothing else in reidray may look at; and, in
-`criteria`, what can be told without them.
+"""How good a run is.
 
-`ranking` is the retrieval protocol (mAP, CMC, mINP), `clusters` compares pseudo-labels with identities, `masks`
-compares predicted parts with true ones. All figures are fractions in 0 .. 1 unless a name says percent.
+With true identities or masks: `ranking` is the retrieval protocol (mAP, CMC, mINP), `clusters` compares pseudo-labels
+with identities, `masks` compares predicted parts with true ones. Without them: `criteria` judges a labelling. All
+figures are fractions unless a name says percent.
 """
 
 from reidray.evaluation.clusters import ClusterQuality, cluster_quality

@@ -197,8 +197,8 @@ def _search(
 ) -> None:
     """Finds the first match that each image stands before, by halving, for the products of a stretch together.
 
-    Sums instead of branches, for the processor cannot guess where a product goes; and unsigned places, for signed ones
-    would be tested for counting from the end.
+    It sums instead of branching, because the processor cannot predict the branches. Places are unsigned, because numba
+    would test signed ones for negative indices.
     """
     count = similarities_P.shape[0]
     above_P = (similarities_P + error).astype(np.float32)

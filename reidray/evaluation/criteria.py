@@ -1,8 +1,8 @@
-"""How well a labelling seems to go, told without any true identity: what a search of settings can choose by.
+"""Criteria of a labelling that need no true identities; a search of settings can use them as its objective.
 
-Every criterion is a fraction of which more is better, is computed from what labelling has in hand anyway, and takes
-memory and time linear in the images and the stored distances. None is a proof: how far each agrees with mAP where the
-truth is known is measured by `benchmarks/criteria.py` and told in docs/tuning.md.
+More is better for every criterion. Each is computed from intermediate results of labelling, in memory and time linear
+in the images and the stored distances. None guarantees a good model: `benchmarks/criteria.py` measures how far each
+agrees with mAP where identities are known, and docs/tuning.md has the result.
 """
 
 from typing import Any
@@ -21,8 +21,8 @@ from reidray.evaluation.clusters import cluster_quality
 def stability(labels_N: Any, earlier_N: Any) -> float | None:
     """Adjusted Rand index of two labellings of the same images, over the images that have a label in both.
 
-    Of pseudo-labels in consecutive epochs: a model that has found something stays with it. 0 is chance, 1 the same
-    clusters. A labelling that is a single cluster says nothing, however faithfully it is repeated: 0.
+    It compares the pseudo-labels of consecutive epochs: those of a converged model change little. 0 is chance, 1 the
+    same clusters. A labelling with a single cluster gets 0 even if it is repeated, since it separates nothing.
 
     Args:
       labels_N, earlier_N: integers, -1 for no label.
@@ -88,7 +88,7 @@ def mean_silhouette(labels_N: Any, distances_NN: Any) -> float:
     P. Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis", 1987:
     (b - a) / max(a, b), with a the mean distance to the other images of the own cluster and b to those of the nearest
     other cluster. Images without a label, and alone in their cluster, count as 0, so that leaving images out is not
-    rewarded; they are nobody's other cluster. A single cluster has no other: 0.
+    rewarded; images without a label are in no other cluster. With a single cluster the result is 0.
 
     Args:
       labels_N: integers, -1 for no label.

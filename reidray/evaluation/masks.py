@@ -90,7 +90,7 @@ def mean_iou(confusion_LT: Any, *, merge: Mapping[int, int] | None = None) -> Ma
 
 
 def stripes(foreground_BHW: Any, num_parts: int) -> np.ndarray:
-    """The control that knows nothing: bands of equal height of the whole map, cut out by the predicted foreground.
+    """A baseline without any learning: bands of equal height of the whole map, within the predicted foreground.
 
     Args:
       foreground_BHW: bool.

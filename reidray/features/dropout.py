@@ -1,4 +1,4 @@
-"""Dropout whose draws belong to the image and not to the worker.
+"""Dropout whose random numbers depend on the image and not on the worker.
 
 PyTorch's dropout draws from one generator a process, so a run on two workers would differ from a run on one. Here each
 image has a key, drawn from the seed, the epoch, the step and the image's place in the global batch, and what is dropped

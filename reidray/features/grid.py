@@ -1,4 +1,4 @@
-"""Where the cells of a feature map lie in the image: every place where a part mask meets pixels goes through here.
+"""Where the cells of a feature map lie in the image; all conversions between part masks and pixels use it.
 
 A strided convolution centres cell i on pixel stride * i, not on the middle of its stride: the map of a flipped image is
 then not the flipped map but nearly that map moved by one cell. Every function below asks the grid for the centres.

@@ -1,14 +1,14 @@
-"""Batch normalisation that does not know how many workers there are.
+"""Batch normalisation whose results do not depend on the number of workers.
 
-Peers normalise each GPU's share of the batch and keep the running statistics of the first GPU, so results change with
-the number of GPUs. Here the unit of work is the BN group, a fixed slice of the global batch. One training-mode forward
-pass sees one group: each layer normalises by that group's statistics and notes them, leaving its running buffers alone.
-After the step the statistics of all groups are brought together in the order of the groups, and every replica applies
-them one by one:
+Other trainers normalise each GPU's share of the batch and keep the running statistics of the first GPU, so results
+change with the number of GPUs. Here the unit of work is the BN group, a fixed slice of the global batch. A forward pass
+in training mode sees one group: each layer normalises by the statistics of that group and stores them, without
+changing its running statistics. After the step the statistics of all groups are gathered in the order of the groups,
+and every replica applies them one by one:
 
     running <- (1 - momentum) * running + momentum * statistic_g        for g = 0, 1, ..., G - 1
 
-which is what one worker would have computed had it run all groups itself. Names in the state dict stay PyTorch's.
+One worker that runs all groups itself computes the same. Names in the state dict stay PyTorch's.
 """
 
 # G = BN groups of a step, T = statistics of a model: the batch mean, then the unbiased variance, layer by layer

@@ -2,8 +2,7 @@
 al., 2019, arXiv:1903.07071), so that a 384x128 image has 24x8 cells.
 
 Names in the state dict are torchvision's, so its checkpoints fit. Their strided convolutions are odd (7x7, 3x3) on even
-sizes: cell i is centred on pixel 16 i, half a cell beside a symmetric grid; `grid` says so to whoever lays masks on
-images.
+sizes: cell i is centred on pixel 16 i, half a cell beside a symmetric grid. The attribute `grid` has these centres.
 """
 
 # B = batch, D = channels, H, W = rows and columns

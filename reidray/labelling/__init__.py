@@ -1,8 +1,8 @@
-"""Which images belong together: from distances (or, for upper bounds, from the truth) to one label per image.
+"""From distances (or, for upper bounds, from the true identities) to one label per image.
 
 A label is the number of a cluster, 0 .. C-1, or -1 for an image that is left out of training. `dbscan` labels all
-images at once; `merge_stage` goes on from the labels of the stage before; `split_by_attributes` divides clusters by
-what was noted about their images.
+images at once; `merge_stage` goes on from the labels of the stage before; `split_by_attributes` divides clusters by the
+annotated attributes of their images.
 """
 
 from reidray.labelling.attribute_split import AttributeSplit, split_by_attributes

@@ -6,7 +6,7 @@ features are not looked at again.
 
 Of each symmetric matrix the part below the diagonal is kept, row after row: pair (i, j), i < j, lies at
 j (j - 1) / 2 + i, whatever the number of clusters. New clusters are numbered by their lowest old one, so that a merged
-row is written where only rows lie that nobody needs any more: merging happens in place.
+row overwrites only rows that are not needed any more: merging happens in place.
 
 Letters: N images, D feature width, C clusters, P = C (C - 1) / 2 pairs of clusters, G clusters after merging, L, M some
 clusters.

@@ -1,4 +1,4 @@
-"""Losses: one equation a function, one value an image. Nothing here knows of workers, epochs or settings."""
+"""Losses: one equation a function, one value an image. Nothing here depends on workers, epochs or settings."""
 
 from reidray.losses.contrast import centroid_contrast, part_separation, weighted_contrast
 from reidray.losses.identity import distilled_global_targets, identity_loss, refined_part_targets

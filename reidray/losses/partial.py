@@ -1,4 +1,4 @@
-"""Contrast with centroids that nobody holds whole: what each holder of some rows computes, and how that joins.
+"""Contrast with centroids that are spread over workers: what each holder of rows computes, and how it is combined.
 
 B = images, R = rows that one holder has, P = holders, D = feature width.
 
@@ -17,10 +17,10 @@ clusters
     d loss / d f = (sum_j softmax(z)_j c_j - c_y) / tau = (p / s - c_y) / tau,
 
 since centroids have no gradient. So the gradient of a loss is one vector of the feature's width, known as soon as the
-loss is. It is computed in the forward pass and kept (`with_gradient`), and the backward pass asks nobody for anything:
-whoever owns the image multiplies it by what arrives at the loss. That is the chain rule, without approximation;
-only the order of float sums differs from `centroid_contrast`. Logits live for one block of rows at a time and are not
-kept for the backward pass.
+loss is. It is computed in the forward pass and kept (`with_gradient`). The backward pass needs no communication: the
+worker of the image multiplies the kept gradient by the gradient of the loss. That is the chain rule, without
+approximation; only the order of float sums differs from `centroid_contrast`. Logits exist for one block of rows at a
+time and are not kept for the backward pass.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How well the parts of an image agree with the whole about who is near: the difficulty score of SCWM."""
+"""The difficulty score of SCWM: how far the neighbours by a part agree with the neighbours by the whole image."""
 
 from collections.abc import Iterable
 from typing import Any

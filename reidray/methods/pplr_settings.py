@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from reidray.section import Count, CountOrZero, MethodSection, NotNegative, Positive, Share, setting
+
+if TYPE_CHECKING:
+    from reidray.config import Settings
 
 
 class PplrSettings(MethodSection):
@@ -31,3 +34,11 @@ class PplrSettings(MethodSection):
     def cluster_classifiers(self) -> bool:
         """The global feature and each stripe have a classifier."""
         return True
+
+    def check(self, settings: Settings) -> None:
+        """See `MethodSection.check`."""
+        if settings.run.replica == "sharded":
+            raise ValueError(
+                "run.replica=sharded has no place for the classifiers of method.name=pplr, which have a row a cluster: "
+                "set run.replica=replicated"
+            )

@@ -1,8 +1,8 @@
-"""Who is close to whom among the images of the training set.
+"""Nearest neighbours and k-reciprocal Jaccard distances between the images of the training set.
 
-`search` finds exact nearest neighbours (`product` proposes, `candidates` keeps lists), `blocks` the same from pairs of
-blocks, which several processes can share. `jaccard` turns the lists into the sparse k-reciprocal Jaccard distance that
-the labellers cluster, and `similarity` says what number all of them compare. Nothing here holds an N x N matrix.
+`search` finds exact nearest neighbours (`product` proposes candidates, `candidates` keeps lists of them), `blocks`
+finds the same from pairs of blocks, which several processes can share. `jaccard` computes the sparse distance that is
+clustered from the lists. `similarity` defines the number that all of them compare. Nothing here holds an N x N matrix.
 """
 
 from reidray.neighbours.approximate import nearest_approximately

@@ -1,8 +1,8 @@
 """Approximate nearest neighbours: candidates from a few principal components, ordered by exact similarity.
 
-The features of a network lie near a space of far fewer dimensions than they have. Projected on their first principal
-components, rows are multiplied several times faster; of the best candidates there, the exact similarities decide. What
-is lost are neighbours that are not among those candidates; `benchmarks/neighbours.py` measures how many.
+The features of a network lie near a space of far fewer dimensions than they have. Products of rows that are projected
+on the first principal components are several times faster. The best candidates by these products are then ordered by
+exact similarity. Neighbours that are not among the candidates are missed; `benchmarks/neighbours.py` measures how many.
 """
 
 from typing import Any
@@ -66,7 +66,7 @@ def _projected(features_ND: Floats, components: int, block: int) -> Floats:
 
 
 class _Trusted:
-    """A product taken at its word: candidates are the best by it, whatever its error."""
+    """A product whose error is ignored: the candidates are those with the largest products."""
 
     slope = 0.0
 

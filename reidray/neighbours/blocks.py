@@ -1,14 +1,15 @@
-"""Exact neighbour lists from blocks of rows, searched pair by pair, in any order, by anybody.
+"""Exact neighbour lists from pairs of blocks of rows, searched in any order, by any process.
 
-The lists of all images begin empty (`no_lists`). A task (`search_strip`) takes a block and some others, of each the
-similarities that its lists hold so far, and finds what beats them, both ways, from the same products; `merged` enters
-it. When every pair of blocks has had its turn, the lists are those of `reidray.neighbours.nearest`, bit for bit,
-whatever the blocks, the order of the tasks, what each knew of the lists, and how often it was done before its result
-was entered: similarities are exact, equal ones are ordered by the lower index, and what is entered twice counts once. A
-pair whose result was entered must not be searched again: a task knows similarities and not whose they are.
+The lists of all images begin empty (`no_lists`). A task (`search_strip`) takes a block and some others, each with the
+similarities that its lists hold so far. It finds which images belong into these lists, in both directions, from the
+same products; `merged` enters them. After every pair of blocks was searched, the lists are those of
+`reidray.neighbours.nearest`, bit for bit. The blocks, the order of the tasks, the similarities known to each task, and
+repetitions of a task before its result was entered do not change them: similarities are exact, equal ones are ordered
+by the lower index, and what is entered twice counts once. A pair whose result was entered must not be searched again: a
+task knows similarities, and not which images they belong to.
 
-What is known matters for speed alone. A task that is told nothing makes lists of its own from each pair; one that is
-told much finds, and measures exactly, only what is closer than all that was found before.
+The known similarities matter for speed alone. A task without any fills lists of its own for each pair; a task with many
+measures exactly only what is closer than everything found before.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What describes an image: weights on its k-reciprocal neighbours (Zhong et al., CVPR 2017, eq. 3, 7 and 11)."""
+"""The encoding of an image: weights on its k-reciprocal neighbours (Zhong et al., CVPR 2017, eq. 3, 7 and 11)."""
 
 import math
 from collections.abc import Callable

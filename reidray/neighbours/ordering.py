@@ -1,8 +1,8 @@
-"""A numbering in which similar images stand close together.
+"""A numbering in which similar images are close together.
 
-Everything that follows the neighbour search visits an image and then its neighbours. In an arbitrary numbering these
-lie all over the memory; in this one most lie beside each other and are still in the processor's cache. Results do not
-depend on it: whatever depends on an order of images goes by their indices.
+Everything after the neighbour search visits an image and then its neighbours. In an arbitrary numbering these are
+spread over the memory; in this one most are next to each other and still in the processor's cache. Results do not
+depend on it: where an order of images matters, it is that of their indices.
 """
 
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
-"""Matrix products that propose, and how far from `similarity` they can be.
+"""Matrix products that propose candidates, and bounds on their distance from `similarity`.
 
-Two of them: float32, which every machine has, and bfloat16, twice as fast and more where the processor multiplies it
-(AVX512-BF16, AMX, Arm's BF16) and not used elsewhere. Their errors are bounds, not estimates: sums may be added in any
+There are two: float32, which every machine has, and bfloat16. bfloat16 is at least twice as fast where the processor
+has instructions for it (AVX512-BF16, AMX, Arm's BF16), and is not used elsewhere. The bounds hold for sums in any
 order, by any library.
 """
 
@@ -107,7 +107,7 @@ class BFloat16Product:
 
 
 def fastest_product() -> Product:
-    """What proposes on this machine: bfloat16 where the processor multiplies it and PyTorch uses that, else float32."""
+    """The faster product on this machine: bfloat16 where processor and PyTorch can multiply it, else float32."""
     return BFloat16Product() if multiplies_bfloat16() else Float32Product()
 
 
@@ -122,9 +122,8 @@ def multiplies_bfloat16() -> bool:
 def float32_product(rows_RD: Floats, columns_SD: Floats, out_RS: Floats) -> None:
     """out = rows columns^T, each entry within `product_error` of the similarity of its unit rows.
 
-    By PyTorch's library where the processor has AVX-512, else by NumPy's: `benchmarks/ranking.py` times both and names
-    the faster one. Where somebody allowed PyTorch to lower the precision of float32
-    products, it is NumPy's anyway.
+    PyTorch multiplies where the processor has AVX-512, else NumPy: `benchmarks/ranking.py` times both and names the
+    faster one. NumPy also multiplies where PyTorch was allowed to lower the precision of float32 products.
     """
     if _has_avx512() and not _pytorch_may_lower():
         torch.mm(_as_tensor(rows_RD), _as_tensor(columns_SD).t(), out=torch.from_numpy(out_RS))
@@ -152,7 +151,7 @@ def _summation(width: int, rounding: float) -> float:
 
 
 def _pytorch_may_lower() -> bool:
-    """Whether somebody allowed less than float32, by the old switch, the new ones or the environment."""
+    """Whether less than float32 was allowed to PyTorch, by the old switch, the new ones or the environment."""
     backends: Any = torch.backends
     settings = (backends, backends.mkldnn, backends.mkldnn.matmul)
     if any(getattr(setting, "fp32_precision", "none") not in ("none", "ieee") for setting in settings):

@@ -1,4 +1,4 @@
-"""Neighbours that choose each other: eq. 2 of k-reciprocal encoding (Zhong et al., CVPR 2017, arXiv:1701.08398)."""
+"""k-reciprocal neighbours: eq. 2 of k-reciprocal encoding (Zhong et al., CVPR 2017, arXiv:1701.08398)."""
 
 from typing import Any, NamedTuple
 

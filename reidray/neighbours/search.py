@@ -3,9 +3,10 @@
 A matrix product with a known error bound (`product.py`) proposes candidates (`candidates.py`); their similarities are
 taken again from `similarity`, and a row is accepted when nothing outside its candidates can have come closer than its
 k-th neighbour. Rows that fail this certificate (many equal or almost equal neighbours) are searched again in full. The
-answer is thus that of an exhaustive search with exact similarities, whatever proposed the candidates.
+result is thus that of an exhaustive search with exact similarities, whichever product proposed the candidates.
 
-Among themselves, each pair of blocks of rows is multiplied once, for both: half the arithmetic of a full product.
+Where the queries are the rows themselves, each pair of blocks is multiplied once for both directions: half the
+arithmetic of a full product.
 """
 
 import operator
@@ -27,7 +28,7 @@ from reidray.threads import parallel_kernel
 _SMALLEST_ROOM = 96
 _PANEL = 8  # blocks of rows that are kept prepared while columns pass by
 _SOME = 8  # candidates by which queries are told to be near each other
-_LEAF = 512  # blocks on the diagonal are halved down to this, for their lower half is multiplied in vain
+_LEAF = 512  # blocks on the diagonal are halved down to this size, because their lower half is not needed
 
 
 def nearest(

@@ -1,8 +1,8 @@
-"""What "similarity" means, once for every room: the inner product of two unit rows, correctly rounded to float32.
+"""Similarity, defined once for the whole package: the inner product of two unit rows, correctly rounded to float32.
 
 A matrix product gives almost that number, but its last bits depend on the shape of the blocks, on the library and on
-the number of threads. Search and ranking therefore use matrix products (`product.py`) only to decide what is
-*certainly* far away and take every number that decides an order from `similarity`.
+the number of threads. Search and ranking therefore use matrix products (`product.py`) only to exclude what is certainly
+far away. Every number that decides an order comes from `similarity`.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
-"""What a run says while it works: one live bar a stage on a terminal, plain lines now and then anywhere else.
+"""The console of a run: a live progress bar for each stage on a terminal, plain lines at intervals elsewhere.
 
-The run reports events, plain dicts (see `Console.handle`). The console shows them, and is the one place that files
-them: lines to log.txt, measures to metrics.jsonl, evaluations.jsonl and losses.jsonl, scalars to the run's loggers.
-Epochs count from 0 in events and files, and from 1 where people read them.
+The run reports events, plain dicts (see `Console.handle`). The console shows them. It is also the only code that
+writes them to files: lines to log.txt, measures to metrics.jsonl, evaluations.jsonl and losses.jsonl, scalars to the
+run's loggers. Epochs count from 0 in events and files, and from 1 where people read them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _QUIET_SECONDS = 5.0  # between two plain lines of progress
 
 
 class Console:
-    """Shows and files the events of one run; a context manager, so that the terminal is always given back.
+    """Shows the events of one run and writes them to files; a context manager, which resets the terminal at its end.
 
     Args:
       folder: the run folder; None for jobs that leave none (then nothing is filed).
@@ -112,7 +112,7 @@ class Console:
             handlers[kind]({key: value for key, value in event.items() if key != "kind"})
 
     def close(self, *, failed: bool = False) -> None:
-        """Takes the live bars away and writes out what is pending."""
+        """Removes the progress bars and writes what is pending."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -1,4 +1,4 @@
-"""What figures are called on the console, and the lines that are made of them."""
+"""Names of figures on the console, and the lines made of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Curves of a run to whoever shows them: TensorBoard, MLflow, Weights & Biases, behind one small interface.
+"""Sends the curves of a run to TensorBoard, MLflow and Weights & Biases, behind one interface.
 
-The axis of every curve is the number of updates done, so that all curves lie together.
+The x-axis of every curve is the number of updates, so that curves can be compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reidray.storage.runfolder import RunFolder
 
 
 class Logger(Protocol):
-    """What shows curves."""
+    """A program that shows curves."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """A point for each name, at the number of updates done."""

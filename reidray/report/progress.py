@@ -1,4 +1,4 @@
-"""How far a stage and the whole run are: counts, rates and time left, as numbers and as words."""
+"""Progress of a stage and of the whole run: counts, rates and time left, as numbers and as words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class Stage:
-    """One stage of the work as last reported; `first` is where its count stood when it was first seen, at `started`."""
+    """One stage of the work as last reported. first: its count when it was first seen, at the time `started`."""
 
     name: str
     epoch: int | None
@@ -33,13 +33,13 @@ class Stage:
     def update(
         self, done: int, total: int, images_per_second: float | None, losses: Mapping[str, float] | None
     ) -> None:
-        """Takes over a report; a rate or losses that are not given stay as they were."""
+        """Takes the values of a report; a rate or losses that are missing stay as they were."""
         self.done, self.total = done, total
         self.images_per_second = images_per_second if images_per_second is not None else self.images_per_second
         self.losses = dict(losses) if losses else self.losses
 
     def left(self, now: float) -> float | None:
-        """Seconds to the end of the stage at its pace so far; None while nothing was done in our sight."""
+        """Seconds to the end of the stage at its rate so far; None until some progress was seen."""
         seen = self.done - self.first
         if seen <= 0:
             known = self.unit == "images" and self.images_per_second
@@ -86,7 +86,7 @@ class Stage:
 
 
 class Pace:
-    """Time left of the whole run, from the epochs finished so far (the median of the last five)."""
+    """Time left of the whole run, from the median time of the last five epochs."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
@@ -95,7 +95,7 @@ class Pace:
         self._since: float | None = None
 
     def begin(self, now: float) -> None:
-        """Something of an epoch was seen; only the first call after a start or a resumption counts."""
+        """An epoch shows activity: its time starts, unless an epoch is being timed already."""
         self._since = now if self._since is None else self._since
 
     def finish(self, epoch: int, now: float) -> None:
@@ -105,7 +105,7 @@ class Pace:
         self._since, self._finished = now, epoch + 1
 
     def resume(self, epoch: int) -> None:
-        """The run goes on with `epoch`; the time lost in between is nobody's pace."""
+        """The run goes on with `epoch`; the interruption is not counted as time of an epoch."""
         self._since, self._finished = None, epoch
 
     def left(self, now: float) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from reidray.spans import Recording, Span
 
-# Spans in which a thread waits for somebody else, by what it waits for.
+# Spans in which a thread waits for another process, by what it waits for.
 WAITS = ("data", "gather", "workers", "labeller", "bank")
 _ORDER = ("driver", "worker", "labeller", "bank shard")
 

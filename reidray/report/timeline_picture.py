@@ -1,6 +1,6 @@
-"""A traced epoch as a picture: the whole epoch, its labelling, and three of its steps; who waits for whom.
+"""A traced epoch as a picture: the whole epoch, its labelling, and three of its steps.
 
-A row is a thread. A block has the colour of what was done; where a thread waited for somebody, it is hatched.
+A row is a thread. A block has the colour of what was done; it is hatched where the thread waited for another one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _STEPS = 3
 
 @dataclass(frozen=True)
 class _Block:
-    """What a thread did, nothing else within: seconds from the trace's beginning."""
+    """One activity of a thread, without other spans inside it; in seconds from the beginning of the trace."""
 
     name: str
     start: float

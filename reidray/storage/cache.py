@@ -1,7 +1,7 @@
 """Where a packed split lies: a folder of this machine, or a URL whose tars are copied to the node once.
 
-A copy is named after its sha256, checked while it is written and renamed when whole: an old copy can never be taken for
-a new one, and of the workers of a node one copies while the others wait.
+A copy is named after its sha256, checked while it is written, and renamed when complete, so an outdated copy is never
+used. Of the workers of a node one copies while the others wait.
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ class _Image:
 
 
 class _TarFile(io.RawIOBase):
-    """A file that sums what is written; once a write failed it swallows the rest, so that the tar can be closed."""
+    """A file that computes a checksum of what is written; after a failed write it ignores the rest, so that the tar can
+    be closed.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__()

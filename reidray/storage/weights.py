@@ -30,7 +30,6 @@ from reidray.features import Network
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "small.safetensors"
 FORMAT = "reidray-weights-1"
-METADATA = ("recipe", "seed", "sha256", "format")
 IMAGENET = {"resnet18": ResNet18_Weights.IMAGENET1K_V1, "resnet50": ResNet50_Weights.IMAGENET1K_V1}
 
 State = dict[str, Tensor]
@@ -149,19 +148,6 @@ def save_weights(
     finally:
         temporary.unlink(missing_ok=True)  # after an error only
     return digest
-
-
-def read_recipe(path: str | Path) -> dict[str, Any]:
-    """How the weights of a file were made: {"recipe": dict, "seed": int, "sha256": str, "format": str}.
-
-    Raises:
-      ValueError: not a file written by `save_weights`.
-    """
-    try:
-        read = _metadata(Path(path))
-        return {key: (json.loads(read[key]) if key in ("recipe", "seed") else read[key]) for key in METADATA}
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} has no recipe: it is not a weights file written by reidray ({error})") from error
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:

@@ -24,6 +24,8 @@ class Grouping:
     def of(self, distances_NN: Any, dbscan: DbscanSettings) -> Clustering:
         """Labels, -1 for outliers, and their mean silhouette."""
         with self.spans("dbscan"):
-            labels_N = dispatch.as_numpy(dispatch.dbscan(distances_NN, eps=dbscan.eps, min_samples=dbscan.min_samples))
+            labels_N = dispatch.as_numpy(
+                dispatch.dbscan(distances_NN, eps=dbscan.eps, min_samples=dbscan.min_samples, dense_mb=self.dense_mb)
+            )
         with self.spans("criteria"):
             return Clustering(labels_N, mean_silhouette(labels_N, dispatch.as_scipy(distances_NN)))

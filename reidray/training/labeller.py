@@ -54,7 +54,7 @@ class Labeller:
                 f"run.labeller_gpus={settings.run.labeller_gpus:g}, but PyTorch sees no CUDA device here: set it to 0"
             )
         self._ready = ReadyBlocks(bank, self._device, settings.run.labeller_cache_mb * 1e6)
-        self._grouping = Grouping(0.0, self.spans)
+        self._grouping = Grouping(settings.run.dense_dbscan_mb, self.spans)
 
     def trace(self, epoch: int) -> None:
         """Keep every span from now on."""

@@ -54,9 +54,12 @@ class RunState:
             group["start_lr"] = group["lr"]
 
     def set_rate(self, factor: float) -> None:
-        """Learning rates of an epoch: those that the optimiser began with, times a factor."""
+        """Learning rates of an epoch: those that the optimiser began with, times a factor; heads that go on follow."""
         for group in self.optimiser.param_groups:
             group["lr"] = group["start_lr"] * factor
+        if self.heads is not None:
+            for group in self.heads.optimiser.param_groups:
+                group["lr"] = self._heads_rate
 
     def new_heads(
         self, memories: Mapping[str, WholeMemory], labels_N: Ints, cameras_N: Array, settings: Settings
@@ -68,11 +71,16 @@ class RunState:
         self.heads = None
         if layers is None:
             return
-        rate = self.optimiser.param_groups[0]["lr"]
-        optimiser = torch.optim.Adam(layers.parameters(), lr=rate, weight_decay=settings.train.weight_decay)
+        decay = settings.train.weight_decay
+        optimiser = torch.optim.Adam(layers.parameters(), lr=self._heads_rate, weight_decay=decay)
         if self.head_moments:
             restore_optimiser(optimiser, self.method.carried_moments(layers, self.head_moments))
         self.heads = Heads(layers, optimiser)
+
+    @property
+    def _heads_rate(self) -> float:
+        rate: float = self.optimiser.param_groups[0]["lr"]
+        return rate
 
     def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         for prefix, module in (("network.", self.model), ("modules.", self.modules)):

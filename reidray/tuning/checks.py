@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from reidray.config import Settings
+from reidray.methods import METHODS
 from reidray.settings_io import Layer, from_tree, settings_from
 from reidray.tuning.search_file import DEFAULT_OBJECTIVE, Search
 
 _ENTER = {  # settings that enter the computation of a criterion, and so change it for one and the same model
-    "silhouette": {"method.k1", "method.k2", "method.k1_counts_itself", "method.eps", "scwm.cluster_feature"},
-    "agreement": {"scwm.difficulty_neighbours", "scwm.num_parts"},
+    "silhouette": {"method.k1", "method.k2", "method.k1_counts_itself", "method.eps"},
     "assigned": {"method.eps", "method.min_samples", "method.k1", "method.k2"},
 }
 
@@ -44,9 +44,14 @@ def check_search(search: Search, settings: Settings) -> None:
 
 
 def cautions(search: Search) -> list[str]:
-    """Sentences about settings that move the objective itself, whatever they do to the model, and about a cut grid."""
+    """Warnings: about settings that change the objective itself for one and the same model, and about an incomplete
+    grid.
+    """
     sentences = []
-    read = sorted(_ENTER.get(search.objective, set()) & set(search.space))
+    of_methods = {
+        f"{name}.{setting}" for name, entry in METHODS.items() for setting in entry.criteria.get(search.objective, ())
+    }
+    read = sorted((_ENTER.get(search.objective, set()) | of_methods) & set(search.space))
     if read:
         sentences.append(
             f"caution: {', '.join(read)} enter{'s' if len(read) == 1 else ''} the computation of {search.objective}: "
@@ -65,7 +70,7 @@ def in_words(values: Mapping[str, Any]) -> str:
 
 
 def _check_objective(objective: str, settings: Settings) -> None:
-    if objective == "agreement" and not settings.num_parts:
+    if objective == "agreement" and "agreement" not in METHODS[settings.method.name].criteria:
         raise ValueError(
             f"objective: agreement compares global and part neighbours, and method.name={settings.method.name} has no "
             f"parts: take another objective, such as {DEFAULT_OBJECTIVE}"

@@ -23,8 +23,8 @@ STATES = ("finished", "stopped", "failed", "crashed")
 class Entry:
     """A trial.
 
-    state: finished; stopped (by the scheduler); failed (the sentence says why; it would again);
-      crashed (it will be tried again); None while it runs or was interrupted.
+    state: finished; stopped (by the scheduler); failed (the sentence says why; it would fail again); crashed (it will
+      be tried again); None while it runs or was interrupted.
     scores: the objective by the number of epochs done, of the epochs where it is defined.
     measures: of its last epoch, and mAP where it was measured.
     """
@@ -55,7 +55,7 @@ class Ledger:
 
     Args:
       folder: of the search.
-      objective: by what the trials are compared.
+      objective: the measure by which trials are compared.
     """
 
     def __init__(self, folder: Path, objective: str) -> None:

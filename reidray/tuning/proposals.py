@@ -1,6 +1,6 @@
-"""Which trial comes next: those that were interrupted, then new ones, drawn at random or by Optuna.
+"""Which trial comes next: interrupted ones first, then new ones, drawn at random or by Optuna.
 
-Trials are counted from 0, and a search asks for as many as its file says, however often it is interrupted.
+Trials are counted from 0. A search runs as many as its file says, however often it is interrupted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OptunaSearcher:
         self._asked: dict[int, Any] = {}
 
     def values(self, trial: int) -> dict[str, Any]:
-        """What Optuna would like to see next."""
+        """The values that Optuna proposes."""
         self._asked[trial] = self._study.ask(self._distributions)
         drawn = self._asked[trial].params
         return {name: self._value(one, drawn[name]) for name, one in self._search.space.items()}
@@ -83,7 +83,7 @@ class OptunaSearcher:
 
 
 class Proposals:
-    """Hands out the trials that are left, in order, and says so to whoever keeps the ledger.
+    """Hands out the trials that are left, in order; new ones are reported, so that the ledger can record them.
 
     Args:
       search: what is searched.

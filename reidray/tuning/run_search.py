@@ -187,7 +187,7 @@ def _run(
             say(f"trial {trial:03}  {in_words(values)}")
             try:
                 own = with_values(settings, values)
-            except ValueError as error:  # of a searcher that draws what does not go together, and learns so
+            except ValueError as error:  # drawn values may not fit together; the searcher learns from it
                 ended(trial, "failed", str(error), 0.0)
                 continue
             run = own.run.model_copy(update={"dir": str(ledger.trial_folder(trial)), "device": device})
@@ -237,7 +237,7 @@ def _write(settings: Settings, asked: Search, entries: Sequence[Entry], place: P
 
 
 def _check_length(settings: Settings, resume: Path) -> None:
-    """Trials are compared by what they found after as many epochs: later ones have those of the first."""
+    """Trials are compared after the same number of epochs, so a resumed search keeps train.epochs."""
     epochs = load(resume / "settings.yaml").train.epochs
     if settings.train.epochs != epochs:
         raise ValueError(

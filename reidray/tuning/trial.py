@@ -21,10 +21,10 @@ def run_trial(settings: Settings, tell: Tell, *, objective: str) -> None:
 
     Args:
       settings: of the trial, with absolute paths; run.dir is its folder.
-      tell: is handed {"epochs", "score"} after every epoch, those of earlier attempts included, the score only where
-        the objective is defined; at the end {"state", "sentence", ...}: finished, failed for a reason that would be
-        there again, or crashed (where the reason was not outside of it, error.txt in the folder has the traceback). It
-        may not return, where the trial is to stop.
+      tell: called with {"epochs", "score"} after every epoch, epochs of earlier attempts included; the score is missing
+        where the objective is not defined. At the end also "state" and "sentence": finished; failed, for a reason that
+        would occur again; or crashed (error.txt in the folder has the traceback of an unexpected error). A call does
+        not return where Tune stops the trial.
       objective: the measure by which trials are compared.
     """
     assert settings.run.dir is not None

@@ -1,7 +1,9 @@
 """DBSCAN by the kernels for a GPU, run on the processor, equals scikit-learn's and reidray's own, label by label."""
 
 import sys
+from contextlib import contextmanager
 from types import ModuleType
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,9 +13,14 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.cluster import DBSCAN
 
+from reidray import dispatch
+from reidray.bank import BankShard, InProcess, MemoryBank
+from reidray.config import Settings
 from reidray.cuda.dbscan import dbscan
 from reidray.cuda.jaccard import SparseRows
 from reidray.labelling.dbscan import dbscan as on_processor
+from reidray.methods.label_search import DbscanSettings
+from reidray.training.labeller import Labeller
 from tests.cuda.emulated import EmulatedDevice, needs_compiler
 
 pytestmark = needs_compiler
@@ -51,6 +58,19 @@ def labels_of(matrix, eps, min_samples, device, dense_bytes=0):
     return labels.tolist()
 
 
+def scikit_learns(dense, eps, min_samples):
+    return DBSCAN(eps=np.float32(eps), min_samples=min_samples, metric="precomputed").fit(dense).labels_.tolist()
+
+
+def dense_of(matrix):
+    """Pairs that are not stored are at distance 1, an image and itself at 0."""
+    dense = np.ones(matrix.shape, np.float32)
+    np.fill_diagonal(dense, 0.0)
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    dense[rows, matrix.indices] = matrix.data
+    return dense
+
+
 matrices = st.builds(
     drawn_distances,
     st.integers(1, 60),
@@ -65,12 +85,7 @@ matrices = st.builds(
 def test_equals_scikit_learn_and_the_processor_label_by_label(matrix, eps, min_samples, device):
     got = labels_of(matrix, eps, min_samples, device)
     assert got == on_processor(matrix, eps=eps, min_samples=min_samples).tolist()
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    dense = np.ones(matrix.shape, np.float32)
-    np.fill_diagonal(dense, 0.0)
-    dense[rows, matrix.indices] = matrix.data
-    reference = DBSCAN(eps=np.float32(eps), min_samples=min_samples, metric="precomputed")
-    assert got == reference.fit(dense).labels_.tolist()
+    assert got == scikit_learns(dense_of(matrix), eps, min_samples)
 
 
 def test_a_border_point_goes_to_the_lowest_cluster():
@@ -115,8 +130,14 @@ def test_wrong_arguments_are_refused_in_the_same_words():
         assert str(got.value) == str(expected.value)
 
 
-class _CumlDbscan:
-    """Signature of cuml.cluster.DBSCAN 26.10; numbers clusters and places border points as no one should rely on."""
+class CumlDbscan:
+    """The constructor and `fit` of cuml.cluster.DBSCAN 26.10; every call is recorded in `asked`.
+
+    Clusters are numbered backwards, and border points go to another cluster than scikit-learn's: nothing may depend on
+    either.
+    """
+
+    asked: ClassVar[list[dict[str, Any]]] = []
 
     def __init__(
         self,
@@ -130,11 +151,12 @@ class _CumlDbscan:
         output_type=None,
         calc_core_sample_indices=True,
     ):
-        assert metric == "precomputed"
+        self.given = {"eps": eps, "min_samples": min_samples, "metric": metric, "output_type": output_type}
+        self.given |= {"algorithm": algorithm, "calc_core_sample_indices": calc_core_sample_indices}
         self.found = DBSCAN(eps=np.float32(eps), min_samples=min_samples, metric=metric)
 
     def fit(self, X, y=None, sample_weight=None, *, out_dtype="int32", convert_dtype=True):
-        assert X.shape[0] == X.shape[1]
+        self.asked.append({**self.given, "X": X.copy(), "out_dtype": out_dtype})
         self.found.fit(X)
         border = np.setdiff1d(np.flatnonzero(self.found.labels_ >= 0), self.found.core_sample_indices_)
         self.labels_ = np.where(self.found.labels_ >= 0, self.found.labels_.max() - self.found.labels_, -1)
@@ -143,21 +165,75 @@ class _CumlDbscan:
         return self
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(matrices, st.sampled_from([0.1, 0.5, 0.7]), st.integers(1, 6))
-def test_cuml_gives_the_same_labels_where_the_dense_matrix_fits(matrix, eps, min_samples):
+@contextmanager
+def cuml_installed():
+    """What the stand-in for cuML was asked for meanwhile."""
     cuml, cluster = ModuleType("cuml"), ModuleType("cuml.cluster")
-    cluster.DBSCAN = _CumlDbscan
+    cluster.DBSCAN = CumlDbscan
+    CumlDbscan.asked.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cuml", cuml)
         patch.setitem(sys.modules, "cuml.cluster", cluster)
+        yield CumlDbscan.asked
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(matrices, st.sampled_from([0.1, 0.5, 0.7]), st.integers(1, 6))
+def test_cuml_gives_the_same_labels_where_the_dense_matrix_fits(matrix, eps, min_samples):
+    with cuml_installed() as asked:
         got = labels_of(matrix, eps, min_samples, DEVICES[0], dense_bytes=4 * 60 * 60)
+    assert len(asked) == 1
     assert got == on_processor(matrix, eps=eps, min_samples=min_samples).tolist()
+    assert got == scikit_learns(dense_of(matrix), eps, min_samples)
 
 
-def test_without_cuml_one_sentence_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cuml.cluster", None)
-    matrix = drawn_distances(10, 3, 0, "stored")
-    with pytest.raises(ImportError, match="needs cuML; install"):
-        labels_of(matrix, 0.5, 2, DEVICES[0], dense_bytes=400)
-    assert len(labels_of(matrix, 0.5, 2, DEVICES[0], dense_bytes=399)) == 10
+def test_cuml_is_given_all_distances_in_float32_and_no_more_to_compute_than_labels():
+    matrix = drawn_distances(40, 5, 3, "some")
+    with cuml_installed() as asked:
+        labels_of(matrix, 0.5, 3, DEVICES[0], dense_bytes=4 * 40 * 40)
+    (call,) = asked
+    given_dense = call.pop("X")
+    assert given_dense.dtype == np.float32
+    np.testing.assert_array_equal(given_dense, dense_of(matrix))
+    assert call == {
+        "eps": 0.5,
+        "min_samples": 3,
+        "metric": "precomputed",
+        "algorithm": "brute",
+        "output_type": "cupy",
+        "calc_core_sample_indices": False,
+        "out_dtype": "int64",
+    }
+
+
+@pytest.mark.parametrize(("dense_mb", "calls"), [(0.01, 1), (0.009999, 0), (0.0, 0)])
+def test_a_labeller_on_a_gpu_asks_cuml_where_the_matrix_fits_in_run_dense_dbscan_mb(monkeypatch, dense_mb, calls):
+    monkeypatch.setattr(dispatch, "on_gpu", lambda array: isinstance(array, torch.Tensor))
+    monkeypatch.setattr("reidray.cuda.device.cuda_device", lambda: DEVICES[0])
+    run = {"dense_dbscan_mb": dense_mb}
+    labeller = Labeller(Settings(run=run), MemoryBank([InProcess(BankShard("bank shard 0"))], {"train": [(0, 50)]}))
+    matrix = drawn_distances(50, 6, 4, "none")  # 4 * 50 * 50 bytes = 0.01 MB
+    with cuml_installed() as asked:
+        labels_N = labeller._grouping.of(on_device(matrix), DbscanSettings(eps=0.5, min_samples=4)).labels_N
+    assert len(asked) == calls
+    assert labels_N.tolist() == scikit_learns(dense_of(matrix), 0.5, 4)
+    assert labels_N.max() >= 0
+
+
+def test_without_cuml_the_sparse_kernels_give_the_labels(monkeypatch):
+    matrix = drawn_distances(50, 6, 4, "none")
+    for missing in ("cuml", "cuml.cluster"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "cuml", ModuleType("cuml"))
+            patch.setitem(sys.modules, missing, None)
+            got = labels_of(matrix, 0.5, 4, DEVICES[0], dense_bytes=10**9)
+        assert got == scikit_learns(dense_of(matrix), 0.5, 4)
+
+
+def test_a_cuml_that_is_installed_and_broken_is_an_error_and_no_reason_to_do_without(monkeypatch, tmp_path):
+    (tmp_path / "cuml").mkdir()
+    (tmp_path / "cuml" / "__init__.py").write_text("import a_library_that_is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cuml", raising=False)
+    with pytest.raises(ModuleNotFoundError, match="a_library_that_is_not_there"):
+        labels_of(drawn_distances(10, 3, 0, "stored"), 0.5, 2, DEVICES[0], dense_bytes=400)

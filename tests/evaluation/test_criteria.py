@@ -132,8 +132,8 @@ def test_vectors_of_two_lengths_are_refused():
 
 def test_shares_by_hand():
     assert assigned_share([0, -1, 3, -1]) == 0.5
-    alphas_NL = np.array([[0.2, 0.4, 1.0], [0.6, 0.0, 1.0]], np.float32)
-    assert neighbour_agreement(alphas_NL) == pytest.approx(0.3)  # the background is left out
+    alphas_NL = np.array([[0.2, 0.4], [0.6, 0.0]], np.float32)
+    assert neighbour_agreement(alphas_NL) == pytest.approx(0.3)
     assert neighbour_agreement(np.empty((4, 0), np.float32)) is None
 
 

@@ -7,8 +7,17 @@ from reidray.features import Embedder, SmallNet, build_embedder, part_features, 
 from reidray.features.group_norm import GroupBatchNorm1d, GroupBatchNorm2d
 
 
-def small(num_parts: int = 4, part_pooling: str = "gap", pooling: str = "avg", seed: int = 0) -> Embedder:
-    return build_embedder(backbone="small", pooling=pooling, num_parts=num_parts, part_pooling=part_pooling, seed=seed)
+def small(
+    num_parts: int = 4, part_pooling: str = "gap", pooling: str = "avg", seed: int = 0, num_stripes: int = 0
+) -> Embedder:
+    return build_embedder(
+        backbone="small",
+        pooling=pooling,
+        num_parts=num_parts,
+        num_stripes=num_stripes,
+        part_pooling=part_pooling,
+        seed=seed,
+    )
 
 
 def images(count: int = 4) -> torch.Tensor:
@@ -30,6 +39,25 @@ def test_without_parts_there_is_the_global_space_alone():
     assert features.features_BSD.shape == (4, 1, 192)
     assert features.part_logits_BLHW is None
     assert features.masks_BLHW is None
+
+
+def test_every_stripe_has_a_neck_and_a_feature_of_unit_length_after_the_global_one():
+    embedder = small(num_parts=0, num_stripes=3).train()
+    features = embedder(images())
+    assert features.features_BSD.shape == (4, 4, 192)
+    assert len(embedder.necks) == 4
+    assert features.part_logits_BLHW is None
+    assert features.masks_BLHW is None
+    torch.testing.assert_close(features.features_BSD.norm(dim=2), torch.ones(4, 4))
+    pooled_BSD = torch.cat([features.map_BDHW.mean(dim=(2, 3))[:, None], stripe_features(features.map_BDHW, 3)], 1)
+    for vector, pooled_BD in enumerate(pooled_BSD.unbind(1)):
+        plain = nn.BatchNorm1d(192)(pooled_BD)  # a new neck has weight 1 and bias 0, as PyTorch's
+        torch.testing.assert_close(features.necks_BSD[:, vector], plain, rtol=1e-4, atol=1e-4)
+
+
+def test_parts_are_masks_or_stripes():
+    with pytest.raises(AssertionError, match="masks or stripes"):
+        small(num_parts=4, num_stripes=3)
 
 
 def test_part_features_are_the_masked_means_of_equation_1_by_hand():
@@ -121,9 +149,10 @@ def test_weights_come_from_the_seed_alone():
 
 
 def test_the_trunk_does_not_depend_on_the_heads():
-    with_parts, without = small(num_parts=4), small(num_parts=0)
-    for name, value in without.state_dict().items():
-        assert torch.equal(with_parts.state_dict()[name], value), name
+    without = small(num_parts=0)
+    for others in (small(num_parts=4), small(num_parts=0, num_stripes=3)):
+        for name, value in without.state_dict().items():
+            assert torch.equal(others.state_dict()[name], value), name
 
 
 def test_two_equal_passes_give_equal_bits():

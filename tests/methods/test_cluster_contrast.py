@@ -6,15 +6,16 @@ import torch.nn.functional as F
 
 from reidray.config import Settings
 from reidray.features import Features
-from reidray.methods import Targets, make_method
+from reidray.methods import make_method
+from reidray.methods.method import Beginning, Targets
 from reidray.training.replica import Replicated
 from tests.reference import losses as reference
 from tests.reference import memory as memory_reference
 
-# B = images, C = clusters, S = 1 space, D = feature width
+# B = images, C = clusters, S = 1 vector, D = feature width
 
 LABELS = torch.tensor([2, 0, 1, 2, 3, 0])
-NO_ALPHAS = torch.empty(6, 0)
+TARGETS = Targets(torch.arange(6), LABELS, torch.full((6,), -1))
 
 
 def units(*shape, seed):
@@ -34,8 +35,7 @@ def features():
 @pytest.mark.parametrize("temperature", [0.05, 0.5])
 def test_its_one_loss_is_the_contrast_with_the_centroids(temperature, epoch):
     one, memory = method(temperature=temperature), units(4, 1, 5, seed=1)
-    targets = Targets(LABELS, NO_ALPHAS, one.contrast_weights(LABELS, NO_ALPHAS), None, None)
-    terms = one.losses(features(), targets, Replicated(memory), one.heads(Replicated(memory)), epoch)
+    terms = one.group_losses(features(), TARGETS, {"features": Replicated(memory)}, None, epoch)
     assert list(terms) == ["contrast"]
     expected = [
         reference.cluster_nce(feature[0], label, memory[:, 0].tolist(), temperature)
@@ -44,19 +44,24 @@ def test_its_one_loss_is_the_contrast_with_the_centroids(temperature, epoch):
     torch.testing.assert_close(terms["contrast"], torch.tensor(expected))
 
 
-def test_it_has_no_heads_no_parts_and_no_weights():
+def test_it_has_no_heads_no_parts_no_weights_and_nothing_beside_the_network():
     one = method()
     assert one.num_parts == 0
-    assert one.heads(Replicated(units(4, 1, 5, seed=1))) is None
-    assert torch.equal(one.contrast_weights(LABELS, NO_ALPHAS), torch.ones(6, 1))
+    memories = {"features": Replicated(units(4, 1, 5, seed=1))}
+    assert one.heads(Beginning(memories, LABELS.numpy(), TARGETS.cameras_B.numpy(), {})) is None
+    assert one.targets(TARGETS) == {}
+    assert one.modules() is None
+    assert not one.has_batch_losses
 
 
 @pytest.mark.parametrize(("rule", "loop"), [("average", "sequential"), ("hardest", "hardest")])
 def test_its_memory_moves_by_the_rule_and_momentum_of_the_settings(rule, loop):
     memory, moved = units(4, 1, 5, seed=1), features().features_BSD
-    clusters_U, rows_USD = method(update=rule, momentum=0.3).updated_rows(
-        Replicated(memory), moved, LABELS, NO_ALPHAS, torch.zeros(6)
+    found = method(update=rule, momentum=0.3).moved_rows(
+        {"features": Replicated(memory)}, {"features": moved}, TARGETS, torch.zeros(6), None
     )
+    assert list(found) == ["features"]
+    clusters_U, rows_USD = found["features"]
     expected = getattr(memory_reference, loop)(memory.tolist(), moved.tolist(), LABELS.tolist(), 0.3)
     assert clusters_U.tolist() == [0, 1, 2, 3]
     torch.testing.assert_close(rows_USD, torch.tensor(expected), rtol=0, atol=2e-6)

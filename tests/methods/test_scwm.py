@@ -1,17 +1,19 @@
 """SCWM's terms: each against the loops of tests/reference/losses.py, and every switch."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from reidray.config import Settings
 from reidray.features import Features
-from reidray.methods import Targets, make_method
+from reidray.methods import make_method
+from reidray.methods.method import Beginning, Targets
 from reidray.training.replica import Replicated
 from tests.reference import losses as reference
 from tests.reference import memory as memory_reference
 
-# B = images, C = clusters, L = parts (the background last), S = 1 + L spaces, H, W = cells, D = feature width
+# B = images, C = clusters, L = parts (the background last), S = 1 + L vectors, H, W = cells, D = feature width
 
 B, C, L, D, H, W = 6, 4, 3, 5, 4, 2
 LABELS = torch.tensor([2, 0, 0, 2, 3, 0])
@@ -54,7 +56,11 @@ def memory():
 
 
 def replica():
-    return Replicated(memory())
+    return {"features": Replicated(memory())}
+
+
+def heads_of(one, memories=None):
+    return one.heads(Beginning(memories or replica(), LABELS.numpy(), np.full(B, -1), {}))
 
 
 def alphas():
@@ -68,16 +74,27 @@ def features():
     )
 
 
+def of_batch(labels_B=LABELS, alphas_BL=None):
+    """Targets of a global batch before its maps."""
+    tables = {"alphas": alphas() if alphas_BL is None else alphas_BL}
+    return Targets(torch.arange(len(labels_B)), labels_B, torch.full_like(labels_B, -1), tables)
+
+
+def contrast_weights(one, labels_B=LABELS, alphas_BL=None):
+    return one.targets(of_batch(labels_B, alphas_BL))["weights"]
+
+
 def targets(one):
     visible_BHW = torch.ones(B, H, W)
     visible_BHW[1, :2] = 0
     masks_BLHW = random(B, L, H, W, seed=5).softmax(1)
-    return Targets(LABELS, alphas(), one.contrast_weights(LABELS, alphas()), masks_BLHW, visible_BHW)
+    maps = {"masks": masks_BLHW, "visible": visible_BHW}
+    return of_batch().with_tables({"weights": contrast_weights(one), **maps})
 
 
 def losses(epoch=9, **scwm):
     one = method(**scwm)
-    return one.losses(features(), targets(one), replica(), one.heads(replica()), epoch)
+    return one.group_losses(features(), targets(one), replica(), heads_of(one), epoch)
 
 
 def close(found_B, expected):
@@ -103,7 +120,7 @@ def test_clustering_terms_are_equations_4_and_5():
         terms["parsing"],
         image_by_image(
             lambda i: reference.parsing(
-                said.part_logits_BLHW[i].tolist(), wanted.masks_BLHW[i].tolist(), wanted.visible_BHW[i].tolist()
+                said.part_logits_BLHW[i].tolist(), wanted["masks"][i].tolist(), wanted["visible"][i].tolist()
             )
         ),
     )
@@ -189,8 +206,9 @@ def test_the_background_part_moves_no_loss_where_it_is_left_out():
     changed = said._replace(necks_BSD=said.necks_BSD.clone(), features_BSD=said.features_BSD.clone())
     changed.necks_BSD[:, -1], changed.features_BSD[:, -1] = 7.0, D**-0.5
     other_memory[:, -1] = other_memory[:, -1].flip(0)
-    expected = one.losses(said, targets(one), replica(), one.heads(replica()), 9)
-    found = one.losses(changed, targets(one), Replicated(other_memory), one.heads(Replicated(other_memory)), 9)
+    expected = one.group_losses(said, targets(one), replica(), heads_of(one), 9)
+    others = {"features": Replicated(other_memory)}
+    found = one.group_losses(changed, targets(one), others, heads_of(one, others), 9)
     for name in TERMS:
         assert torch.equal(found[name], expected[name]), name
 
@@ -212,16 +230,16 @@ def test_a_term_is_proportional_to_its_weight(term):
 
 
 def test_there_are_heads_only_where_an_identity_term_has_a_weight():
-    assert method(global_identity_weight=0.0).heads(replica()) is not None
-    assert method(part_identity_weight=0.0).heads(replica()) is not None
-    assert method(global_identity_weight=0.0, part_identity_weight=0.0).heads(replica()) is None
+    assert heads_of(method(global_identity_weight=0.0)) is not None
+    assert heads_of(method(part_identity_weight=0.0)) is not None
+    assert heads_of(method(global_identity_weight=0.0, part_identity_weight=0.0)) is None
     terms = losses(global_identity_weight=0.0, part_identity_weight=0.0)
     assert list(terms) == TERMS[:5]
 
 
 def test_heads_start_as_the_centroids_and_leave_them_alone():
     centroids_CSD = memory()
-    heads = method().heads(Replicated(centroids_CSD))
+    heads = heads_of(method(), {"features": Replicated(centroids_CSD)})
     assert [tuple(parameter.shape) for parameter in heads.parameters()] == [(1 + L, C, D)]
     logits_BSC = heads(features().necks_BSD)
     assert logits_BSC.shape == (B, 1 + L, C)
@@ -243,26 +261,26 @@ def test_raw_weights_are_1_minus_the_mean_for_the_whole_and_alpha_for_the_parts(
 
 @pytest.mark.parametrize("over", ["cluster", "batch"])
 @pytest.mark.parametrize("place", ["outside", "inside"])
-def test_contrast_weights_have_mean_1_in_every_space(over, place):
-    weights_BS = method(weight_place=place, normalise_weights=over).contrast_weights(LABELS, alphas())
+def test_contrast_weights_have_mean_1_in_every_vector(over, place):
+    weights_BS = contrast_weights(method(weight_place=place, normalise_weights=over))
     assert weights_BS.shape == (B, 1 + L)
     torch.testing.assert_close(weights_BS.mean(0), torch.ones(1 + L))
 
 
 def test_a_hard_whole_and_an_easy_part_weigh_more():
     alphas_BL = torch.tensor([[0.9, 0.8, 0.9], [0.2, 0.1, 0.3]])
-    weights_BS = method().contrast_weights(torch.tensor([0, 0]), alphas_BL)
+    weights_BS = contrast_weights(method(), torch.tensor([0, 0]), alphas_BL)
     assert weights_BS[1, 0] > weights_BS[0, 0]
     assert bool((weights_BS[0, 1:] > weights_BS[1, 1:]).all())
 
 
 def test_without_a_place_there_are_no_weights():
-    assert torch.equal(method(weight_place="none").contrast_weights(LABELS, alphas()), torch.ones(B, 1 + L))
+    assert torch.equal(contrast_weights(method(weight_place="none")), torch.ones(B, 1 + L))
 
 
 def test_images_without_any_difficulty_weigh_alike():
     for value in (0.0, 1.0):
-        weights_BS = method().contrast_weights(torch.tensor([0, 1, 0, 1, 2, 2]), torch.full((B, L), value))
+        weights_BS = contrast_weights(method(), torch.tensor([0, 1, 0, 1, 2, 2]), torch.full((B, L), value))
         torch.testing.assert_close(weights_BS, torch.ones(B, 1 + L))
 
 
@@ -274,7 +292,9 @@ def test_images_without_any_difficulty_weigh_alike():
 def test_the_weighted_memory_is_equations_8_and_9(over, background):
     one = method(update="weighted", normalise_weights=over, background_in_difficulty=background)
     features_BSD = features().features_BSD
-    clusters_U, rows_USD = one.updated_rows(replica(), features_BSD, LABELS, alphas(), torch.zeros(B))
+    found = one.moved_rows(replica(), {"features": features_BSD}, of_batch(), torch.zeros(B), None)
+    assert list(found) == ["features"]
+    clusters_U, rows_USD = found["features"]
     counted = L if background else L - 1
     raw = [[1 - sum(row[:counted]) / counted, *row] for row in alphas().tolist()]
     weights = memory_reference.weights(raw, LABELS.tolist(), over)
@@ -286,7 +306,9 @@ def test_the_weighted_memory_is_equations_8_and_9(over, background):
 @pytest.mark.parametrize(("rule", "loop"), [("average", "sequential"), ("hardest", "hardest")])
 def test_other_rules_are_ablations(rule, loop):
     features_BSD = features().features_BSD
-    _, rows_USD = method(update=rule).updated_rows(replica(), features_BSD, LABELS, alphas(), torch.zeros(B))
+    one = method(update=rule)
+    found = one.moved_rows(replica(), {"features": features_BSD}, of_batch(), torch.zeros(B), None)
+    _, rows_USD = found["features"]
     expected = getattr(memory_reference, loop)(memory().tolist(), features_BSD.tolist(), LABELS.tolist(), 0.2)
     torch.testing.assert_close(rows_USD, torch.tensor(expected)[[0, 2, 3]], rtol=0, atol=2e-6)
 
@@ -295,8 +317,44 @@ def test_other_rules_are_ablations(rule, loop):
 
 
 @pytest.mark.parametrize(("term", "spaces"), [("global_identity", [0]), ("part_identity", [1, 2, 3])])
-def test_an_identity_term_trains_the_classifiers_of_its_own_spaces_only(term, spaces):
+def test_an_identity_term_trains_the_classifiers_of_its_own_vectors_only(term, spaces):
     one = method()
-    heads = one.heads(replica())
-    one.losses(features(), targets(one), replica(), heads, 9)[term].sum().backward()
+    heads = heads_of(one)
+    one.group_losses(features(), targets(one), replica(), heads, 9)[term].sum().backward()
     assert heads.weight_SCD.grad.flatten(1).any(1).nonzero().flatten().tolist() == spaces
+
+
+# ---- stripes
+
+
+def stripes(**scwm):
+    """With as many stripes as there are foreground parts: vectors 0 .. L - 1, no background, no masks."""
+    return method(parts="stripes", **scwm)
+
+
+def test_stripes_have_the_terms_of_parts_without_a_background_and_no_clustering_terms():
+    one, kept = stripes(), slice(0, L)
+    said = features()
+    striped = Features(said.map_BDHW, said.necks_BSD[:, kept], said.features_BSD[:, kept], None, None)
+    rows = {"features": Replicated(memory()[:, kept])}
+    of_stripes = of_batch(alphas_BL=alphas()[:, : L - 1])
+    of_stripes = of_stripes.with_tables(one.targets(of_stripes))
+    found = one.group_losses(striped, of_stripes, rows, heads_of(one, rows), 9)
+    assert list(found) == TERMS[2:]
+    expected = losses(background_in_losses=False, background_in_difficulty=False)
+    for name, loss_B in found.items():
+        torch.testing.assert_close(loss_B, expected[name], msg=name)
+
+
+def test_stripes_have_no_maps_and_keep_nothing_for_the_labeller_but_features():
+    one = stripes()
+    assert one.maps == ()
+    assert one.averages(0) == {}
+    assert list(one.to_label(features())) == ["features"]
+    assert one.label_images({}, torch.device("cpu")) is None
+
+
+def test_all_stripes_count_in_the_difficulty_of_the_whole():
+    for background in (True, False):
+        raw_BS = stripes(background_in_difficulty=background).raw_weights(torch.tensor([[0.5, 0.25]]))
+        torch.testing.assert_close(raw_BS, torch.tensor([[1 - 0.75 / 2, 0.5, 0.25]]))

@@ -18,7 +18,8 @@ def test_a_draw_that_does_not_fit_the_other_settings_is_found_before_anything_st
 
 def test_an_objective_that_is_not_defined_for_the_settings_is_refused(reading):
     baseline = with_values(Settings(), {"method.name": "cluster_contrast"})
-    check_search(reading(SPACE + "objective: agreement"), Settings())
+    for parts in ("scwm", "pplr"):
+        check_search(reading(SPACE + "objective: agreement"), with_values(Settings(), {"method.name": parts}))
     with pytest.raises(ValueError, match="has no parts"):
         check_search(reading(SPACE + "objective: agreement"), baseline)
     with pytest.raises(ValueError, match="has none: set objective: mAP"):

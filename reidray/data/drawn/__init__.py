@@ -1,9 +1,9 @@
-"""Drawn pedestrians: people who never were, seen by cameras that never were.
+"""Drawn pedestrians: a synthetic data set with identities, cameras and part masks.
 
-A person is an identity (body, gait, clothes, hair, bags); a picture adds view, camera, scene, what stands in front and
+A person is an identity (body, gait, clothes, hair, bags). A picture adds view, camera, scene, what stands in front, and
 how the box was cut. Every picture depends on the settings and on its own key (split, person, camera, picture) alone, so
-any number of processes draws the same bytes. Masks of the body's parts and the persons' attributes come along.
-Run `python -m reidray.data.drawn --sheet OUT.png` to look at some.
+any number of processes draws the same bytes. Masks of the body's parts and the persons' attributes are written with it.
+`python -m reidray.data.drawn --sheet OUT.png` draws a sheet of examples.
 """
 
 from .canvas import PART_NAMES as PART_NAMES

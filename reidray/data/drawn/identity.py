@@ -219,7 +219,7 @@ def _visibly_different(a: Identity, b: Identity, group: str) -> bool:
 
 
 def attributes(identity: Identity) -> dict[str, str | bool | float]:
-    """What a witness would say about a person: names and yes or no, and the body in numbers."""
+    """A person's attributes, for attributes.json: kinds and colours by name, yes or no, and the body in numbers."""
     who = identity
     plain = who.pattern.kind == "plain" and who.top_cut.kind not in ("jacket", "coat")
     bare = who.bottom_cut.kind == "bare"

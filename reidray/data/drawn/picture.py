@@ -74,7 +74,7 @@ def draw_picture(settings: DrawnSettings, split: str, person: int, camera: int, 
 
 
 def draw_stray(settings: DrawnSettings, kind: str, number: int) -> Picture:
-    """What a detector also returns: a "distractor" (person 0, mostly background) or "junk" (person -1, badly cut)."""
+    """A detection that is no query: a "distractor" (person 0, mostly background) or "junk" (person -1, badly cut)."""
     camera = int(stream(settings.seed, Purpose.STRANGER, _STRAYS, number).integers(settings.num_cameras))
     shot = _Shot(settings, (_STRAYS + (kind == "junk"), number, camera, 0), misalignment=3.0 if kind == "junk" else 6.0)
     name = f"{'-1' if kind == 'junk' else '0000'}_c{camera + 1}s1_{100000 + number:06d}_00.jpg"

@@ -1,4 +1,4 @@
-"""Who lives in a split, and which cameras see whom."""
+"""The persons of a split, and which cameras see them."""
 
 from __future__ import annotations
 

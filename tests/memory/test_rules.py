@@ -1,16 +1,13 @@
-"""What methods share: the table of methods, memory rules by name, weights of mean 1."""
+"""The memory update by its name, and weights of mean 1."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from reidray.config import Settings
-from reidray.methods import SCWM, ClusterContrast, make_method
-from reidray.methods.method import no_weights, of_mean_one, updated_rows
-from reidray.training.replica import Replicated
+from reidray.memory import equal_weights, moved_centroids, of_mean_one
 from tests.reference import memory as reference
 
-# B = batch, C = clusters, U = clusters in the batch, S = spaces, D = feature width
+# B = batch, C = clusters, U = clusters in the batch, S = vectors, D = feature width
 
 LABELS = [3, 1, 3, 0, 1, 3, 3, 0, 1]  # cluster 2 of 4 has no image in the batch
 
@@ -29,8 +26,8 @@ MEMORY, FEATURES = units(4, 3, 5, seed=0), units(9, 3, 5, seed=1)
 def moved(rule, **arguments):
     """The clusters that moved, their new rows, and the reference's rows of the same clusters given a whole memory."""
     copies = MEMORY.clone(), FEATURES.clone()
-    clusters_U, rows_USD = updated_rows(
-        rule, Replicated(MEMORY), FEATURES, torch.tensor(LABELS), momentum=0.2, uniforms_B=uniforms(9), **arguments
+    clusters_U, rows_USD = moved_centroids(
+        rule, MEMORY.__getitem__, FEATURES, torch.tensor(LABELS), momentum=0.2, uniforms_B=uniforms(9), **arguments
     )
     assert torch.equal(MEMORY, copies[0])
     assert torch.equal(FEATURES, copies[1])
@@ -40,13 +37,6 @@ def moved(rule, **arguments):
 
 def assert_rows(rows_USD, memory):
     torch.testing.assert_close(rows_USD, torch.tensor(memory)[[0, 1, 3]], rtol=0, atol=2e-6)
-
-
-@pytest.mark.parametrize(("name", "kind", "parts"), [("cluster_contrast", ClusterContrast, 0), ("scwm", SCWM, 4)])
-def test_the_settings_name_the_method(name, kind, parts):
-    method = make_method(Settings(method={"name": name}, scwm={"num_parts": 4}))
-    assert type(method) is kind
-    assert method.num_parts == parts
 
 
 def test_average_and_hardest_by_name_are_the_loops():
@@ -76,9 +66,9 @@ def test_random_chooses_every_image_about_equally_often():
     counts = torch.zeros(4)
     labels_B, features_BSD = torch.zeros(4, dtype=torch.int64), torch.eye(4).unsqueeze(1)
     for seed in range(400):
-        _, rows = updated_rows(
+        _, rows = moved_centroids(
             "random",
-            Replicated(torch.ones(1, 1, 4)),
+            torch.ones(1, 1, 4).__getitem__,
             features_BSD,
             labels_B,
             momentum=0.0,
@@ -100,4 +90,4 @@ def test_weights_of_mean_1_keep_their_proportions_in_each_space():
     scaled_BS = of_mean_one(weights_BS)
     torch.testing.assert_close(scaled_BS.mean(0), torch.ones(3))
     torch.testing.assert_close(scaled_BS / scaled_BS[:1], weights_BS / weights_BS[:1])
-    assert torch.equal(no_weights(torch.tensor(LABELS), 3), torch.ones(9, 3))
+    assert torch.equal(equal_weights(torch.tensor(LABELS), 3), torch.ones(9, 3))

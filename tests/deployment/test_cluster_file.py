@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from reidray.actors.cluster import chosen_workers
-from reidray.launch import cluster_file, rayjob_file
-from reidray.launch.cluster_file import EC2_FIELDS, Written, findings, read
+from reidray.deployment import cluster_file, rayjob_file
+from reidray.deployment.cluster_file import EC2_FIELDS, findings
+from reidray.deployment.yaml_file import YamlFile, read
 from tests.shell_lines import ROOT, job_lines, parsed
 
 FILE = ROOT / "cluster.yaml"
@@ -40,7 +41,7 @@ def filled_in(text: str) -> str:
 
 
 def found(text: str, home: Path, root: Path = ROOT) -> list[str]:
-    return findings(Written(text, yaml.safe_load(text), root, home))
+    return findings(YamlFile(text, yaml.safe_load(text), root, home))
 
 
 def changed(text: str, old: str, new: str) -> str:
@@ -265,6 +266,6 @@ def test_whatever_stands_in_a_field_gives_sentences(name: str, kind: ModuleType,
         stood = holder[key]
         for odd in (None, 5, "x'", [5], {"a": 1}):
             holder[key] = odd
-            found = kind.findings(Written(text, tree, ROOT, home))
+            found = kind.findings(YamlFile(text, tree, ROOT, home))
             assert all(isinstance(sentence, str) for sentence in found)
         holder[key] = stood

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from reidray.launch.cluster_file import Written
-from reidray.launch.rayjob_file import findings
+from reidray.deployment.rayjob_file import findings
+from reidray.deployment.yaml_file import YamlFile
 from tests.shell_lines import ROOT, parsed
 
 FILE = ROOT / "kuberay" / "rayjob.yaml"
@@ -28,7 +28,7 @@ def filled_in() -> str:
 
 
 def found(text: str) -> list[str]:
-    return findings(Written(text, yaml.safe_load(text), ROOT, Path("/")))
+    return findings(YamlFile(text, yaml.safe_load(text), ROOT, Path("/")))
 
 
 def test_the_run_as_it_stands_only_waits_for_what_is_the_readers() -> None:

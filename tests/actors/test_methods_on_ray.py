@@ -1,0 +1,53 @@
+"""Every method on Ray: one worker bit for bit, two up to the order of float sums, one of them killed meanwhile."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reidray.launch.launch import launch
+from reidray.report.console import Console
+from tests.chaos import processes
+from tests.whole.forms import FORMS
+from tests.whole.runs import assert_close_losses, assert_same_run
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    import ray
+
+    from reidray.actors.cluster import connect
+    from reidray.config import Settings
+
+    connect(Settings())
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("form", ["aac", "pplr", "pplr_cameras"])
+def test_workers_and_a_killed_one_give_the_run_of_one_process(
+    form: str, tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = {**FORMS[form], "train": {"epochs": 1, "steps": 30}}
+    launch(tiny_settings("alone", **sections))
+    if form == "pplr_cameras":  # the others have no exchange that this one has not
+        launch(tiny_settings("one", **sections, run={"workers": 1}))
+        assert_same_run(tmp_path / "alone", tmp_path / "one")
+    handle, struck = Console.handle, []
+
+    def kills(console: Console, event: dict[str, Any]) -> None:
+        handle(console, event)
+        if event["kind"] == "stage" and event["stage"] == "train" and 0 < event["done"] < 30 and not struck:
+            struck.append(event["done"])
+            os.kill(processes("RayTrainWorker")[0], signal.SIGKILL)
+
+    monkeypatch.setattr(Console, "handle", kills)
+    launch(tiny_settings("two", **sections, run={"workers": 2, "checkpoint_steps": 15}))
+    assert struck, "the epoch was over before a worker could be killed"
+    assert "continuing with epoch" in (tmp_path / "two" / "log.txt").read_text()
+    assert_close_losses(tmp_path / "alone", tmp_path / "two")
