@@ -119,6 +119,7 @@ BESIDE = {
     "threads",
     "disk",
     "errors",
+    "events",
     "version",
     "config",
     "section",

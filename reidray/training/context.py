@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from reidray import events
 from reidray.arrays import Bytes, Ints
 from reidray.bank import MemoryBank
 from reidray.config import Settings
@@ -137,7 +138,7 @@ class Meter:
         self, context: Context, stage: str, total: int, unit: str, epoch: int | None, *, done: int = 0
     ) -> None:
         self._context = context
-        self._what = {"kind": "stage", "stage": stage, "total": total, "unit": unit, "epoch": epoch}
+        self._stage, self._epoch = stage, epoch
         self._total = total
         self._unit = unit
         self._done = done
@@ -164,4 +165,14 @@ class Meter:
         self._told = time.perf_counter()
         seconds = self._told - self._started
         rate = self._images / seconds if self._images and seconds > 0 else None
-        self._context.tell(**self._what, done=self._done, images_per_second=rate, losses=losses)
+        self._context.tell(
+            **events.stage(
+                self._stage,
+                done=self._done,
+                total=self._total,
+                unit=self._unit,
+                epoch=self._epoch,
+                images_per_second=rate,
+                losses=losses,
+            )
+        )
