@@ -3,7 +3,7 @@
     python benchmarks/blocks.py --output benchmarks/results/blocks.json
 
 Block tasks go the way that they go in a run: through `run_all` to labellers, which read their blocks from a memory
-bank; `Search` merges what they bring. Once one labeller has all threads, in this process; once each thread is a
+bank; `GrowingLists` merges what they bring. Once one labeller has all threads, in this process; once each thread is a
 labeller of its own, in a process of its own (what passes between processes is pickled). CPU-seconds are those of all
 processes. Results are compared bit for bit.
 """
@@ -28,13 +28,15 @@ from measure import Row, in_turn, peak_mb, report, set_threads
 from reidray.arrays import Floats, Ints
 from reidray.bank import BankShard, Done, InProcess, Member, MemoryBank
 from reidray.config import Settings
+from reidray.methods.label_search import Space
 from reidray.neighbours import nearest
-from reidray.training.block_labelling import Search, strip_length
-from reidray.training.labelling import Labeller
+from reidray.training.block_search import GrowingLists, strip_length
+from reidray.training.labeller import Labeller
 from reidray.training.pool import run_all
-from reidray.training.reading import Moment, stretches
+from reidray.training.reading import Moment, Stretch, stretches
 
 K1 = 30
+FEATURES = Space("features")
 SIZES = {12_936: 4, 32_621: 8}  # images of Market-1501's and MSMT17's training sets, in blocks of run.search_block
 
 
@@ -123,20 +125,21 @@ def shards_of(count: int, blocks: int) -> list[tuple[int, int]]:
     return [(first, last - first) for first, last in pairwise(edges)]
 
 
-def search_of(members: int, count: int, blocks: int) -> Search:
-    """The search that a labelling would make."""
+def blocks_of(count: int, blocks: int) -> list[Stretch]:
+    """The blocks that a labelling would make."""
     cut = stretches(shards_of(count, blocks), count // blocks - 1)
     assert len(cut) == blocks
-    return Search(Moment(0, 0), 0, cut, K1, strip=strip_length(blocks, members), then=tuple, there=lambda _: True)
+    return cut
 
 
 def by_blocks(members: list[Any], count: int, blocks: int) -> tuple[Ints, Floats]:
     """The lists by these labellers, who have kept nothing from the time before."""
     for member in members:
         member.submit("forget").result()
-    search = search_of(len(members), count, blocks)
-    run_all(members, search.tasks())
-    return search.lists()
+    strip = strip_length(blocks, len(members))
+    lists = GrowingLists(Moment(0, 0), FEATURES, blocks_of(count, blocks), K1, strip=strip, there=lambda _: True)
+    run_all(members, lists.tasks)
+    return lists.lists()
 
 
 def same(one: tuple[Ints, Floats], other: tuple[Ints, Floats]) -> bool:
@@ -148,13 +151,13 @@ def prepared_task(file: Path, count: int, blocks: int) -> tuple[Labeller, tuple[
     settings, bank = furnished(file, count, blocks)
     tiny = settings.model_copy(update={"run": settings.run.model_copy(update={"labeller_cache_mb": 0.0})})
     labeller = Labeller(tiny, bank)
-    cut = search_of(1, count, blocks)._blocks
+    cut = blocks_of(count, blocks)
     known = [np.full((block.count, K1), -np.inf, np.float32) for block in cut]
     small = [replace(block, count=1, shards=range(block.shards.start, block.shards.start + 1)) for block in cut]
     few = [np.full((bank.layout("train")[block.shards.start][1], K1), -np.inf, np.float32) for block in small]
-    labeller.find(Moment(0, 0), 0, small[0], few[0], [(small[1], few[1])])
+    labeller.find(Moment(0, 0), FEATURES, small[0], few[0], [(small[1], few[1])])
     labeller.forget()
-    return labeller, (Moment(0, 0), 0, cut[0], known[0], [(cut[1], known[1])])
+    return labeller, (Moment(0, 0), FEATURES, cut[0], known[0], [(cut[1], known[1])])
 
 
 def call_task(given: tuple[Labeller, tuple[Any, ...]]) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from reidray.command import parse, user_errors
 from reidray.data import folder
+from reidray.events import message, stage
 from reidray.launch.inference import embed, load_model
 from reidray.report.console import Console
 from reidray.storage.pack import pack
@@ -48,7 +49,7 @@ def main() -> None:
                     max_bytes=int(data.max_image_mb * 1e6),
                 )
                 for reason, entry in written.get("skipped", {}).items():
-                    console.handle({"kind": "message", "text": f"skipped {entry['count']}: {reason}"})
+                    console.handle(message(f"skipped {entry['count']}: {reason}"))
                 source = f"{scratch}/packed/train"
             place, split = source.rstrip("/").rsplit("/", 1)
             images = open_split(settings, place, split)
@@ -57,10 +58,7 @@ def main() -> None:
             def progress(count: int) -> None:
                 nonlocal done
                 done += count
-                console.handle(
-                    {"kind": "stage", "stage": "extract", "epoch": None, "done": done, "total": images.source.count,
-                     "unit": "images", "images_per_second": None, "losses": None}
-                )  # fmt: skip
+                console.handle(stage("extract", done=done, total=images.source.count))
 
             features_ND = embed(model, settings, images, progress)
             table = pa.table(

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from reidray.command import parse, user_errors
+from reidray.events import message
 from reidray.launch.prepare import prepared
 from reidray.launch.services import num_cpus
 from reidray.report.console import Console
@@ -21,7 +22,7 @@ def main() -> None:
         with Console(None, settings) as console:
             packed = prepared(settings, console.handle, processes=num_cpus())
             counts = json.loads((Path(packed) / "dataset.json").read_text()) if "://" not in packed else {}
-            console.handle({"kind": "message", "text": f"packed in {packed}: {counts.get('splits', '')}"})
+            console.handle(message(f"packed in {packed}: {counts.get('splits', '')}"))
 
 
 if __name__ == "__main__":

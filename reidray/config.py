@@ -121,7 +121,7 @@ class MethodSettings(Section):
     temperature: Positive = setting(0.05, "tau of the contrastive losses")
     momentum: Share = setting(0.1, "share of the old centroid that a memory update keeps", "share")
     update: Literal["average", "hardest", "random", "weighted"] = setting(
-        "average", "average: every image in turn; hardest: the least similar; random: one; weighted: SCWM eq. 9"
+        "average", "average: every image in turn; hardest: the least similar; random: one; weighted: by difficulty"
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from reidray import settings_io
 from reidray.config import Settings
+from reidray.methods import METHODS
 
 
 def settings_of(*words: str) -> Settings:
@@ -171,14 +172,72 @@ def test_settings_that_do_not_fit_together_are_refused_in_words():
 def test_classifiers_with_a_row_a_cluster_and_shared_rows_are_refused_with_both_ways_out():
     for weight in ("scwm.global_identity_weight=1", "scwm.part_identity_weight=0.5"):
         said = refusal("run.replica=sharded", weight)
-        assert "set scwm.global_identity_weight=0 and scwm.part_identity_weight=0, or run.replica=replicated" in said
+        assert "run.replica=sharded has no place for the classifiers with a row a cluster that method.name=scwm" in said
+        assert said.endswith("set run.replica=replicated")
         assert settings_of("run.replica=auto", weight).cluster_classifiers
         settings_of("run.replica=sharded", weight, "method.name=cluster_contrast", "method.update=average")
     assert not settings_of("run.replica=sharded").cluster_classifiers
+    assert "method.name=pplr" in refusal("run.replica=sharded", "method.name=pplr")
 
 
 def test_where_the_replica_lies_is_no_part_of_what_a_result_depends_on():
     assert settings_of("run.replica=sharded", "run.replica_mb=1").hash() == Settings().hash()
+
+
+# ---- the sections of methods
+
+
+def test_every_method_with_settings_of_its_own_has_a_section_of_its_name():
+    sections = {name for name, entry in METHODS.items() if entry.section is not None}
+    assert {"scwm", "aac", "pplr"} <= sections
+    for name in sections:
+        assert type(getattr(Settings(), name)) is METHODS[name].section
+        assert getattr(Settings(), name) == METHODS[name].section()
+    assert not hasattr(Settings(), "cluster_contrast")
+    assert sections <= {name for name, _, _ in settings_io.sections()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_own_section_is_that_of_the_chosen_method(name: str):
+    settings = settings_of(f"method.name={name}")
+    section = METHODS[name].section
+    assert settings.own is (None if section is None else getattr(settings, name))
+
+
+def test_the_name_of_a_method_is_one_of_the_table():
+    listed = ", ".join(METHODS)
+    assert refusal("method.name=spcl") == f"method.name must be one of {listed}, got 'spcl'"
+
+
+def test_only_the_chosen_methods_section_is_checked_against_the_run():
+    weights = ["global_memory", "part_memory", "separation", "parsing", "diversity", "global_identity", "part_identity"]
+    words = [f"scwm.{name}_weight=0" for name in weights]
+    assert "all loss weights of the section scwm are 0" in refusal(*words)
+    settings_of(*words, "method.name=cluster_contrast")
+
+
+def test_weighted_updates_need_a_method_that_weighs_images():
+    for name, entry in METHODS.items():
+        words = [f"method.name={name}", "method.update=weighted"]
+        if entry.weighs_images:
+            settings_of(*words)
+        else:
+            assert refusal(*words) == "method.update=weighted needs the difficulties of method.name=scwm"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_hash_heeds_the_chosen_methods_section_and_no_other(name: str):
+    plain = settings_of(f"method.name={name}").hash()
+    changes = {"scwm": "scwm.num_parts=5", "aac": "aac.least=7", "pplr": "pplr.num_stripes=5"}
+    for other, word in changes.items():
+        assert (settings_of(f"method.name={name}", word).hash() == plain) is (other != name)
+
+
+def test_methods_do_not_share_a_hash():
+    assert len({settings_of(f"method.name={name}").hash() for name in METHODS}) == len(METHODS)
+
+
+# ---- words
 
 
 @pytest.mark.parametrize("word", ["train.epochs", "=3", "3"])

@@ -30,6 +30,7 @@ from reidray.actors.worker import Handed, environment, send, work
 from reidray.bank import BankShard, MemoryBank
 from reidray.config import Settings
 from reidray.errors import PassingError
+from reidray.events import message
 from reidray.launch.evaluator import Evaluator
 from reidray.launch.services import layouts
 from reidray.training.history import History
@@ -240,7 +241,7 @@ def _measured(report: Callable[[Mapping[str, Any]], None], metrics: RunMetrics) 
 
 
 def _say(mailbox: OnRay, sentence: str) -> None:
-    send(mailbox, {"kind": "message", "text": sentence})
+    send(mailbox, message(sentence))
 
 
 def _raise_failure(mailbox: OnRay) -> None:

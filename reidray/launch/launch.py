@@ -14,6 +14,7 @@ from typing import Any
 
 from reidray.config import Settings
 from reidray.errors import PassingError
+from reidray.events import message
 from reidray.launch.prepare import prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
 from reidray.methods import make_method
@@ -51,10 +52,10 @@ def launch(
     started = time.perf_counter()
     with locked(place), _removed_if_nothing_began(folder, resume), Console(folder, settings) as console:
         folder.mend()
-        console.handle({"kind": "message", "text": f"run folder {place}"})
+        console.handle(message(f"run folder {place}"))
         if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and str(place).startswith(str(Path.cwd())):
             text = "the run folder lies in the job's own copy of the working directory: give run.dir=DIR to keep it"
-            console.handle({"kind": "message", "text": text})
+            console.handle(message(text))
         if not any(folder.checkpoints.iterdir()):
             _check_weights(settings, console)
         _check_machines(settings, console)
@@ -131,11 +132,11 @@ def _check_weights(settings: Settings, console: Console) -> None:
     if settings.model.weights == "none":
         return
     report = load_weights(new_model(settings), settings.model.weights)
-    console.handle({"kind": "message", "text": f"start weights: {report.loaded} tensors from {report.origin}"})
+    console.handle(message(f"start weights: {report.loaded} tensors from {report.origin}"))
     for what, keys in (("not in the file, newly drawn", report.missing), ("in the file, not used", report.unexpected)):
         if keys:
             layers = ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
-            console.handle({"kind": "message", "text": f"  {len(keys)} tensors {what}: {layers}"})
+            console.handle(message(f"  {len(keys)} tensors {what}: {layers}"))
 
 
 def _check_machines(settings: Settings, console: Console) -> None:
@@ -146,12 +147,12 @@ def _check_machines(settings: Settings, console: Console) -> None:
     from reidray.actors.cluster import awaited_workers, connect  # a run without Ray never imports it
 
     address = os.environ.get("RAY_ADDRESS")
-    console.handle({"kind": "message", "text": f"joining Ray at {address}" if address else "starting Ray"})
+    console.handle(message(f"joining Ray at {address}" if address else "starting Ray"))
     connect(settings)
-    workers, use_gpu = awaited_workers(settings, lambda text: console.handle({"kind": "message", "text": text}))
+    workers, use_gpu = awaited_workers(settings, lambda text: console.handle(message(text)))
     many = "workers" if workers > 1 else "worker"
     where = "with a GPU each" if use_gpu else "on CPUs"
-    console.handle({"kind": "message", "text": f"to train: {workers} {many} {where}"})
+    console.handle(message(f"to train: {workers} {many} {where}"))
 
 
 def summary(settings: Settings, history: History, total_seconds: float, place: Path) -> dict[str, Any]:

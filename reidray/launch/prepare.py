@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from reidray import events
 from reidray.config import Settings
 from reidray.data import folder, market1501
 from reidray.data.drawn import DrawnSettings, write_market1501
 from reidray.data.records import Dataset, counts
+from reidray.events import message
 from reidray.storage.cache import hide_login, open_folder
 from reidray.storage.pack import pack
 
@@ -74,7 +76,7 @@ def prepared(settings: Settings, report: Report, *, processes: int) -> str:
         made_with=_made_with(settings),
     )
     for sentence in _sentences(dataset, written):
-        report({"kind": "message", "text": sentence})
+        report(message(sentence))
     return place
 
 
@@ -132,5 +134,4 @@ def _sentences(dataset: Dataset, written: Mapping[str, Any]) -> list[str]:
 
 
 def _stage(report: Report, stage: str, done: int, total: int) -> None:
-    report({"kind": "stage", "stage": stage, "epoch": None, "done": done, "total": total, "unit": "images",
-            "images_per_second": None, "losses": None})  # fmt: skip
+    report(events.stage(stage, done=done, total=total))

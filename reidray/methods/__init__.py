@@ -7,7 +7,8 @@ table and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -32,19 +33,28 @@ class Entry:
       kind: its class there.
       section: its own settings, None where it has none.
       weighs_images: whether it has a difficulty for each image, which method.update=weighted needs.
+      criteria: criteria without truth that depend on settings of its section, and these settings; beside "silhouette",
+        the criteria that it computes.
     """
 
     module: str
     kind: str
     section: type[MethodSection] | None = None
     weighs_images: bool = False
+    criteria: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 METHODS = {
-    "scwm": Entry("scwm", "SCWM", ScwmSettings, weighs_images=True),
+    "scwm": Entry(
+        "scwm",
+        "SCWM",
+        ScwmSettings,
+        weighs_images=True,
+        criteria={"silhouette": ("cluster_feature",), "agreement": ("difficulty_neighbours", "num_parts")},
+    ),
     "cluster_contrast": Entry("cluster_contrast", "ClusterContrast"),
     "aac": Entry("aac", "AAC", AacSettings),
-    "pplr": Entry("pplr", "PPLR", PplrSettings),
+    "pplr": Entry("pplr", "PPLR", PplrSettings, criteria={"agreement": ("agreement_neighbours", "num_stripes")}),
 }
 """Every method by the name that method.name takes."""
 

@@ -174,6 +174,7 @@ class Method(ABC):
     Attributes:
       num_parts: classes of the part masks that the network predicts, the background counted; 0: it predicts none.
       needs: side data that the packed images must have: "cameras", "attributes".
+      features: which of the names that `to_label` gives are features; the others go to `label_images`.
       tables: rows of images that `label` writes; every worker has all of them, and those of a batch are its targets.
       maps: larger rows of images that `label_images` or `averages` write; a worker reads those of its own images.
       memories: names of the memories.
@@ -187,6 +188,7 @@ class Method(ABC):
 
     num_parts: int = 0
     needs: frozenset[str] = frozenset()
+    features: tuple[str, ...] = ("features",)
     tables: tuple[str, ...] = ()
     maps: tuple[str, ...] = ()
     memories: tuple[str, ...] = ("features",)
@@ -241,8 +243,6 @@ class Method(ABC):
     def to_label(self, outputs: Outputs) -> dict[str, Tensor]:
         """What labelling needs of a batch, by name: features [B, S, D], and what `label_images` takes."""
         return {"features": outputs.features_BSD.float()}
-
-    features: tuple[str, ...] = ("features",)
 
     def label_images(self, arrays: Mapping[str, Array], device: torch.device) -> dict[str, Array] | None:  # noqa: ARG002
         """Tables of the images of one shard, computed by a labeller from what `to_label` gave beside the features."""

@@ -1,5 +1,6 @@
-"""The engine: what every method shares, for one process or many workers, with or without Ray.
+"""The engine: it executes what a method decides, in one process or on many workers, with or without Ray.
 
-`loop.train` is the run from top to bottom; `learner.Learner` is one update; `labelling.Labeller` turns features into
-pseudo-labels; `evaluation.evaluate` measures. Workers differ only in the `Ranks` and the services they are handed.
+`loop.train` is the whole run. `learner.Learner` is one update. `labeller.Labeller` labels, alone through
+`whole_search.WholeSearch` or with others through `block_search.BlockSearch`. `evaluation.evaluate` measures. A worker
+gets its `Ranks`, the bank and the labellers in a `context.Context`; nothing else differs between workers.
 """

@@ -1,8 +1,8 @@
-"""An epoch's evaluation beside the training of the next one, on a CPU or GPU that the workers leave free.
+"""Evaluation of an epoch while the next one trains, on a CPU or GPU that the workers leave free.
 
-One evaluation is under way at most. Its figures are there before the next checkpoint is written, and a checkpoint of
-the evaluated epoch itself says in its history (`to_evaluate`) that they are still to come: a run that is taken up there
-evaluates anew. So nothing is lost and nothing depends on when an answer comes.
+At most one evaluation runs at a time. Its figures are waited for before the next checkpoint is written. A checkpoint
+that is written while an evaluation runs notes that in its history (`to_evaluate`): a run that resumes from it evaluates
+that epoch again. So no figures are lost, and the result does not depend on timing.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ _LOOK_SECONDS = 0.05
 
 
 class RestartableMember(Member, Protocol):
-    """A member that may have no machine, or be gone for good."""
+    """A member whose process may have to be started again, or may have ended for good."""
 
     def waiting(self) -> bool:
-        """Whether it is to be started, for the first time or again, and is not there yet."""
+        """Whether its process is still being started, for the first time or again."""
         ...
 
     def ended(self) -> bool:
-        """Whether it answers no more."""
+        """Whether it has ended and will not be started again."""
         ...
 
 
 @final
 class BackgroundEvaluation:
-    """Rank 0's side of it.
+    """Starts evaluations in another process and collects their figures. Used by rank 0.
 
     Args:
-      member: a `reidray.launch.evaluator.Evaluator`, in a process of its own.
-      here: evaluates in this process, where that one is not there.
-      patience: seconds for which a place for it is waited for, once the epoch after has been trained.
+      member: a `reidray.launch.evaluator.Evaluator` in another process.
+      here: evaluates in this process, as a fallback.
+      patience: seconds to wait for the other process to start before the fallback is used.
     """
 
     def __init__(self, member: RestartableMember, here: Callable[[State, int], Figures], patience: float) -> None:

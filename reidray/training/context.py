@@ -11,15 +11,17 @@ from typing import Any
 
 import torch
 
-from reidray.arrays import Bytes
+from reidray import events
+from reidray.arrays import Bytes, Ints
 from reidray.bank import MemoryBank
 from reidray.config import Settings
+from reidray.data.attributes import Attributes
 from reidray.methods import make_method
 from reidray.methods.method import Method
 from reidray.spans import Spans
 from reidray.storage.cache import open_folder
 from reidray.storage.checkpoints import CheckpointStore
-from reidray.storage.shards import ShardedImages, read_masks
+from reidray.storage.shards import ShardedImages, read_attributes, read_masks, read_truth
 from reidray.training.background_evaluation import BackgroundEvaluation
 from reidray.training.images import SizedImages
 from reidray.training.label_service import LabelService
@@ -56,11 +58,23 @@ class Context:
     spans: Spans = field(default_factory=Spans)
     _splits: dict[str, SizedImages] = field(default_factory=dict)
     _true_masks: dict[str, Bytes | None] = field(default_factory=dict)
+    _true_persons: dict[str, Ints | None] = field(default_factory=dict)
 
     @cached_property
     def method(self) -> Method:
         """The method of the run."""
         return make_method(self.settings)
+
+    def true_persons(self, name: str) -> Ints | None:
+        """The true identities of a split, None where unknown; for figures, evaluation and upper bounds alone."""
+        if name not in self._true_persons:
+            self._true_persons[name] = read_truth(f"{self.packed}/{name}")
+        return self._true_persons[name]
+
+    @cached_property
+    def attributes(self) -> Attributes | None:
+        """What was noted of the training images, for methods that need it; None where nothing was packed."""
+        return read_attributes(f"{self.packed}/train")
 
     def true_masks(self, name: str) -> Bytes | None:
         """The true part masks of a split, None where there are none; read once, for figures alone."""
@@ -124,7 +138,7 @@ class Meter:
         self, context: Context, stage: str, total: int, unit: str, epoch: int | None, *, done: int = 0
     ) -> None:
         self._context = context
-        self._what = {"kind": "stage", "stage": stage, "total": total, "unit": unit, "epoch": epoch}
+        self._stage, self._epoch = stage, epoch
         self._total = total
         self._unit = unit
         self._done = done
@@ -151,4 +165,14 @@ class Meter:
         self._told = time.perf_counter()
         seconds = self._told - self._started
         rate = self._images / seconds if self._images and seconds > 0 else None
-        self._context.tell(**self._what, done=self._done, images_per_second=rate, losses=losses)
+        self._context.tell(
+            **events.stage(
+                self._stage,
+                done=self._done,
+                total=self._total,
+                unit=self._unit,
+                epoch=self._epoch,
+                images_per_second=rate,
+                losses=losses,
+            )
+        )

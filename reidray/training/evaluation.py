@@ -17,7 +17,6 @@ from reidray.config import Settings
 from reidray.evaluation import Ranking, confusion, mean_iou, rank, stripes
 from reidray.features import Network
 from reidray.features.grid import CellGrid, pixels_to_cells
-from reidray.storage.shards import read_truth
 from reidray.training.context import Context, Meter, split_exists
 from reidray.training.extraction import ExtractedShard, extract_shards
 from reidray.training.ranked_examples import examples
@@ -97,7 +96,7 @@ def _figures(context: Context, gathered: list[_Found], lists: int) -> dict[str, 
     """Rank the queries in the gallery by Market's protocol, and judge the masks."""
     settings, names = context.settings, evaluation_splits(context.settings)
     query_QD, gallery_GD = (_in_order([part for found in gathered for part in found.features[name]]) for name in names)
-    query_persons, gallery_persons = (read_truth(f"{context.packed}/{name}") for name in names)
+    query_persons, gallery_persons = (context.true_persons(name) for name in names)
     cameras = [context.split(name).source.cameras_N for name in names]
     if query_persons is None or gallery_persons is None:
         raise ValueError(f"{context.packed} has no true identities for {' and '.join(names)}: nothing to measure")

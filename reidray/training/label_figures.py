@@ -20,13 +20,13 @@ from reidray.training.label_tables import LabelSummary
 def label_figures(
     context: Context, model: Network, epoch: int, summary: LabelSummary, before: int, persons_N: Ints | None
 ) -> dict[str, Any]:
-    """What is told and kept of an epoch's labels; rank 0 asks.
+    """The figures of an epoch's labels, for the console, the metrics and the history. Called on rank 0.
 
     Args:
       context: of rank 0.
-      model: that the labels are of; its grid says which pixels a cell sees.
-      epoch: whose labels lie in the bank.
-      summary: of the labeller.
+      model: the network whose features were clustered; its grid maps cells to pixels.
+      epoch: the epoch; the bank has its labels.
+      summary: what the labeller returned.
       before: the epoch that labelled before this one, -1 for none.
       persons_N: true identities, None where unknown.
     """

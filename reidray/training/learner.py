@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from reidray.config import Settings
 from reidray.features import apply_statistics, take_statistics
-from reidray.features.dropout import image_keys, set_keys
+from reidray.features.dropout import KeyedDropout, image_keys, set_keys
 from reidray.methods.method import Memory, Method, Outputs, Targets
 from reidray.spans import OFF, Spans
 from reidray.training.batches import Group, Step, shares
@@ -116,6 +116,7 @@ class Learner:
             self._objective = DistributedDataParallel(
                 self._objective, forward_sync_buffers=False, find_unused_parameters=state.method.unused_parameters
             )
+        self._drops = any(isinstance(layer, KeyedDropout) for layer in state.model.modules())
         size = settings.model.bn_group_size
         self._shares = shares(settings.num_groups, ranks.size)
         self._groups = [len(share) for share in self._shares]
@@ -257,6 +258,8 @@ class Learner:
         self._method.group_losses(none, targets.rows(slice(0)), view, heads, self._epoch)
 
     def _key_dropout(self, step: Step, number: int) -> None:
+        if not self._drops:
+            return
         size = self._settings.model.bn_group_size
         first = (self._shares[self._ranks.rank].start + number) * size
         keys_B = image_keys(self._settings.train.seed, self._epoch, step.number, self._settings.batch_size)

@@ -19,7 +19,6 @@ from reidray.methods.label_search import Inputs
 from reidray.methods.method import EpochPlan, Method
 from reidray.spans import Spans, step_figures
 from reidray.storage.checkpoints import Checkpoint, restore_optimiser
-from reidray.storage.shards import read_attributes, read_truth
 from reidray.storage.weights import load_weights
 from reidray.training.batches import EpochBatches, shares
 from reidray.training.context import Context, Meter
@@ -187,8 +186,8 @@ def _label(context: Context, state: RunState, epoch: int) -> Figures:
         with context.spans("labeller"):
             summary = context.labellers.label(inputs, context.bank.generation)
         with context.spans("figures"):
-            truth = read_truth(f"{context.packed}/train")
-            figures = label_figures(context, state.model, epoch, summary, before, truth)
+            persons_N = context.true_persons("train")
+            figures = label_figures(context, state.model, epoch, summary, before, persons_N)
     with context.spans("workers"):
         figures = context.ranks.broadcast(figures)
     assert figures is not None
@@ -203,10 +202,10 @@ def _inputs(context: Context, state: RunState, epoch: int) -> Inputs:
     source, before = context.split("train").source, state.history.labelled
     persons_N = None
     if context.settings.method.labels == "ground_truth":
-        persons_N = read_truth(f"{context.packed}/train")
+        persons_N = context.true_persons("train")
         if persons_N is None:
             raise ValueError(f"method.labels=ground_truth needs true identities; {context.packed}/train has none")
-    attributes = read_attributes(f"{context.packed}/train") if "attributes" in state.method.needs else None
+    attributes = context.attributes if "attributes" in state.method.needs else None
     modules = {} if state.modules is None else state.modules.state_dict()
     return Inputs(
         epoch=epoch,

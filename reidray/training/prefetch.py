@@ -1,4 +1,4 @@
-"""What is needed next is prepared while what is at hand is used."""
+"""Prepares the next items in background threads while the current one is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of a part of the images, read from the memory bank by those who never hold all of them.
+"""Reading the features of some images from the memory bank, for labellers that never hold all features.
 
 N = images, S = vectors of a feature, D = their width, R = images of a block, U = pairs of images.
 """
@@ -25,7 +25,7 @@ _ASK_SECONDS = 0.2
 
 
 class Moment(NamedTuple):
-    """Whose features: those of an epoch, as a group of workers extracted them."""
+    """Which features: those that one group of workers (generation) extracted in one epoch (version)."""
 
     version: int
     generation: int
@@ -33,7 +33,7 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class Stretch:
-    """Images of shards that follow each other: `count` of them from index `first` on."""
+    """The images of consecutive shards: `count` images, beginning with index `first`."""
 
     first: int
     count: int
@@ -41,7 +41,7 @@ class Stretch:
 
 
 def stretches(layout: Sequence[tuple[int, int]], size: int) -> list[Stretch]:
-    """All images in stretches of whole shards, of at least `size` images each but the last.
+    """All images, divided into stretches of whole shards; each has at least `size` images, except the last.
 
     layout: first index and number of images of each shard.
     """
@@ -95,10 +95,10 @@ def similarities_by(bank: MemoryBank, moment: Moment, space: Space, at_once: int
 
 
 class Arrivals:
-    """Whether features are in the bank already; the bank is asked about what is missing at most five times a second.
+    """Knows which features have reached the bank. It asks the bank at most five times a second.
 
     Args:
-      table: of the features that come last of a shard's.
+      table: the table of a shard that is written last.
     """
 
     def __init__(self, bank: MemoryBank, table: str, version: int) -> None:
@@ -107,7 +107,7 @@ class Arrivals:
         self._asked = -math.inf
 
     def of(self, stretch: Stretch) -> bool:
-        """Whether those of all shards of a stretch are."""
+        """Whether the features of all shards of a stretch are in the bank."""
         if not self._there.issuperset(stretch.shards) and time.monotonic() - self._asked > _ASK_SECONDS:
             self._there = self._bank.blocks(self._table, self._version)
             self._asked = time.monotonic()
@@ -115,12 +115,12 @@ class Arrivals:
 
 
 class ReadyBlocks:
-    """Blocks of features, ready to be searched, of which the last ones are kept.
+    """Blocks of features, prepared for the search; a cache of the blocks that were used last.
 
     Args:
-      bank: where features are.
-      device: where blocks are wanted.
-      most_bytes: of features that are kept besides the block that was asked for last.
+      bank: the memory bank.
+      device: device on which blocks are prepared.
+      most_bytes: size of the cache, beside the block that was asked for last.
     """
 
     def __init__(self, bank: MemoryBank, device: torch.device, most_bytes: float) -> None:
@@ -131,7 +131,7 @@ class ReadyBlocks:
         self._kept: OrderedDict[int, tuple[Block, int]] = OrderedDict()
 
     def block(self, moment: Moment, space: Space, stretch: Stretch) -> Block:
-        """The features of a stretch; of other moments and spaces nothing is kept."""
+        """The prepared features of a stretch. The cache holds one moment and one space; another one empties it."""
         if self._whose != (moment, space):
             self.forget()
             self._whose = (moment, space)
@@ -146,6 +146,6 @@ class ReadyBlocks:
         return block
 
     def forget(self) -> None:
-        """Keeps nothing."""
+        """Empty the cache."""
         self._whose = None
         self._kept.clear()

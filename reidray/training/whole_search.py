@@ -56,6 +56,7 @@ class WholeSearch:
         self._bank, self._grouping, self._device = bank, grouping, device
         self._approximate, self._spans = approximate, spans
         self._features: dict[str, Floats] = {}
+        self._last: tuple[Space, Any] | None = None
 
     def nearest(self, space: Space, k: int) -> Neighbours:
         """They are searched when they are needed."""
@@ -92,8 +93,11 @@ class WholeSearch:
             return cluster_centroids(features_NSD, labels_N, int(labels_N.max()) + 1)
 
     def features(self, space: Space) -> Any:
-        """[N, D'] where kernels want them."""
-        return dispatch.on(in_space(self._table(space.feature), space.vectors), self._device)
+        """[N, D'] where kernels want them; those of the space that was asked for last are kept."""
+        if self._last is None or self._last[0] != space:
+            rows_ND = in_space(self._table(space.feature), space.vectors)
+            self._last = space, dispatch.on(rows_ND, self._device)
+        return self._last[1]
 
     def search(self, space: Space, k: int) -> tuple[Any, Any]:
         """Indices and similarities of the k nearest [N, K]."""

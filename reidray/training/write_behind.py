@@ -1,7 +1,7 @@
-"""Rows of memories that steps moved, on their way from rank 0 to the memory bank.
+"""Sends the memory rows that steps moved from rank 0 to the memory bank, without waiting for the bank.
 
-To send a message to another process takes its sender time, however little is in it (`update_ms` of
-benchmarks/step.py). So what moved goes out every other step: it is the sending that a step waits for, never the bank.
+Sending a message costs the sender time, however small the message is (`update_ms` of benchmarks/step.py). So rows are
+sent every second step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _STEPS = 2  # rows of so many steps go out together
 
 @final
 class WriteBehind:
-    """What the steps of an epoch moved and the bank has not been sent.
+    """The rows that were moved and are not sent yet.
 
     Args:
       bank: with the generation that writes.
@@ -38,7 +38,7 @@ class WriteBehind:
         self._moved: dict[str, list[tuple[Ints, Floats]]] = {}
 
     def add(self, step: int, moved: Mapping[str, tuple[Ints, Floats]]) -> None:
-        """The rows that a step moved in each memory, as they are now; they are not copied."""
+        """Add the rows that a step moved, by memory. Arrays are not copied: they must not change."""
         self._step = self._before + step
         for name, rows in moved.items():
             self._moved.setdefault(name, []).append(rows)
@@ -47,7 +47,7 @@ class WriteBehind:
             self.send()
 
     def send(self) -> None:
-        """Send what has not been sent: before the bank is marked, compared or read. Does not wait."""
+        """Send the rows that are not sent yet. Needed before the bank is marked, compared or read. Does not wait."""
         for name, moved in self._moved.items():
             newest_first = np.concatenate([places_U for places_U, _ in reversed(moved)])
             places, first = np.unique(newest_first, return_index=True)

@@ -6,20 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from reidray.config import Settings
+from reidray.methods import METHODS
 from reidray.settings_io import Layer, from_tree, settings_from
 from reidray.tuning.search_file import DEFAULT_OBJECTIVE, Search
 
 _ENTER = {  # settings that enter the computation of a criterion, and so change it for one and the same model
-    "silhouette": {"method.k1", "method.k2", "method.k1_counts_itself", "method.eps", "scwm.cluster_feature"},
-    "agreement": {
-        "scwm.difficulty_neighbours",
-        "scwm.num_parts",
-        "pplr.agreement_neighbours",
-        "pplr.num_stripes",
-    },
+    "silhouette": {"method.k1", "method.k2", "method.k1_counts_itself", "method.eps"},
     "assigned": {"method.eps", "method.min_samples", "method.k1", "method.k2"},
 }
-_WITH_PARTS = ("scwm", "pplr")  # methods that compute the criterion agreement
 
 
 def with_values(settings: Settings, values: Mapping[str, Any], source: str = "") -> Settings:
@@ -54,7 +48,10 @@ def cautions(search: Search) -> list[str]:
     grid.
     """
     sentences = []
-    read = sorted(_ENTER.get(search.objective, set()) & set(search.space))
+    of_methods = {
+        f"{name}.{setting}" for name, entry in METHODS.items() for setting in entry.criteria.get(search.objective, ())
+    }
+    read = sorted((_ENTER.get(search.objective, set()) | of_methods) & set(search.space))
     if read:
         sentences.append(
             f"caution: {', '.join(read)} enter{'s' if len(read) == 1 else ''} the computation of {search.objective}: "
@@ -73,7 +70,7 @@ def in_words(values: Mapping[str, Any]) -> str:
 
 
 def _check_objective(objective: str, settings: Settings) -> None:
-    if objective == "agreement" and settings.method.name not in _WITH_PARTS:
+    if objective == "agreement" and "agreement" not in METHODS[settings.method.name].criteria:
         raise ValueError(
             f"objective: agreement compares global and part neighbours, and method.name={settings.method.name} has no "
             f"parts: take another objective, such as {DEFAULT_OBJECTIVE}"

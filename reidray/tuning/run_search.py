@@ -12,6 +12,7 @@ from typing import Any
 
 from reidray.config import Settings
 from reidray.disk import write_whole
+from reidray.events import message
 from reidray.launch.launch import locked
 from reidray.launch.prepare import prepared, with_places
 from reidray.launch.services import num_cpus
@@ -257,6 +258,6 @@ def _create(place: Path, settings: Settings) -> None:
 
 
 def _say(console: Console, place: Path, text: str) -> None:
-    console.handle({"kind": "message", "text": text})
+    console.handle(message(text))
     with (place / "log.txt").open("a", encoding="utf-8") as file:
         file.write(f"{datetime.now():%H:%M:%S}  {text}\n")

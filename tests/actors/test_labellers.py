@@ -11,9 +11,9 @@ import pytest
 
 from reidray.bank import BankShard, MemoryBank, Pending
 from reidray.config import Settings
-from reidray.training.labelling import Labeller
+from reidray.training.labeller import Labeller
 from tests.chaos import processes
-from tests.training.test_block_labelling import assert_same, labelled, settings_of
+from tests.training.test_block_search import assert_same, labelled, settings_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 

@@ -35,8 +35,9 @@ def test_workers_and_a_killed_one_give_the_run_of_one_process(
 ) -> None:
     sections = {**FORMS[form], "train": {"epochs": 1, "steps": 30}}
     launch(tiny_settings("alone", **sections))
-    launch(tiny_settings("one", **sections, run={"workers": 1}))
-    assert_same_run(tmp_path / "alone", tmp_path / "one")
+    if form == "pplr_cameras":  # the others have no exchange that this one has not
+        launch(tiny_settings("one", **sections, run={"workers": 1}))
+        assert_same_run(tmp_path / "alone", tmp_path / "one")
     handle, struck = Console.handle, []
 
     def kills(console: Console, event: dict[str, Any]) -> None:

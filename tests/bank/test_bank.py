@@ -11,7 +11,7 @@ import pytest
 
 from reidray.bank import BankShard, Done, InProcess, LostRowsError, MemoryBank, read_snapshot, smoothed_masks
 
-# N = images, C = clusters, S = spaces, D = feature width
+# N = images, R = rows of a memory, S = vectors, D = their width
 
 BLOCKS = [(0, 4), (4, 1), (5, 7), (12, 3), (15, 2)]  # of uneven size
 N = 17
@@ -31,8 +31,8 @@ def fill(one, rows_N, version=0, table="train/features"):
         one.put(table, version, block, rows_N[first : first + count])
 
 
-def centroids(seed=0, clusters=7):
-    return np.random.default_rng(seed).normal(size=(clusters, 2, 3)).astype(np.float32)
+def memory(seed=0, count=7, vectors=2, width=3):
+    return np.random.default_rng(seed).normal(size=(count, vectors, width)).astype(np.float32)
 
 
 # ---- rows of images
@@ -156,7 +156,32 @@ def test_the_newest_version_and_the_one_before_are_kept():
     assert sum(sizes["train/features"] for sizes in one.sizes()) == 2 * rows().nbytes
 
 
-# ---- soft masks
+def test_versions_with_a_gap_between_them_are_the_two_newest_that_are_known():
+    one = bank(2)
+    for version in (0, 3, 7):
+        fill(one, rows(version), version)
+    for version in (3, 7):
+        np.testing.assert_array_equal(one.read("train/features", version), rows(version))
+    for version in (0, 6):
+        with pytest.raises(ValueError, match=f"no train/features of epoch {version}"):
+            one.read("train/features", version)
+
+
+# ---- several tables at once, and moving averages
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_several_tables_are_written_at_once_each_with_its_own_type(shards):
+    one, labels_N, alphas_N = bank(shards), np.arange(N), rows(shape=(3,), dtype=np.float16)
+    for block, (first, count) in enumerate(BLOCKS):
+        own = slice(first, first + count)
+        one.put_tables("train", 2, block, Done({"labels": labels_N[own], "alphas": alphas_N[own]}), {})
+    one.flush()
+    np.testing.assert_array_equal(one.read("train/labels", 2), labels_N)
+    np.testing.assert_array_equal(one.read("train/alphas", 2), alphas_N)
+    assert one.read("train/alphas", 2).dtype == np.float16
+    with pytest.raises(ValueError, match="holds train/labels of epoch 2 and was sent epoch 1"):
+        one.put_tables("train", 1, 0, {"labels": labels_N[:4]}, {})
 
 
 def parts(seed):
@@ -165,8 +190,8 @@ def parts(seed):
 
 def fill_masks(one, version, momentum=0.2):
     for block, (first, count) in enumerate(BLOCKS):
-        hard = Done(parts(version)[first : first + count])  # may still be on its way
-        one.put_smoothed("train/masks", version, block, hard, 3, momentum)
+        hard = Done({"parts": parts(version)[first : first + count]})  # may still be on its way
+        one.put_tables("train", version, block, hard, {"masks": ("parts", 3, momentum)})
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -174,8 +199,9 @@ def test_soft_masks_follow_equation_3_from_epoch_to_epoch(shards):
     one, expected = bank(shards), None
     for epoch in range(4):
         fill_masks(one, epoch)
-        expected = smoothed_masks(expected, parts(epoch), num_parts=3, momentum=0.2)
+        expected = smoothed_masks(expected, parts(epoch), num_classes=3, momentum=0.2)
         np.testing.assert_array_equal(one.read("train/masks", epoch), expected)
+        np.testing.assert_array_equal(one.read("train/parts", epoch), parts(epoch))  # what they are averages of
 
 
 def test_soft_masks_written_again_in_the_same_epoch_are_the_same():
@@ -184,106 +210,198 @@ def test_soft_masks_written_again_in_the_same_epoch_are_the_same():
     fill_masks(one, 1)
     once = one.read("train/masks", 1)
     fill_masks(one, 1)
-    one.put_smoothed("train/masks", 1, 2, parts(1)[5:12], 3, 0.2)
+    one.put_tables("train", 1, 2, {"parts": parts(1)[5:12]}, {"masks": ("parts", 3, 0.2)})
     np.testing.assert_array_equal(one.read("train/masks", 1), once)
-    np.testing.assert_array_equal(one.read("train/masks", 0), smoothed_masks(None, parts(0), num_parts=3, momentum=0))
+    np.testing.assert_array_equal(one.read("train/masks", 0), smoothed_masks(None, parts(0), num_classes=3, momentum=0))
 
 
-def test_soft_masks_after_a_gap_start_anew():
-    one = bank()
-    fill_masks(one, 0)
-    fill_masks(one, 2)
-    np.testing.assert_array_equal(one.read("train/masks", 2), smoothed_masks(None, parts(2), num_parts=3, momentum=0))
+def test_soft_masks_after_epochs_that_kept_their_labels_are_averages_of_the_newest_before():
+    one, expected = bank(2), None
+    for epoch in (0, 2, 7):
+        fill_masks(one, epoch)
+        fill_masks(one, epoch)  # repeated after a crash
+        expected = smoothed_masks(expected, parts(epoch), num_classes=3, momentum=0.2)
+        np.testing.assert_array_equal(one.read("train/masks", epoch), expected)
 
 
-# ---- rows of clusters
+def test_several_averages_of_one_table_have_momenta_of_their_own():
+    one, soft, hard = bank(2), None, None
+    for epoch in range(3):
+        for block, (first, count) in enumerate(BLOCKS):
+            tables = {"parts": parts(epoch)[first : first + count]}
+            one.put_tables("train", epoch, block, tables, {"soft": ("parts", 3, 0.7), "hard": ("parts", 4, 0.0)})
+        soft = smoothed_masks(soft, parts(epoch), num_classes=3, momentum=0.7)
+        hard = smoothed_masks(None, parts(epoch), num_classes=4, momentum=0.0)
+    np.testing.assert_array_equal(one.read("train/soft", 2), soft)
+    np.testing.assert_array_equal(one.read("train/hard", 2), hard)
+
+
+# ---- rows of memories
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 8])
-def test_centroids_come_back_whole_with_the_rows_that_moved(shards):
-    one, expected_CSD = bank(shards), centroids()
-    one.put_centroids(0, expected_CSD)
-    np.testing.assert_array_equal(one.centroids(0), expected_CSD)
+def test_a_memory_comes_back_whole_with_the_rows_that_moved(shards):
+    one, expected_RSD = bank(shards), memory()
+    one.put_memory("features", 0, expected_RSD)
+    np.testing.assert_array_equal(one.memory("features", 0), expected_RSD)
     for step, moved in enumerate(([0, 3, 6], [1], [2, 3, 4, 5], [6])):
-        expected_CSD[moved] = centroids(seed=10 + step)[moved]
-        one.update_centroids(0, step, np.array(moved), expected_CSD[moved])
+        expected_RSD[moved] = memory(seed=10 + step)[moved]
+        one.move_memory("features", 0, step, np.array(moved), expected_RSD[moved])
     one.flush()
-    found_CSD = one.centroids(0)
-    assert found_CSD.dtype == np.float32
-    np.testing.assert_array_equal(found_CSD, expected_CSD)
+    found_RSD = one.memory("features", 0)
+    assert found_RSD.dtype == np.float32
+    np.testing.assert_array_equal(found_RSD, expected_RSD)
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 8])
-def test_some_centroids_come_in_the_order_asked_for_without_the_others(shards):
-    one, all_CSD = bank(shards), centroids()
-    one.put_centroids(0, all_CSD)
-    assert one.centroids_shape(0) == (7, 2, 3)
+def test_some_rows_of_a_memory_come_in_the_order_asked_for_without_the_others(shards):
+    one, all_RSD = bank(shards), memory()
+    one.put_memory("features", 0, all_RSD)
+    assert one.memory_shape("features", 0) == (7, 2, 3)
     for wanted in ([6, 0, 3], [2], [], [5, 5, 1], list(range(7))):
-        np.testing.assert_array_equal(one.take_centroids(0, np.array(wanted, np.int64)), all_CSD[wanted])
-    one.take_centroids(0, np.array([4]))[:] = 0  # a copy
-    np.testing.assert_array_equal(one.centroids(0), all_CSD)
+        np.testing.assert_array_equal(one.take_memory("features", 0, np.array(wanted, np.int64)), all_RSD[wanted])
+    one.take_memory("features", 0, np.array([4]))[:] = 0  # a copy
+    np.testing.assert_array_equal(one.memory("features", 0), all_RSD)
 
 
 @pytest.mark.parametrize("shards", [1, 2, 8])
-def test_centroids_that_are_not_there_are_refused(shards):
+def test_rows_of_a_memory_that_are_not_there_are_refused(shards):
     one = bank(shards)
-    one.put_centroids(0, centroids())
+    one.put_memory("features", 0, memory())
     for wanted in ([7], [0, 100]):
-        with pytest.raises(ValueError, match="asked for clusters of epoch 0 that it does not own"):
-            one.take_centroids(0, np.array(wanted))
-    with pytest.raises(ValueError, match=r"no centroids of epoch 1; it has \[0\]"):
-        one.take_centroids(1, np.array([0]))
+        with pytest.raises(ValueError, match="asked for rows of memory features of epoch 0 that it does not own"):
+            one.take_memory("features", 0, np.array(wanted))
+    with pytest.raises(ValueError, match=r"no memory features of epoch 1; it has \{'features': 0\}"):
+        one.take_memory("features", 1, np.array([0]))
 
 
-def test_centroids_belong_to_the_bank_alone():
-    one, written = bank(), centroids()
-    one.put_centroids(0, written)
+def test_memories_belong_to_the_bank_alone():
+    one, written = bank(), memory()
+    one.put_memory("features", 0, written)
     written[:] = 0
-    one.centroids(0)[:] = 1
-    np.testing.assert_array_equal(one.centroids(0), centroids())
-    one.update_centroids(0, 0, np.array([2]), np.zeros((1, 2, 3), np.float32))
+    one.memory("features", 0)[:] = 1
+    np.testing.assert_array_equal(one.memory("features", 0), memory())
+    one.move_memory("features", 0, 0, np.array([2]), np.zeros((1, 2, 3), np.float32))
     assert not written.any()
 
 
 def test_a_step_out_of_order_is_refused_and_a_repeated_one_is_harmless():
     one, moved = bank(2), np.array([1, 2])
-    one.put_centroids(0, centroids())
-    one.update_centroids(0, 4, moved, centroids(1)[moved])
-    one.update_centroids(0, 4, moved, centroids(1)[moved])
-    with pytest.raises(ValueError, match="sent step 3 of epoch 0 after step 4"):
-        one.update_centroids(0, 3, moved, centroids(2)[moved])
-    one.update_centroids(0, 6, moved, centroids(3)[moved])  # a shard is sent only the steps that move its clusters
-    expected_CSD = centroids()
-    expected_CSD[moved] = centroids(3)[moved]
-    np.testing.assert_array_equal(one.centroids(0), expected_CSD)
+    one.put_memory("features", 0, memory())
+    one.move_memory("features", 0, 4, moved, memory(1)[moved])
+    one.move_memory("features", 0, 4, moved, memory(1)[moved])
+    with pytest.raises(ValueError, match="sent step 3 of memory features of epoch 0 after step 4"):
+        one.move_memory("features", 0, 3, moved, memory(2)[moved])
+    one.move_memory("features", 0, 6, moved, memory(3)[moved])  # a shard is sent only the steps that move its clusters
+    expected_RSD = memory()
+    expected_RSD[moved] = memory(3)[moved]
+    np.testing.assert_array_equal(one.memory("features", 0), expected_RSD)
 
 
-def test_centroids_of_another_epoch_are_refused():
+def test_a_memory_of_another_epoch_is_refused():
     one = bank(2)
-    with pytest.raises(ValueError, match=r"no centroids of epoch 0; it has \[\]"):
-        one.centroids(0)
-    one.put_centroids(5, centroids())
-    with pytest.raises(ValueError, match="holds centroids of epoch 5 and was sent 4"):
-        one.put_centroids(4, centroids())
-    with pytest.raises(ValueError, match=r"no centroids of epoch 6; it has \[5\]"):
-        one.update_centroids(6, 0, np.array([0]), centroids()[:1])
-    one.update_centroids(5, 9, np.array([0]), centroids(1)[:1])
-    one.put_centroids(5, centroids())  # labelled again after a crash: steps begin anew
-    one.update_centroids(5, 0, np.array([0]), centroids(2)[:1])
-    np.testing.assert_array_equal(one.centroids(5)[0], centroids(2)[0])
-    one.put_centroids(6, centroids(clusters=2))  # another epoch, another number of clusters
-    assert one.centroids(6).shape == (2, 2, 3)
-    with pytest.raises(ValueError, match="no centroids of epoch 5"):
-        one.centroids(5)
+    with pytest.raises(ValueError, match=r"no memory features of epoch 0; it has \{\}"):
+        one.memory("features", 0)
+    one.put_memory("features", 5, memory())
+    with pytest.raises(ValueError, match="holds memory features of epoch 5 and was sent 4"):
+        one.put_memory("features", 4, memory())
+    with pytest.raises(ValueError, match=r"no memory features of epoch 6; it has \{'features': 5\}"):
+        one.move_memory("features", 6, 0, np.array([0]), memory()[:1])
+    one.move_memory("features", 5, 9, np.array([0]), memory(1)[:1])
+    one.put_memory("features", 5, memory())  # labelled again after a crash: steps begin anew
+    one.move_memory("features", 5, 0, np.array([0]), memory(2)[:1])
+    np.testing.assert_array_equal(one.memory("features", 5)[0], memory(2)[0])
+    one.put_memory("features", 6, memory(count=2))  # another epoch, another number of rows
+    assert one.memory("features", 6).shape == (2, 2, 3)
+    with pytest.raises(ValueError, match="no memory features of epoch 5"):
+        one.memory("features", 5)
+
+
+# ---- several memories
+
+
+def fill_memories(one, version=0):
+    """Memories of different widths and numbers of vectors; one of them has fewer rows than there are shards."""
+    made = {
+        "features": memory(20, 7, 2, 3),
+        "cameras": memory(21, 11, 1, 5),
+        "few": memory(22, 1, 4, 2),
+    }
+    for name, rows_RSD in made.items():
+        one.put_memory(name, version, rows_RSD)
+    return made
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 8])
+def test_memories_of_different_widths_do_not_touch_each_other(shards):
+    one = bank(shards)
+    made = fill_memories(one)
+    one.move_memory("cameras", 0, 0, np.array([0, 10]), memory(30, 2, 1, 5))
+    made["cameras"][[0, 10]] = memory(30, 2, 1, 5)
+    one.move_memory("features", 0, 5, np.array([0, 6]), memory(31, 2, 2, 3))
+    made["features"][[0, 6]] = memory(31, 2, 2, 3)
+    one.move_memory("cameras", 0, 1, np.array([3]), memory(32, 1, 1, 5))  # steps of each memory are counted by itself
+    made["cameras"][[3]] = memory(32, 1, 1, 5)
+    one.flush()
+    for name, rows_RSD in made.items():
+        assert one.memory_shape(name, 0) == rows_RSD.shape
+        np.testing.assert_array_equal(one.memory(name, 0), rows_RSD)
+        last_first = np.arange(len(rows_RSD))[::-1]
+        np.testing.assert_array_equal(one.take_memory(name, 0, last_first), rows_RSD[::-1])
+    sizes = {name: sum(of[f"memory/{name}"] for of in one.sizes()) for name in made}
+    assert sizes == {name: rows_RSD.nbytes for name, rows_RSD in made.items()}
+
+
+def test_memories_have_versions_of_their_own():
+    one = bank(2)
+    made = fill_memories(one)
+    one.put_memory("cameras", 4, memory(40, 3, 1, 5))
+    np.testing.assert_array_equal(one.memory("features", 0), made["features"])
+    np.testing.assert_array_equal(one.memory("cameras", 4), memory(40, 3, 1, 5))
+    with pytest.raises(ValueError, match="no memory cameras of epoch 0"):
+        one.memory("cameras", 0)
+    with pytest.raises(ValueError, match="no memory proxies of epoch 0"):
+        one.take_memory("proxies", 0, np.array([0]))
+
+
+@pytest.mark.parametrize(("taken_from", "put_into"), [(1, 3), (3, 2), (8, 1), (1, 8)])
+def test_several_memories_go_on_from_one_snapshot(tmp_path, taken_from, put_into):
+    one, other = bank(taken_from), bank(put_into)
+    fill_memories(one, 5)
+    fill(one, np.arange(N), version=5, table="train/labels")
+    one.move_memory("cameras", 5, 3, np.array([1, 2, 9]), memory(50, 3, 1, 5))
+    files = written(one, tmp_path / "bank", ["train/labels"], 5, memories=["features", "cameras", "few"])
+    other.put_memory("gone", 5, memory())
+    other.restore(5, files)
+    for each in (one, other):
+        each.move_memory("cameras", 5, 4, np.array([2, 10]), memory(51, 2, 1, 5))
+        each.move_memory("few", 5, 4, np.array([0]), memory(52, 1, 4, 2))
+        each.flush()
+    for name in ("features", "cameras", "few"):
+        np.testing.assert_array_equal(other.memory(name, 5), one.memory(name, 5))
+    assert other.read("train/labels", 5).tolist() == list(range(N))
+    with pytest.raises(ValueError, match="no memory gone of epoch 5"):
+        other.memory("gone", 5)
+
+
+def test_a_snapshot_has_the_memories_that_were_named_and_no_others(tmp_path):
+    one = bank(2)
+    made = fill_memories(one)
+    stored = read_snapshot(written(one, tmp_path / "bank", [], 0, memories=["cameras"]))
+    assert set(stored) == {"memory/cameras/places", "memory/cameras/rows"}
+    order = np.argsort(stored["memory/cameras/places"])
+    np.testing.assert_array_equal(stored["memory/cameras/rows"][order], made["cameras"])
+    with pytest.raises(ValueError, match="no memory proxies of epoch 0"):
+        one.mark([], 0, memories=["cameras", "proxies"])
 
 
 # ---- the whole bank
 
 
-def written(one, folder, tables, version, *, centroids=False):
+def written(one, folder, tables, version, *, memories=()):
     """The files of a snapshot."""
     folder.mkdir()
-    hashes = one.mark(tables, version, centroids=centroids).write(folder)
+    hashes = one.mark(tables, version, memories=memories).write(folder)
     files = [folder / name for name in hashes]
     assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in files] == list(hashes.values())
     return files
@@ -300,14 +418,14 @@ def test_a_snapshot_restores_the_bank_whatever_the_number_of_shards(tmp_path, ta
     expected = {f"train/{name}/{block}" for name in ("masks", "labels") for block in range(len(BLOCKS))}
     assert set(read_snapshot(files)) == expected
     fill(other, rows(), version=7)
-    other.put_centroids(7, centroids())
+    other.put_memory("features", 7, memory())
     other.restore(3, files)
 
     assert other.read("train/labels", 3).tolist() == list(range(N))
     with pytest.raises(ValueError, match="no train/features of epoch 7"):
         other.read("train/features", 7)
-    with pytest.raises(ValueError, match="no centroids of epoch 7"):
-        other.centroids(7)
+    with pytest.raises(ValueError, match="no memory features of epoch 7"):
+        other.memory("features", 7)
     for each in (one, other):  # the next epoch goes on from the same masks
         fill_masks(each, 4)
     np.testing.assert_array_equal(other.read("train/masks", 4), one.read("train/masks", 4))
@@ -316,40 +434,42 @@ def test_a_snapshot_restores_the_bank_whatever_the_number_of_shards(tmp_path, ta
 
 
 @pytest.mark.parametrize(("taken_from", "put_into"), [(1, 3), (3, 2), (8, 1), (1, 8)])
-def test_centroids_go_on_from_a_snapshot_in_the_middle_of_an_epoch(tmp_path, taken_from, put_into):
+def test_memories_go_on_from_a_snapshot_in_the_middle_of_an_epoch(tmp_path, taken_from, put_into):
     one, other, moved = bank(taken_from), bank(put_into), np.array([1, 4])
-    one.put_centroids(5, centroids())
-    one.update_centroids(5, 0, moved, centroids(1)[moved])
-    other.restore(5, written(one, tmp_path / "bank", [], 5, centroids=True))
+    one.put_memory("features", 5, memory())
+    one.move_memory("features", 5, 0, moved, memory(1)[moved])
+    other.restore(5, written(one, tmp_path / "bank", [], 5, memories=["features"]))
     for each in (one, other):
-        each.update_centroids(5, 1, np.array([4, 6]), centroids(2)[[4, 6]])
-    np.testing.assert_array_equal(other.centroids(5), one.centroids(5))
-    np.testing.assert_array_equal(other.centroids(5)[1], centroids(1)[1])
+        each.move_memory("features", 5, 1, np.array([4, 6]), memory(2)[[4, 6]])
+    np.testing.assert_array_equal(other.memory("features", 5), one.memory("features", 5))
+    np.testing.assert_array_equal(other.memory("features", 5)[1], memory(1)[1])
 
 
 def test_an_empty_snapshot_empties_the_bank():
     one = bank(2)
     fill(one, rows(), version=7)
-    one.put_centroids(7, centroids())
+    one.put_memory("features", 7, memory())
     one.restore(-1, [])
     assert [sum(sizes.values()) for sizes in one.sizes()] == [0, 0]
     fill(one, rows(), version=0)
-    one.put_centroids(0, centroids())
-    np.testing.assert_array_equal(one.centroids(0), centroids())
+    one.put_memory("features", 0, memory())
+    np.testing.assert_array_equal(one.memory("features", 0), memory())
 
 
 def test_a_snapshot_does_not_change_with_the_bank(tmp_path):
     one = bank(2)
     fill(one, rows(0))
-    one.put_centroids(0, centroids())
-    snapshot = one.mark(["train/features"], 0, centroids=True)
-    one.update_centroids(0, 0, np.arange(7), centroids(1))
+    one.put_memory("features", 0, memory())
+    snapshot = one.mark(["train/features"], 0, memories=["features"])
+    one.move_memory("features", 0, 0, np.arange(7), memory(1))
     fill(one, rows(1))
     fill(one, rows(2), version=1)
     stored = read_snapshot([tmp_path / name for name in snapshot.write(tmp_path)])
     for block, (first, count) in enumerate(BLOCKS):
         np.testing.assert_array_equal(stored[f"train/features/{block}"], rows(0)[first : first + count])
-    np.testing.assert_array_equal(stored["centroids/rows"][np.argsort(stored["centroids/clusters"])], centroids())
+    np.testing.assert_array_equal(
+        stored["memory/features/rows"][np.argsort(stored["memory/features/places"])], memory()
+    )
 
 
 def test_a_shard_that_was_started_again_refuses_whatever_comes_until_it_is_restored(tmp_path):
@@ -357,21 +477,21 @@ def test_a_shard_that_was_started_again_refuses_whatever_comes_until_it_is_resto
     one = MemoryBank(members, LAYOUTS)
     one.restore(-1, [])
     fill(one, rows())
-    one.put_centroids(0, centroids())
-    files = written(one, tmp_path / "bank", ["train/features"], 0, centroids=True)
-    marked = one.mark(["train/features"], 0, centroids=False)
+    one.put_memory("features", 0, memory())
+    files = written(one, tmp_path / "bank", ["train/features"], 0, memories=["features"])
+    marked = one.mark(["train/features"], 0, memories=[])
     members[1]._target = BankShard()  # the process died, and its actor was started again
     for call in (
         lambda: one.put("train/features", 0, 1, rows()[4:5]),
         lambda: one.read("train/features", 0),
         lambda: one.take("train/features", 0, np.arange(N)),
         lambda: one.blocks("train/features", 0),
-        lambda: one.put_centroids(0, centroids()),
-        lambda: one.update_centroids(0, 0, np.array([1]), centroids()[:1]),
-        lambda: one.centroids(0),
-        lambda: one.centroids_shape(0),
-        lambda: one.take_centroids(0, np.arange(3)),
-        lambda: one.mark(["train/features"], 0, centroids=False),
+        lambda: one.put_memory("features", 0, memory()),
+        lambda: one.move_memory("features", 0, 0, np.array([1]), memory()[:1]),
+        lambda: one.memory("features", 0),
+        lambda: one.memory_shape("features", 0),
+        lambda: one.take_memory("features", 0, np.arange(3)),
+        lambda: one.mark(["train/features"], 0, memories=[]),
         lambda: marked.write(tmp_path),
     ):
         with pytest.raises(LostRowsError, match="was started again"):
@@ -379,24 +499,24 @@ def test_a_shard_that_was_started_again_refuses_whatever_comes_until_it_is_resto
     before = one.generation
     assert one.restore(0, files) > before
     np.testing.assert_array_equal(one.read("train/features", 0), rows())
-    np.testing.assert_array_equal(one.centroids(0), centroids())
+    np.testing.assert_array_equal(one.memory("features", 0), memory())
 
 
 def test_sizes_are_bytes_by_table():
     one = bank(1)
     fill(one, rows())
-    one.put_centroids(0, centroids())
-    assert one.sizes() == [{"train/features": rows().nbytes, "centroids": centroids().nbytes}]
+    one.put_memory("features", 0, memory())
+    assert one.sizes() == [{"train/features": rows().nbytes, "memory/features": memory().nbytes}]
 
 
 def test_the_facade_can_be_pickled():
     one = bank(2)
     fill(one, rows())
-    one.put_centroids(0, centroids())
+    one.put_memory("features", 0, memory())
     copy = pickle.loads(pickle.dumps(one))
     assert copy.layout("train") == BLOCKS
     np.testing.assert_array_equal(copy.read("train/features", 0), rows())
-    np.testing.assert_array_equal(copy.centroids(0), centroids())
+    np.testing.assert_array_equal(copy.memory("features", 0), memory())
     copy.put("train/features", 1, 0, rows(1)[:4])
     copy.flush()
 
@@ -531,7 +651,7 @@ def test_the_queue_counts_writes_on_their_way_and_the_steps_among_them():
     one.put("train/labels", 0, 0, np.zeros(4))
     assert one.queue() == (1, 0)  # not of a step
     for step in range(3):
-        one.update_centroids(0, step, np.arange(4), np.zeros((4, 1, 2), np.float32))
+        one.move_memory("features", 0, step, np.arange(4), np.zeros((4, 1, 2), np.float32))
     assert one.queue() == (7, 3)
     members[0].arrived = True
     assert one.queue() == (3, 3)
@@ -546,7 +666,7 @@ def test_restore_forgets_the_queue_and_its_steps():
 
     members = [Counts(), Counts()]
     one = MemoryBank(members, LAYOUTS)
-    one.update_centroids(0, 5, np.arange(4), np.zeros((4, 1, 2), np.float32))
+    one.move_memory("features", 0, 5, np.arange(4), np.zeros((4, 1, 2), np.float32))
     assert one.queue() == (2, 1)
     one.restore(-1, [])
     assert one.queue() == (0, 0)

@@ -1,9 +1,9 @@
-"""The momentum of masks, SCWM eq. 3."""
+"""Moving averages of tables of class numbers, such as the momentum of masks, SCWM eq. 3."""
 
 import numpy as np
 import pytest
 
-from reidray.bank import mask_momentum, smoothed_masks
+from reidray.bank import smoothed_masks
 
 # B = images, L = parts, H, W = cells
 
@@ -13,16 +13,16 @@ def parts(seed, num_parts=4):
 
 
 def test_the_first_epoch_takes_the_parts_as_they_are():
-    masks_BLHW = smoothed_masks(None, np.array([[[0, 2], [1, 1]]], np.int8), num_parts=3, momentum=0.2)
+    masks_BLHW = smoothed_masks(None, np.array([[[0, 2], [1, 1]]], np.int8), num_classes=3, momentum=0.2)
     assert masks_BLHW.dtype == np.float16
     assert masks_BLHW.tolist() == [[[[1, 0], [0, 0]], [[0, 0], [1, 1]], [[0, 1], [0, 0]]]]
 
 
 def test_later_epochs_mix_by_hand():
     previous = np.array([[[[1.0]], [[0.0]]]], np.float16)
-    masks_BLHW = smoothed_masks(previous, np.array([[[1]]]), num_parts=2, momentum=0.25)
+    masks_BLHW = smoothed_masks(previous, np.array([[[1]]]), num_classes=2, momentum=0.25)
     assert masks_BLHW.ravel().tolist() == [0.25, 0.75]
-    masks_BLHW = smoothed_masks(masks_BLHW, np.array([[[1]]]), num_parts=2, momentum=0.25)
+    masks_BLHW = smoothed_masks(masks_BLHW, np.array([[[1]]]), num_classes=2, momentum=0.25)
     assert masks_BLHW.ravel().tolist() == [0.0625, 0.9375]
 
 
@@ -31,7 +31,7 @@ def test_epochs_agree_with_the_closed_form():
     momenta = [0.2, 0.19, 0.18, 0.17]
     masks_BLHW = None
     for epoch, momentum in enumerate(momenta):
-        masks_BLHW = smoothed_masks(masks_BLHW, parts(epoch), num_parts=4, momentum=momentum)
+        masks_BLHW = smoothed_masks(masks_BLHW, parts(epoch), num_classes=4, momentum=momentum)
     for image, part, row, column in np.ndindex(3, 4, 6, 2):
         expected = 0.0
         for epoch, momentum in enumerate(momenta):
@@ -45,8 +45,8 @@ def test_epochs_agree_with_the_closed_form():
 def test_half_precision_masks_sum_to_1_epoch_after_epoch(num_parts):
     masks_BLHW = None
     for epoch in range(25):
-        momentum = mask_momentum(epoch, first=0.2, epochs=20)
-        masks_BLHW = smoothed_masks(masks_BLHW, parts(epoch, num_parts), num_parts=num_parts, momentum=momentum)
+        momentum = 0.2 * max(0.0, 1 - epoch / 20)
+        masks_BLHW = smoothed_masks(masks_BLHW, parts(epoch, num_parts), num_classes=num_parts, momentum=momentum)
         sums_BHW = masks_BLHW.astype(np.float32).sum(1)
         np.testing.assert_allclose(sums_BHW, 1, atol=num_parts * 2.0**-11)
         assert masks_BLHW.min() >= 0
@@ -55,22 +55,9 @@ def test_half_precision_masks_sum_to_1_epoch_after_epoch(num_parts):
 
 
 def test_momentum_0_forgets_and_momentum_1_keeps_what_was():
-    previous = smoothed_masks(None, parts(0), num_parts=4, momentum=0.2)
+    previous = smoothed_masks(None, parts(0), num_classes=4, momentum=0.2)
     copy = previous.copy()
-    forgotten = smoothed_masks(previous, parts(1), num_parts=4, momentum=0.0)
-    np.testing.assert_array_equal(forgotten, smoothed_masks(None, parts(1), num_parts=4, momentum=0.2))
-    np.testing.assert_array_equal(smoothed_masks(previous, parts(1), num_parts=4, momentum=1.0), previous)
+    forgotten = smoothed_masks(previous, parts(1), num_classes=4, momentum=0.0)
+    np.testing.assert_array_equal(forgotten, smoothed_masks(None, parts(1), num_classes=4, momentum=0.2))
+    np.testing.assert_array_equal(smoothed_masks(previous, parts(1), num_classes=4, momentum=1.0), previous)
     np.testing.assert_array_equal(previous, copy)
-
-
-def test_gamma_falls_in_a_line_from_its_first_value_to_0_over_20_epochs():
-    gammas = [mask_momentum(epoch, first=0.2, epochs=20) for epoch in range(30)]
-    assert gammas[0] == 0.2
-    assert gammas[10] == pytest.approx(0.1)
-    np.testing.assert_allclose(-np.diff(gammas[:21]), 0.01)
-    assert gammas[19] > 0
-    assert gammas[20:] == [0.0] * 10
-
-
-def test_gamma_over_one_epoch_is_never_used():
-    assert [mask_momentum(epoch, first=0.2, epochs=1) for epoch in (0, 1, 2)] == [0.2, 0.0, 0.0]

@@ -1,7 +1,6 @@
 """Global batches: the same pixels, masks and weights whatever the number of workers."""
 
 import itertools
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -12,11 +11,12 @@ from reidray.data import augment
 from reidray.data.sampling import epoch_batches
 from reidray.features import CellGrid
 from reidray.methods import make_method
-from reidray.training.batches import EpochBatches, plan_batches, shares
+from reidray.methods.method import Method, Targets
+from reidray.training.batches import EpochBatches, shares
 from reidray.training.images import MEAN_PIXEL
 from tests.reference import augmentation as reference
 
-# N = images, B = global batch, L = parts, S = spaces, H, W = pixels or cells
+# N = images, B = global batch, L = parts, S = vectors, H, W = pixels or cells
 
 N, HEIGHT, WIDTH, PARTS = 40, 32, 16, 3
 GRID, CELLS = CellGrid(8, 3.5), (4, 2)
@@ -61,32 +61,50 @@ def masks():
     return (soft / soft.sum(1, keepdims=True)).astype(np.float16)
 
 
-def batches_of(tree, worker=0, workers=1, epoch=1, images=None):
-    """What one worker iterates over; like the loop, it fetches the masks of its own images only."""
-    planned = plan_batches(tree, labels(), np.full(N, -1), epoch)
+def cameras():
+    return np.arange(N) % 3
+
+
+def batches_of(tree, worker=0, workers=1, epoch=1, images=None, method=None, tables=None, first=0):
+    """What one worker iterates over; like the loop, it fetches the maps of its own images only."""
+    method = method or make_method(tree)
+    planned = method.batches(labels(), np.full(N, -1), epoch)
     groups, size = shares(tree.num_groups, workers)[worker], tree.model.bn_group_size
-    own = np.unique(planned[:, groups.start * size : groups.stop * size])
+    own = np.unique(planned[first:, groups.start * size : groups.stop * size])
     return EpochBatches(
         tree,
-        make_method(tree),
+        method,
         images or Pictures(),
         batches=planned,
         labels_N=labels(),
-        alphas_NL=alphas(tree.num_parts),
-        mask_indices=own if tree.num_parts else None,
-        masks_NLHW=masks()[own] if tree.num_parts else None,
+        cameras_N=cameras(),
+        tables={name: alphas() for name in method.tables} if tables is None else tables,
+        map_indices=own,
+        maps={name: masks()[own] for name in method.maps},
         grid=GRID,
         epoch=epoch,
         groups=groups,
+        first=first,
     )
 
 
+def joined(groups, name):
+    """A table of the groups' targets, for the whole batch."""
+    return torch.cat([group.targets[name] for group in groups])
+
+
 def same(found, expected):
-    if expected is None:
-        return found is None
     if isinstance(expected, torch.Tensor):
         return found.dtype == expected.dtype and torch.equal(found, expected)
     return np.array_equal(found, expected)
+
+
+def assert_same_targets(found, expected):
+    for name in ("indices_B", "labels_B", "cameras_B"):
+        assert same(getattr(found, name), getattr(expected, name)), name
+    assert list(found.tables) == list(expected.tables)
+    for name, rows in expected.tables.items():
+        assert same(found[name], rows), name
 
 
 # ---- shares
@@ -111,7 +129,7 @@ def test_shares_by_hand():
 # ---- one batch, any number of workers
 
 
-@pytest.mark.parametrize("name", ["scwm", "cluster_contrast"])
+@pytest.mark.parametrize("name", ["scwm", "cluster_contrast", "aac", "pplr"])
 @pytest.mark.parametrize("workers", [1, 2, 3, 4])
 def test_the_groups_of_all_workers_are_the_batch_of_one_process_bit_for_bit(workers, name):
     tree = settings(name=name)
@@ -123,24 +141,22 @@ def test_the_groups_of_all_workers_are_the_batch_of_one_process_bit_for_bit(work
         assert len(groups) == len(found) == 6
         for group, expected in zip(found, groups, strict=True):
             assert same(group.pixels_BHW3, expected.pixels_BHW3)
-            for field in fields(expected.targets):
-                assert same(getattr(group.targets, field.name), getattr(expected.targets, field.name)), field.name
+            assert_same_targets(group.targets, expected.targets)
         for worker in together:
             other = worker[number][0]
             assert other.number == number
-            for name_ in ("indices_B", "labels_B", "alphas_BL", "weights_BS", "uniforms_B"):
-                assert same(getattr(other, name_), getattr(step, name_)), name_
+            assert same(other.uniforms_B, step.uniforms_B)
+            assert_same_targets(other.targets, step.targets)
 
 
 @pytest.mark.parametrize("group", [4, 6, 12])
 def test_the_size_of_a_group_changes_neither_pixels_nor_targets(group):
-    def joined(tree):
+    def together(tree):
         return [
-            [np.concatenate([g.pixels_BHW3 for g in groups]), torch.cat([g.targets.masks_BLHW for g in groups])]
-            for _, groups in batches_of(tree)
+            [np.concatenate([g.pixels_BHW3 for g in groups]), joined(groups, "masks")] for _, groups in batches_of(tree)
         ]
 
-    for found, expected in zip(joined(settings(group=group)), joined(settings()), strict=True):
+    for found, expected in zip(together(settings(group=group)), together(settings()), strict=True):
         assert same(found[0], expected[0])
         assert same(found[1], expected[1])
 
@@ -150,20 +166,20 @@ def test_the_size_of_a_group_changes_neither_pixels_nor_targets(group):
 
 def test_without_augmentation_groups_are_the_images_and_their_masks():
     for step, groups in batches_of(settings(NOTHING)):
-        assert step.indices_B.shape == (12,)
-        assert same(np.concatenate([g.pixels_BHW3 for g in groups]), Pictures().images_NHW3[step.indices_B])
-        found = torch.cat([g.targets.masks_BLHW for g in groups])
-        torch.testing.assert_close(found, torch.from_numpy(masks()[step.indices_B]).float())
-        assert bool(torch.cat([g.targets.visible_BHW for g in groups]).all())
+        assert step.targets.indices_B.shape == (12,)
+        assert same(np.concatenate([g.pixels_BHW3 for g in groups]), Pictures().images_NHW3[step.targets.indices_B])
+        found = joined(groups, "masks")
+        torch.testing.assert_close(found, torch.from_numpy(masks()[step.targets.indices_B]).float())
+        assert bool(joined(groups, "visible").all())
 
 
 def test_a_flip_takes_the_mask_along():
     for step, groups in batches_of(settings({**NOTHING, "flip": 1.0})):
-        found = torch.cat([g.targets.masks_BLHW for g in groups])
-        expected = torch.from_numpy(masks()[step.indices_B]).float().flip(-1)
+        found = joined(groups, "masks")
+        expected = torch.from_numpy(masks()[step.targets.indices_B]).float().flip(-1)
         torch.testing.assert_close(found, expected)
         pixels = np.concatenate([g.pixels_BHW3 for g in groups])
-        np.testing.assert_array_equal(pixels, Pictures().images_NHW3[step.indices_B][:, :, ::-1])
+        np.testing.assert_array_equal(pixels, Pictures().images_NHW3[step.targets.indices_B][:, :, ::-1])
 
 
 def test_pixels_are_the_tables_draws_for_the_whole_batch():
@@ -179,7 +195,7 @@ def test_pixels_are_the_tables_draws_for_the_whole_batch():
             width=WIDTH,
         )
         rows = zip(drawn.flips_B, drawn.dy_B, drawn.dx_B, drawn.boxes_B4, strict=True)
-        images = Pictures().images_NHW3[step.indices_B]
+        images = Pictures().images_NHW3[step.targets.indices_B]
         expected = [reference.augmented(image, *row, 3, MEAN_PIXEL) for image, row in zip(images, rows, strict=True)]
         assert same(np.concatenate([g.pixels_BHW3 for g in groups]), np.stack(expected))
 
@@ -187,9 +203,9 @@ def test_pixels_are_the_tables_draws_for_the_whole_batch():
 def test_moved_masks_sum_to_1_and_erased_cells_are_not_visible():
     tree = settings({**EVERYTHING, "erase": 1.0})
     for step, groups in batches_of(tree):
-        moved = torch.cat([g.targets.masks_BLHW for g in groups])
+        moved = joined(groups, "masks")
         torch.testing.assert_close(moved.sum(1), torch.ones(12, *CELLS), atol=2e-3, rtol=0)
-        visible = torch.cat([g.targets.visible_BHW for g in groups])
+        visible = joined(groups, "visible")
         for box, seen in zip(step.augmentation.boxes_B4, visible, strict=True):
             for row, column in np.ndindex(*CELLS):  # cell centres lie on pixels 8 i + 3.5
                 y, x = 8 * row + 3.5, 8 * column + 3.5
@@ -200,21 +216,95 @@ def test_moved_masks_sum_to_1_and_erased_cells_are_not_visible():
 def test_labels_difficulties_and_weights_are_those_of_the_images():
     tree = settings()
     for step, groups in batches_of(tree):
-        assert step.labels_B.tolist() == labels()[step.indices_B].tolist()
-        assert bool((step.labels_B >= 0).all())
-        assert same(step.alphas_BL, torch.from_numpy(alphas()[step.indices_B]))
-        expected = make_method(tree).contrast_weights(step.labels_B, step.alphas_BL)
-        assert same(step.weights_BS, expected)
-        torch.testing.assert_close(step.weights_BS.mean(0), torch.ones(1 + PARTS))  # over the batch, not a group
-        for name in ("labels_B", "alphas_BL", "weights_BS"):
-            assert same(torch.cat([getattr(g.targets, name) for g in groups]), getattr(step, name))
+        assert step.targets.labels_B.tolist() == labels()[step.targets.indices_B].tolist()
+        assert bool((step.targets.labels_B >= 0).all())
+        assert step.targets.cameras_B.tolist() == cameras()[step.targets.indices_B].tolist()
+        assert same(step.targets["alphas"], torch.from_numpy(alphas()[step.targets.indices_B]))
+        of_batch = Targets(
+            step.targets.indices_B,
+            step.targets.labels_B,
+            step.targets.cameras_B,
+            {"alphas": step.targets["alphas"]},
+        )
+        assert same(step.targets["weights"], make_method(tree).targets(of_batch)["weights"])
+        torch.testing.assert_close(step.targets["weights"].mean(0), torch.ones(1 + PARTS))  # of the whole batch
+        for name in ("indices_B", "labels_B", "cameras_B"):
+            assert same(torch.cat([getattr(g.targets, name) for g in groups]), getattr(step.targets, name))
+        for name in ("alphas", "weights"):
+            assert same(joined(groups, name), step.targets[name])
 
 
-def test_a_method_without_parts_has_neither_masks_nor_difficulties():
+def test_a_method_without_tables_and_maps_has_neither():
     for step, groups in batches_of(settings(name="cluster_contrast")):
-        assert step.alphas_BL.shape == (12, 0)
-        assert same(step.weights_BS, torch.ones(12, 1))
-        assert all(g.targets.masks_BLHW is None and g.targets.visible_BHW is None for g in groups)
+        assert step.targets.tables == {}
+        assert all(g.targets.tables == {} for g in groups)
+
+
+class Recorded(Method):
+    """A method that notes what it is asked for, with two tables and two maps."""
+
+    tables = ("scores", "marks")
+    maps = ("masks", "others")
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.asked = []
+
+    def label(self, search):
+        raise NotImplementedError
+
+    def group_losses(self, outputs, targets, memories, heads, epoch):
+        raise NotImplementedError
+
+    def targets(self, targets):
+        self.asked.append(targets)
+        return {"ranks": targets["scores"].argsort().argsort()}  # needs the whole batch
+
+    def moved_maps(self, maps, moved):
+        self.asked.append(moved)
+        return {"both": torch.stack([maps["masks"], maps["others"]], 1)}
+
+
+def recorded():
+    tree = settings()
+    scores = np.random.default_rng(4).random(N)
+    marks = np.arange(2 * N, dtype=np.int16).reshape(N, 2)
+    method = Recorded(tree)
+    return method, scores, marks, batches_of(tree, 1, 2, method=method, tables={"scores": scores, "marks": marks})
+
+
+def test_tables_of_any_shape_and_type_go_with_their_images_and_targets_see_the_whole_batch():
+    method, scores, marks, batches = recorded()
+    for step, groups in batches:
+        indices = step.targets.indices_B.numpy()
+        assert same(step.targets["scores"], torch.from_numpy(scores[indices]))
+        assert same(step.targets["marks"], torch.from_numpy(marks[indices]))
+        assert step.targets["ranks"].tolist() == scores[indices].argsort().argsort().tolist()
+        assert list(step.targets.tables) == ["scores", "marks", "ranks"]
+        for place, group in zip(range(3, 6), groups, strict=True):  # the second worker's
+            for name in ("scores", "marks", "ranks"):
+                assert same(group.targets[name], step.targets[name][2 * place : 2 * place + 2])
+    whole_batches = [asked for asked in method.asked if isinstance(asked, Targets)]
+    assert [len(asked.labels_B) for asked in whole_batches] == [12] * 3
+    assert all(list(asked.tables) == ["scores", "marks"] for asked in whole_batches)
+
+
+def test_maps_are_those_of_the_groups_images_and_come_with_how_they_moved():
+    method, _, _, batches = recorded()
+    drawn = []
+    for step, groups in batches:
+        for place, group in zip(range(3, 6), groups, strict=True):
+            own = slice(2 * place, 2 * place + 2)
+            expected = torch.from_numpy(masks()[group.targets.indices_B])
+            assert same(group.targets["both"], torch.stack([expected, expected], 1))
+            assert list(group.targets.tables) == ["scores", "marks", "ranks", "both"]
+            drawn.append((step.number, own, step.augmentation.rows(own)))
+    asked = [moved for moved in method.asked if not isinstance(moved, Targets)]
+    assert len(asked) == len(drawn) == 9
+    for name in ("flips_B", "dy_B", "dx_B", "boxes_B4"):  # the steps are prepared by a thread in their order
+        found = [getattr(moved, name).tolist() for moved in asked]
+        assert found == [getattr(rows, name).tolist() for _, _, rows in drawn]
+    assert {(moved.grid, moved.image_size, moved.pad) for moved in asked} == {(GRID, (HEIGHT, WIDTH), 3)}
 
 
 # ---- chance
@@ -246,13 +336,16 @@ def test_batches_are_the_samplers_with_the_settings_numbers():
         epoch=2,
         prefer_other_cameras=True,
     )
-    np.testing.assert_array_equal(plan_batches(tree, labels(), np.arange(N) % 3, 2), expected)
+    np.testing.assert_array_equal(make_method(tree).batches(labels(), cameras(), 2), expected)
 
 
 def test_unknown_cameras_are_not_preferred():
     unknown = np.full(N, -1)
-    found = plan_batches(settings(prefer_other_cameras=True), labels(), unknown, 0)
-    np.testing.assert_array_equal(found, plan_batches(settings(prefer_other_cameras=False), labels(), unknown, 0))
+    found, expected = (
+        make_method(settings(prefer_other_cameras=preferred)).batches(labels(), unknown, 0)
+        for preferred in (True, False)
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 # ---- the threads that work ahead
@@ -264,10 +357,10 @@ def test_how_far_and_by_how_many_batches_are_prepared_changes_nothing(data):
         batches_of(settings(data=data)), batches_of(settings()), strict=True
     ):
         assert step.number == expected_step.number
-        assert same(step.indices_B, expected_step.indices_B)
+        assert same(step.targets.indices_B, expected_step.targets.indices_B)
         for group, other in zip(groups, expected, strict=True):
             assert same(group.pixels_BHW3, other.pixels_BHW3)
-            assert same(group.targets.masks_BLHW, other.targets.masks_BLHW)
+            assert same(group.targets["masks"], other.targets["masks"])
 
 
 def test_steps_come_in_order_and_can_be_left_early():
@@ -277,6 +370,19 @@ def test_steps_come_in_order_and_can_be_left_early():
         if step.number == 1:
             break
     assert [step.number for step, _ in batches] == [0, 1, 2]
+
+
+def test_an_epoch_can_be_gone_on_with_from_any_step():
+    whole = list(batches_of(settings()))
+    rest = batches_of(settings(), first=1)
+    assert len(rest) == 3
+    for (step, groups), (expected_step, expected) in zip(rest, whole[1:], strict=True):
+        assert step.number == expected_step.number
+        assert same(step.uniforms_B, expected_step.uniforms_B)
+        assert_same_targets(step.targets, expected_step.targets)
+        for group, other in zip(groups, expected, strict=True):
+            assert same(group.pixels_BHW3, other.pixels_BHW3)
+            assert_same_targets(group.targets, other.targets)
 
 
 def test_an_image_that_cannot_be_read_stops_the_epoch_with_its_error():

@@ -4,15 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from reidray.config import Settings
 from reidray.features import build_embedder
+from reidray.methods import make_method
+from reidray.parsing import gram_matrices
 from reidray.spans import Spans
-from reidray.training.extraction import autocast, extract_shards, gram_matrices, joined_features
+from reidray.training.extraction import autocast, extract_shards
 from reidray.training.images import as_input
 
 # B = images, S = spaces, D = feature width, L = parts, H, W = cells, P = H W
 
 SHARDS = [(0, 5), (5, 2), (7, 6)]
 N, PARTS, CPU = 13, 3, torch.device("cpu")
+STRIPES = PARTS - 1  # as many as there are parts of the foreground
 
 
 class Pictures:
@@ -35,8 +39,17 @@ def embedder(num_parts=PARTS):
     return model
 
 
-def extracted(model=None, shards=(0, 1, 2), *, batch=4, grams=True, precision="float32", progress=lambda _: None):
-    arguments = {"batch": batch, "device": CPU, "precision": precision, "grams": grams, "progress": progress}
+def method(name="scwm", **scwm):
+    return make_method(Settings(method={"name": name}, scwm={"num_parts": PARTS, **scwm}))
+
+
+def everything(outputs):
+    """What SCWM keeps for labelling, and what it keeps for evaluation."""
+    return {**method().to_label(outputs), **method().to_evaluate(outputs)}
+
+
+def extracted(model=None, shards=(0, 1, 2), *, batch=4, keep=everything, precision="float32", progress=lambda _: None):
+    arguments = {"batch": batch, "device": CPU, "precision": precision, "keep": keep, "progress": progress}
     return list(extract_shards(model or embedder(), Pictures(), list(shards), **arguments))
 
 
@@ -46,16 +59,18 @@ def test_every_shard_gives_the_networks_features_in_order():
         expected = model(as_input(Pictures().images_NHW3, CPU))
     found = extracted(model)
     assert [one.shard for one in found] == [0, 1, 2]
-    assert [len(one.features_BSD) for one in found] == [5, 2, 6]
-    assert {one.map_size for one in found} == {(4, 2)}
-    features_BSD = np.concatenate([one.features_BSD for one in found])
+    assert [len(one.arrays["features"]) for one in found] == [5, 2, 6]
+    assert all(set(one.arrays) == {"features", "masks", "grams"} for one in found)
+    features_BSD = np.concatenate([one.arrays["features"] for one in found])
     assert features_BSD.dtype == np.float32
     np.testing.assert_allclose(features_BSD, expected.features_BSD.numpy(), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(features_BSD, axis=-1), 1, atol=1e-5)
-    masks_BLHW = np.concatenate([one.masks_BLHW for one in found])
+    masks_BLHW = np.concatenate([one.arrays["masks"] for one in found])
     assert masks_BLHW.dtype == np.float16
     np.testing.assert_allclose(masks_BLHW, expected.masks_BLHW.numpy(), atol=1e-3)
-    grams_BPP = np.concatenate([one.grams_BPP for one in found])
+    grams_BHWP = np.concatenate([one.arrays["grams"] for one in found])
+    assert grams_BHWP.shape == (N, 4, 2, 8)  # the map's cells, so that a labeller knows their places
+    grams_BPP = grams_BHWP.reshape(N, 8, 8)
     cells_BPD = expected.map_BDHW.flatten(2).transpose(1, 2).numpy()
     np.testing.assert_allclose(grams_BPP, cells_BPD @ cells_BPD.transpose(0, 2, 1), rtol=1e-4, atol=1e-4)
 
@@ -65,15 +80,15 @@ def test_a_shard_does_not_depend_on_who_extracts_it_nor_when():
     workers = [one for shards in ([2, 0], [1]) for one in extracted(shards=shards)]
     assert [one.shard for one in workers] == [2, 0, 1]
     for one in workers:
-        np.testing.assert_array_equal(one.features_BSD, alone[one.shard].features_BSD)
-        np.testing.assert_array_equal(one.grams_BPP, alone[one.shard].grams_BPP)
-        np.testing.assert_array_equal(one.masks_BLHW, alone[one.shard].masks_BLHW)
+        np.testing.assert_array_equal(one.arrays["features"], alone[one.shard].arrays["features"])
+        np.testing.assert_array_equal(one.arrays["grams"], alone[one.shard].arrays["grams"])
+        np.testing.assert_array_equal(one.arrays["masks"], alone[one.shard].arrays["masks"])
 
 
 @pytest.mark.parametrize("batch", [1, 3, 100])
 def test_the_size_of_a_batch_changes_rounding_at_most(batch):
     for found, expected in zip(extracted(batch=batch), extracted(), strict=True):
-        np.testing.assert_allclose(found.features_BSD, expected.features_BSD, atol=1e-5)
+        np.testing.assert_allclose(found.arrays["features"], expected.arrays["features"], atol=1e-5)
 
 
 def test_extraction_leaves_the_network_as_it_was():
@@ -85,12 +100,35 @@ def test_extraction_leaves_the_network_as_it_was():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_methods_without_parts_leave_no_masks_and_grams_are_kept_on_demand():
-    for one in extracted(embedder(0), grams=False):
-        assert one.features_BSD.shape[1:] == (1, 192)
-        assert one.masks_BLHW is None
-        assert one.grams_BPP is None
-    assert all(one.grams_BPP.shape[1:] == (8, 8) for one in extracted())
+def test_methods_without_parts_keep_the_features_alone():
+    plain = method("cluster_contrast")
+    for keep in (plain.to_label, plain.to_evaluate):
+        for one in extracted(embedder(0), keep=keep):
+            assert list(one.arrays) == ["features"]
+            assert one.arrays["features"].shape[1:] == (1, 192)
+
+
+def test_grams_are_kept_for_labelling_and_masks_for_evaluation():
+    for keep, names in ((method().to_label, {"features", "grams"}), (method().to_evaluate, {"features", "masks"})):
+        assert all(set(one.arrays) == names for one in extracted(keep=keep))
+
+
+def test_stripes_have_neither_grams_nor_masks():
+    striped = method(parts="stripes")
+    for keep in (striped.to_label, striped.to_evaluate):
+        for one in extracted(striped.network(), keep=keep):
+            assert list(one.arrays) == ["features"]
+            assert one.arrays["features"].shape[1:] == (1 + STRIPES, 192)
+
+
+def test_what_is_kept_is_whatever_the_method_says_in_the_type_it_says():
+    def keep(outputs):
+        return {"mean": outputs.map_BDHW.mean((1, 2, 3)).double(), "half": outputs.features_BSD[:, 0].half()}
+
+    found = extracted(keep=keep)
+    assert [one.arrays["mean"].shape for one in found] == [(5,), (2,), (6,)]
+    assert {one.arrays["mean"].dtype for one in found} == {np.dtype(np.float64)}
+    assert {one.arrays["half"].dtype for one in found} == {np.dtype(np.float16)}
 
 
 def test_progress_counts_every_image():
@@ -101,9 +139,10 @@ def test_progress_counts_every_image():
 
 def test_half_precision_is_near_single_precision():
     for found, expected in zip(extracted(precision="bfloat16"), extracted(), strict=True):
-        assert found.features_BSD.dtype == found.grams_BPP.dtype == np.float32
-        assert (found.features_BSD * expected.features_BSD).sum(-1).min() > 0.98
-        assert not np.array_equal(found.features_BSD, expected.features_BSD)
+        half, single = found.arrays["features"], expected.arrays["features"]
+        assert half.dtype == found.arrays["grams"].dtype == np.float32
+        assert (half * single).sum(-1).min() > 0.98
+        assert not np.array_equal(half, single)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
@@ -126,41 +165,52 @@ def joined_by_hand():
     features_BSD = np.array([[[1, 0], [0.6, 0.8], [0, 1], [1, 0]]], np.float32)  # global, two parts, background
     masks_BLHW = np.zeros((1, 3, 2, 1), np.float16)
     masks_BLHW[0, :, :, 0] = [[0.25, 0.0], [0.5, 1.0], [0.25, 0.0]]
-    return features_BSD, masks_BLHW
+    return {"features": features_BSD, "masks": masks_BLHW}
 
 
-def test_the_global_feature_is_evaluated_by_default():
-    features_BSD, masks_BLHW = joined_by_hand()
-    np.testing.assert_array_equal(joined_features(features_BSD, masks_BLHW, how="global"), features_BSD[:, 0])
-    np.testing.assert_array_equal(joined_features(features_BSD, None, how="concat"), features_BSD[:, 0])
+def joined(arrays, how="concat"):
+    return method(feature=how).evaluated(arrays)
+
+
+def test_the_global_feature_is_evaluated_where_it_is_asked_for_or_is_the_only_one():
+    arrays = joined_by_hand()
+    np.testing.assert_array_equal(joined(arrays, how="global"), arrays["features"][:, 0])
+    only = {"features": arrays["features"][:, :1]}
+    np.testing.assert_array_equal(method("cluster_contrast").evaluated(only), arrays["features"][:, 0])
 
 
 def test_joined_features_weigh_parts_by_visibility_by_hand():
     # Visibilities 1/4 and 1, so the parts are scaled by 1/2 and 1; squared lengths 1 + 1/4 + 1.
-    found = joined_features(*joined_by_hand(), how="concat")
-    np.testing.assert_allclose(found, np.array([[1, 0, 0.3, 0.4, 0, 1]]) / 1.5, rtol=1e-6)
+    np.testing.assert_allclose(joined(joined_by_hand()), np.array([[1, 0, 0.3, 0.4, 0, 1]]) / 1.5, rtol=1e-6)
+
+
+def test_joined_features_of_stripes_weigh_all_of_them_alike_by_hand():
+    # Two stripes of weight 1, neither of which is a background; squared length 3.
+    arrays = {"features": joined_by_hand()["features"][:, : 1 + STRIPES]}
+    found = method(parts="stripes", feature="concat").evaluated(arrays)
+    np.testing.assert_allclose(found, np.array([[1, 0, 0.6, 0.8, 0, 1]]) / 3**0.5, rtol=1e-6)
 
 
 def test_the_background_part_has_no_say_in_joined_features():
-    features_BSD, masks_BLHW = joined_by_hand()
-    expected = joined_features(features_BSD, masks_BLHW, how="concat")
-    features_BSD[:, -1], masks_BLHW[:, -1] = 0.5, 0.9
-    np.testing.assert_array_equal(joined_features(features_BSD, masks_BLHW, how="concat"), expected)
+    arrays = joined_by_hand()
+    expected = joined(arrays)
+    arrays["features"][:, -1], arrays["masks"][:, -1] = 0.5, 0.9
+    np.testing.assert_array_equal(joined(arrays), expected)
 
 
 def test_a_part_that_is_missing_in_one_image_does_not_count_in_the_similarity():
-    features_BSD, masks_BLHW = (np.repeat(rows, 2, axis=0) for rows in joined_by_hand())
-    masks_BLHW[1, 0] = 0
-    features_BSD[1, 1] = [0.8, -0.6]
-    similarity = np.prod(joined_features(features_BSD, masks_BLHW, how="concat"), axis=0).sum()
-    features_BSD[1, 1] = [-0.6, -0.8]
-    assert np.prod(joined_features(features_BSD, masks_BLHW, how="concat"), axis=0).sum() == similarity
+    arrays = {name: np.repeat(rows, 2, axis=0) for name, rows in joined_by_hand().items()}
+    arrays["masks"][1, 0] = 0
+    arrays["features"][1, 1] = [0.8, -0.6]
+    similarity = np.prod(joined(arrays), axis=0).sum()
+    arrays["features"][1, 1] = [-0.6, -0.8]
+    assert np.prod(joined(arrays), axis=0).sum() == similarity
 
 
 def test_joined_features_of_a_network_have_unit_length():
     for one in extracted():
-        joined_BD = joined_features(one.features_BSD, one.masks_BLHW, how="concat")
-        assert joined_BD.shape == (len(one.features_BSD), 192 * PARTS)
+        joined_BD = joined(one.arrays)
+        assert joined_BD.shape == (len(one.arrays["features"]), 192 * PARTS)
         np.testing.assert_allclose(np.linalg.norm(joined_BD, axis=1), 1, rtol=1e-5)
 
 
@@ -174,5 +224,5 @@ def test_what_extraction_does_is_recorded_and_counted():
 
 
 def extracted_with(spans):
-    arguments = {"batch": 4, "device": CPU, "precision": "float32", "grams": True, "progress": lambda _: None}
+    arguments = {"batch": 4, "device": CPU, "precision": "float32", "keep": everything, "progress": lambda _: None}
     return list(extract_shards(embedder(), Pictures(), [0, 1, 2], spans=spans, **arguments))

@@ -15,6 +15,17 @@ def rows(rank, count, dtype=torch.float32):
     return (100 * rank + torch.arange(count * 3).reshape(count, 3)).to(dtype)
 
 
+def first_given(rank):
+    """What a rank has where rank 0's is wanted."""
+    return {
+        "floats": rows(rank, 3),
+        "integers": rows(rank, 2, torch.int64),
+        "transposed": rows(rank, 3).T,
+        "number": torch.tensor(7.5 + rank),
+        "nothing": torch.empty(0, 4),
+    }
+
+
 def spoken(rank, folder):
     """What a rank finds out from the others; run in a process of its own."""
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -32,6 +43,10 @@ def spoken(rank, folder):
         found["for", counts] = ranks.exchange_rows(rows(rank, sum(counts)), counts)
     found["values"] = ranks.gather({"rank": rank})
     found["word"] = ranks.broadcast(f"from {rank}" if rank == 0 else None)
+    for name, given in first_given(rank).items():
+        before = given.clone()
+        found["from first", name] = ranks.from_first(given)
+        found["left alone", name] = torch.equal(given, before)
     ranks.barrier()
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -51,6 +66,7 @@ def test_one_process_finds_what_it_gives():
     assert torch.equal(ranks.exchange_rows(given, [4]), given.unsqueeze(0))
     assert ranks.gather("word") == ["word"]
     assert ranks.broadcast("word") == "word"
+    assert ranks.from_first(given) is given
     ranks.barrier()
 
 
@@ -85,3 +101,13 @@ def test_values_come_in_rank_order_and_words_from_rank_0(pair):
     for found in pair:
         assert found["values"] == [{"rank": 0}, {"rank": 1}]
         assert found["word"] == "from 0"
+
+
+@pytest.mark.parametrize("name", first_given(0))
+def test_the_first_ranks_tensor_is_on_every_rank_and_what_was_given_is_left_alone(pair, name):
+    expected = first_given(0)[name]
+    for found in pair:
+        assert torch.equal(found["from first", name], expected)
+        assert found["from first", name].dtype == expected.dtype
+        assert found["from first", name].shape == expected.shape
+        assert found["left alone", name]

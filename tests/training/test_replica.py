@@ -1,4 +1,4 @@
-"""The replica of the centroids: shared out over one to four ranks it gives what it gives whole."""
+"""The replica of a memory: shared out over one to four ranks it gives what it gives whole."""
 
 import os
 from datetime import timedelta
@@ -33,6 +33,7 @@ RUNS = {  # five groups of four images each; the ranks of two and more have diff
         "method": {"update": "weighted"},
         "scwm": {**WITHOUT_HEADS, "normalise_weights": "batch", "background_in_losses": False},
     },
+    "scwm stripes": {"method": {"update": "weighted"}, "scwm": {**WITHOUT_HEADS, "parts": "stripes"}},
     "scwm hardest, global alone": {
         "method": {"update": "hardest"},
         "scwm": {**WITHOUT_HEADS, "part_memory_weight": 0.0, "separation_weight": 0.0},
@@ -237,9 +238,10 @@ def test_a_rank_holds_one_share_of_the_rows_and_never_more_than_a_block_of_logit
 @pytest.mark.parametrize("size", SIZES)
 def test_each_rank_reads_and_compares_its_own_rows_and_all_hear_of_a_difference(shared, size):
     for rank, found in enumerate(shared[size]):
-        assert torch.equal(found["compared"]["rows"], torch.from_numpy(placed.centroids()[rank::size]))
-        assert set(found["compared"]["asked"]) == set(range(rank, 7, size))
-        assert found["compared"]["said"] == ["epoch 4: the memory bank and the replica of the centroids differ"]
+        for name, banked in (("features", placed.centroids()), ("proxies", placed.proxies())):
+            assert torch.equal(found["compared"]["rows"][name], torch.from_numpy(banked[rank::size]))
+            assert set(found["compared"]["asked"][name]) == set(range(rank, len(banked), size))
+        assert found["compared"]["said"] == ["epoch 4: the memory bank and the replica of the memories differ"]
 
 
 class _Place:
@@ -277,7 +279,7 @@ def test_rounds_name_the_images_of_every_rank_until_nobody_has_a_group_left():
 
 
 def test_layers_that_need_all_rows_are_refused_in_one_sentence():
-    with pytest.raises(ValueError, match=r"run.replica=sharded .* set scwm.global_identity_weight=0 and .*"):
+    with pytest.raises(ValueError, match=r"run.replica=sharded has no place .* set run.replica=replicated, or"):
         trained(settings(), OneProcess(), replica=sharded(memory(settings()), OneProcess()))
 
 

@@ -7,9 +7,11 @@ import pytest
 
 from reidray.bank import BankShard, InProcess, LostRowsError, MemoryBank
 from reidray.config import Settings
-from reidray.training.block_labelling import _groups
+from reidray.methods import make_method
+from reidray.methods.label_search import Inputs
+from reidray.training.block_search import groups
 from reidray.training.label_service import LabelService
-from reidray.training.labelling import Labeller
+from reidray.training.labeller import Labeller
 from reidray.training.reading import stretches
 
 SIZES = [13, 1, 30, 7, 25, 44, 2, 38]  # images of the shards
@@ -70,6 +72,11 @@ def settings_of(method="scwm", feature="concat", eps=0.6, min_samples=4, **run):
     )
 
 
+def inputs(persons=None):
+    """Of epoch 4, whose features are in the bank."""
+    return Inputs(4, np.full(COUNT, -1), persons)
+
+
 def in_process(settings, bank):
     return InProcess(Labeller(settings, bank))
 
@@ -79,9 +86,9 @@ def labelled(settings, member=in_process, members=1, persons=None, shard=lambda:
     bank, write = bank_of(settings, shard)
     write(range(len(SIZES)))
     labellers = [member(settings, bank) for _ in range(members)]
-    summary = LabelService(labellers, settings, bank).label(4, persons, 0)
+    summary = LabelService(labellers, settings, bank).label(inputs(persons), 0)
     most = Watched.most
-    return written(bank), summary, labellers, most
+    return written(bank, make_method(settings)), summary, labellers, most
 
 
 def bank_of(settings, shard=lambda: InProcess(BankShard())):
@@ -90,7 +97,7 @@ def bank_of(settings, shard=lambda: InProcess(BankShard())):
     layout = list(zip(firsts, SIZES, strict=True))
     bank = Watched([shard() for _ in range(3)], {"train": layout})
     Watched.most = 0
-    features_NSD = drawn(1 + settings.num_parts)
+    features_NSD = drawn(4 if settings.method.name == "scwm" else 1)
 
     def write(blocks):
         for block in blocks:
@@ -101,11 +108,13 @@ def bank_of(settings, shard=lambda: InProcess(BankShard())):
     return bank, write
 
 
-def written(bank):
-    return [bank.read("train/labels", 4), bank.read("train/alphas", 4), bank.centroids(4)]
+def written(bank, method):
+    tables = [bank.read(f"train/{name}", 4) for name in ("labels", *method.tables)]
+    return tables + [bank.memory(name, 4) for name in method.memories]
 
 
 def assert_same(blocks, whole):
+    assert len(blocks[0]) >= 2  # labels and a memory at least
     for mine, theirs in zip(blocks[0], whole[0], strict=True):
         assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
         assert mine.tobytes() == theirs.tobytes()
@@ -145,11 +154,11 @@ def test_a_shard_of_the_bank_that_was_started_again_ends_labelling(early):
     bank, write = bank_of(settings)
     service = LabelService([in_process(settings, bank) for _ in range(2)], settings, bank)
     generation = bank.restore(-1, [])
-    service.begin(4, generation)
+    service.begin(inputs(), generation)
     write(range(3))
     bank._members[1]._target = BankShard()  # its process died; it holds nothing and knows of no generation
     with pytest.raises(LostRowsError, match="was started again"):
-        service.label(4, None, generation)
+        service.label(inputs(), generation)
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -165,12 +174,12 @@ def test_labelling_may_begin_while_features_come_in(members):
             return pending
 
     service = LabelService([Told(Labeller(settings, bank)) for _ in range(members)], settings, bank)
-    service.begin(4, 0)
+    service.begin(inputs(), 0)
     write([7, 2, 5, 4])
     assert found.acquire(timeout=60), "nobody found anything before all features were there"
     write([6, 0, 3, 1])
-    summary = service.label(4, None, 0)
-    assert_same((written(bank), summary), labelled(settings_of(labelling="whole")))
+    summary = service.label(inputs(), 0)
+    assert_same((written(bank, make_method(settings)), summary), labelled(settings_of(labelling="whole")))
 
 
 def test_labelling_begins_early_only_where_that_was_asked_for():
@@ -178,7 +187,7 @@ def test_labelling_begins_early_only_where_that_was_asked_for():
     for run in ({"labelling": "blocks"}, {"labelling": "whole", "label_early": True}):
         settings = settings_of(**run)
         bank, _ = bank_of(settings)
-        LabelService([in_process(settings, bank)], settings, bank).begin(4, 0)
+        LabelService([in_process(settings, bank)], settings, bank).begin(inputs(), 0)
         assert threading.active_count() == before
 
 
@@ -200,7 +209,7 @@ def test_timelines_name_the_tasks_and_their_parts():
     write(range(len(SIZES)))
     service = LabelService([in_process(settings, bank)], settings, bank)
     service.trace(4)
-    service.label(4, None, 0)
+    service.label(inputs(), 0)
     (recording,) = [pending.result() for pending in service.traced()]
     names = {span.name for span in recording.spans}
     assert names == {"find", "read", "cluster", "jaccard", "dbscan", "criteria", "centroids"}
@@ -239,5 +248,5 @@ def test_stretches_are_whole_shards_of_enough_images():
 
 
 def test_clusters_are_taken_together_while_their_images_are_few():
-    assert _groups(np.array([3, 4, 1, 9, 2, 2]), 8) == [range(0, 3), range(3, 4), range(4, 6)]
-    assert _groups(np.array([20]), 8) == [range(0, 1)]
+    assert groups(np.array([3, 4, 1, 9, 2, 2]), 8) == [range(0, 3), range(3, 4), range(4, 6)]
+    assert groups(np.array([20]), 8) == [range(0, 1)]
