@@ -24,14 +24,14 @@ from reidray.command import parse
 from reidray.evaluation import confusion, mean_iou, stripes
 from reidray.launch.prepare import prepared
 from reidray.launch.services import num_cpus
-from reidray.parsing import parse_grams
+from reidray.parsing import gram_matrices, parse_grams
 from reidray.storage.shards import read_masks
+from reidray.storage.weights import load_weights
 from reidray.threads import set_threads
 from reidray.training.context import open_split
 from reidray.training.evaluation import true_cells
-from reidray.training.extraction import gram_matrices
 from reidray.training.images import as_input
-from reidray.training.loop import start_model
+from reidray.training.loop import new_model
 
 IMAGES = 400
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -57,7 +57,9 @@ def main() -> None:
     packed = prepared(settings, _silent, processes=num_cpus())
     images = open_split(settings, packed, "validation_gallery")
     indices = np.arange(min(IMAGES, images.source.count))
-    model = start_model(settings, torch.device("cpu")).eval()
+    model = new_model(settings).eval()
+    if settings.model.weights != "none":
+        load_weights(model, settings.model.weights)
     truth = read_masks(f"{packed}/validation_gallery")
     if truth is None:
         raise SystemExit("the data set has no true masks")

@@ -37,7 +37,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from reidray.bank import MemoryBank
 from reidray.config import Settings
-from reidray.features import Embedder
+from reidray.features import Embedder, Network
 from reidray.features.embedder import BACKBONES
 from reidray.launch.services import worker_context
 from reidray.losses import (
@@ -48,14 +48,14 @@ from reidray.losses import (
     weighted_contrast,
 )
 from reidray.memory import average_update
-from reidray.methods import make_method
 from reidray.training import loop
 from reidray.training.batches import Group, Step
 from reidray.training.context import Context, Meter
 from reidray.training.images import as_input
 from reidray.training.learner import Learner
-from reidray.training.placement import compare_with_bank, load_replica
+from reidray.training.placement import compare_with_bank, load_replicas
 from reidray.training.ranks import ProcessGroup
+from reidray.training.state import RunState
 from reidray.training.write_behind import WriteBehind
 
 # B = global batch, C = clusters, S = spaces (0 = global, then the parts), D = feature width
@@ -83,18 +83,10 @@ def settings_of(folder: Path, *, quick: bool) -> Settings:
 class Ours:
     """A step as `reidray.training.loop` takes it."""
 
-    def __init__(self, context: Context, model: Embedder) -> None:
+    def __init__(self, context: Context, state: RunState) -> None:
         self._context = context
-        self.learner = Learner(
-            context.settings,
-            make_method(context.settings),
-            model,
-            adam(model, context.settings),
-            load_replica(context, 0),
-            epoch=0,
-            ranks=context.ranks,
-            device=CPU,
-        )
+        replicas = load_replicas(context, state.method.memories, 0)
+        self.learner = Learner(context.settings, state, replicas, epoch=0, ranks=context.ranks, device=CPU)
         self._bank = TimedBank(context.bank, 0)
         self._meter = Meter(context, "train", context.settings.train.steps, "steps", 0)
         self._losses: dict[str, list[float]] = {}
@@ -108,7 +100,7 @@ class Ours:
         step, groups = batch
         update = self.learner.update(step, groups)
         if self._context.ranks.rank == 0:
-            self._bank.update(self._number, update.clusters_U, update.rows_USD)
+            self._bank.update(self._number, update.moved)
         terms = dict(zip(update.losses, torch.stack(list(update.losses.values())).tolist(), strict=True))
         loop._stop_if_not_finite(terms, 0, self._number)
         for name, value in terms.items():
@@ -122,7 +114,7 @@ class Ours:
             self._bank.flush()
 
     def memory_CSD(self) -> Tensor:
-        return self.learner.replica.held()[1]
+        return self.learner.replicas["features"].held()[1]
 
 
 class TimedBank:
@@ -133,9 +125,9 @@ class TimedBank:
         self.waits: list[tuple[float, float]] = []
         self.flushes: list[tuple[float, float]] = []
 
-    def update(self, number: int, clusters_U: Tensor, rows_USD: Tensor) -> None:
+    def update(self, number: int, moved: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
-        self._behind.add(number, clusters_U.cpu().numpy(), rows_USD.cpu().numpy())
+        self._behind.add(number, {name: (own.cpu().numpy(), rows.cpu().numpy()) for name, (own, rows) in moved.items()})
         self.waits.append((time.perf_counter() - wall, time.process_time() - cpu))
 
     def flush(self) -> None:
@@ -152,7 +144,7 @@ class Bare:
         self._settings = context.settings
         self._network = DistributedDataParallel(network, **ddp)
         self._optimiser = adam(network, context.settings)
-        self._centroids_CSD = torch.from_numpy(context.bank.centroids(0))
+        self._centroids_CSD = torch.from_numpy(context.bank.memory("features", 0))
         network.train()
 
     def begin(self) -> None:
@@ -172,7 +164,7 @@ class Bare:
         own_BSD = features.features_BSD.detach().contiguous()
         gathered = [torch.empty_like(own_BSD) for _ in range(dist.get_world_size())]
         dist.all_gather(gathered, own_BSD)
-        clusters_U, places_B = step.labels_B.unique(return_inverse=True)
+        clusters_U, places_B = step.targets.labels_B.unique(return_inverse=True)
         self._centroids_CSD[clusters_U] = average_update(
             self._centroids_CSD[clusters_U],
             torch.cat(gathered),
@@ -183,8 +175,6 @@ class Bare:
 
     def _terms(self, features: Any, group: Group) -> dict[str, Tensor]:
         targets, tau = group.targets, self._settings.method.temperature
-        assert targets.masks_BLHW is not None
-        assert targets.visible_BHW is not None
         contrast_BS = torch.stack(
             [
                 centroid_contrast(
@@ -194,10 +184,10 @@ class Bare:
             ],
             1,
         )
-        contrast_BS = weighted_contrast(contrast_BS, targets.weights_BS, place=self._settings.scwm.weight_place)
+        contrast_BS = weighted_contrast(contrast_BS, targets["weights"], place=self._settings.scwm.weight_place)
         own_BLD = self._centroids_CSD[targets.labels_B][:, 1:]
         return {
-            "parsing": parsing_loss(features.part_logits_BLHW, targets.masks_BLHW, targets.visible_BHW),
+            "parsing": parsing_loss(features.part_logits_BLHW, targets["masks"], targets["visible"]),
             "diversity": diversity_loss(features.masks_BLHW),
             "global_contrast": contrast_BS[:, 0],
             "part_contrast": contrast_BS[:, 1:].mean(1),
@@ -217,13 +207,13 @@ def adam(model: Embedder, settings: Settings) -> torch.optim.Adam:
     return torch.optim.Adam(trained, lr=train.learning_rate, weight_decay=train.weight_decay)
 
 
-def bare_network(settings: Settings, like: Embedder) -> Embedder:
+def bare_network(settings: Settings, like: Network) -> Embedder:
     """The same network with PyTorch's own batch norm, and the same weights."""
     model = settings.model
     network = Embedder(
         BACKBONES[model.backbone](0),
         pooling=model.pooling,
-        num_parts=settings.num_parts,
+        num_parts=settings.scwm.num_parts,
         part_pooling=model.part_pooling,
         seed=0,
     ).to(memory_format=torch.channels_last)
@@ -248,19 +238,19 @@ def work(handed: dict[str, Any], *, rounds: int, turn: int) -> dict[str, Any] | 
         CPU,
     )
     loop.repeatable(CPU)
-    model = loop.start_model(settings, CPU)
-    loop._extract(context, model, 0)
-    figures = loop._label(context, model, 0)
-    batches = list(loop._batches(context, make_method(settings), model, 0, 0))
-    networks = [bare_network(settings, model) for _ in range(2)]
+    state = loop._start(context, context.method, context.split("train").source.digest, weights=True)
+    loop._extract(context, state, 0)
+    figures = loop._label(context, state, 0)
+    batches = list(loop._batches(context, state, context.bank.read("train/labels", 0), 0, 0))
+    networks = [bare_network(settings, state.model) for _ in range(2)]
     candidates: dict[str, Any] = {
-        "ours": Ours(context, model),
+        "ours": Ours(context, state),
         "bare": Bare(context, networks[0]),
         "bare, forward_sync_buffers=False": Bare(context, networks[1], forward_sync_buffers=False),
     }
     found = in_turn(candidates, batches, ranks, rounds=rounds, turn=turn)
     ours = candidates["ours"]
-    compare_with_bank(context, ours.learner.replica, 0)
+    compare_with_bank(context, ours.learner.replicas, 0)
     context.checkpoints.close()
     if ranks.rank:
         return None

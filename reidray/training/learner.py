@@ -198,8 +198,9 @@ class Learner:
             leaves = {name: rows.requires_grad_() for name, rows in self._gathered(done).items()}
         with self._spans("backward"):
             terms = self._method.batch_losses(leaves, targets, views[0], self._state.modules, self._epoch)
-            torch.autograd.backward(torch.stack(list(terms.values())).sum() / self._settings.batch_size)
-            self._settle_modules()
+            if terms:  # a method may begin with them in a later epoch
+                torch.autograd.backward(torch.stack(list(terms.values())).sum() / self._settings.batch_size)
+                self._settle_modules()
             torch.autograd.backward([one.total + self._pull(one, place, leaves) for place, one in enumerate(done)])
         return done, terms
 
@@ -212,7 +213,7 @@ class Learner:
             for name, leaf in leaves.items()
             if leaf.grad is not None
         ]
-        return self._ranks.size * torch.stack(pulled).sum()
+        return self._ranks.size * torch.stack(pulled).sum() if pulled else torch.zeros_like(one.total)
 
     def _settle_modules(self) -> None:
         """The modules beside the network saw the same batch on every rank: rank 0's gradients and statistics count."""

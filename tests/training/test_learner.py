@@ -199,10 +199,10 @@ def batch(tree, number, method=None):
     return Step(number, targets, uniforms_B, table), groups
 
 
-def begun(tree, *, method=None, ranks=None, epoch=5, replicas=None, rate=1.0):
-    """What an epoch begins with: a state with heads, and its learner."""
+def begun(tree, *, method=None, ranks=None, epoch=5, replicas=None, rate=1.0, state=None):
+    """What an epoch begins with: a state with heads, a new one where none is given, and its learner."""
     method = method or make_method(tree)
-    state = RunState(method, method.network(), new_modules(method), History("digest"))
+    state = state or RunState(method, method.network(), new_modules(method), History("digest"))
     state.set_rate(rate)
     replicas = replicas or replicas_of(tree)
     state.new_heads(replicas, *images(tree), tree)

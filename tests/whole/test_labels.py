@@ -12,37 +12,38 @@ from sklearn.cluster import DBSCAN
 
 from reidray.config import Settings
 from reidray.launch.launch import launch
-from reidray.training.labelling import Labeller
-from reidray.training.reading import clustered_features
+from reidray.methods.label_search import Labels, Space
+from reidray.methods.scwm import SCWM
+from reidray.training.reading import in_space
+from reidray.training.whole_search import WholeSearch
 from tests.reference import difficulty, jaccard, parsing
 
 
 class Witness:
-    """Keeps what the labeller was given and what it answered."""
+    """Keeps what the method was given and what it answered."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.epochs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.shards: list[tuple[np.ndarray, tuple[int, int], np.ndarray]] = []
-        clustered, difficulties, parse = Labeller._clustered, Labeller._difficulties, Labeller.parse
+        label, label_images = SCWM.label, SCWM.label_images
 
-        def seen_clustered(labeller: Labeller, features_NSD: np.ndarray) -> Any:
-            answer = clustered(labeller, features_NSD)
-            self.epochs.append((features_NSD.copy(), answer[0], np.empty(0)))
-            return answer
+        def seen_label(method: SCWM, search: WholeSearch) -> Labels:
+            labels = label(method, search)
+            alphas_NL = labels.tables["alphas"]
+            vectors = [search.features(Space("features", (s,))).copy() for s in range(1 + alphas_NL.shape[1])]
+            self.epochs.append((np.stack(vectors, axis=1), labels.labels_N, alphas_NL))
+            return labels
 
-        def seen_difficulties(labeller: Labeller, *arguments: Any) -> Any:
-            alphas_NL = difficulties(labeller, *arguments)
-            self.epochs[-1] = (*self.epochs[-1][:2], alphas_NL)
-            return alphas_NL
+        def seen_images(method: SCWM, arrays: Any, device: Any) -> Any:
+            found = label_images(method, arrays, device)
+            assert found is not None
+            batch, height, width, cells = arrays["grams"].shape
+            grams_BPP = arrays["grams"].reshape(batch, cells, cells).copy()
+            self.shards.append((grams_BPP, (height, width), found["parts"]))
+            return found
 
-        def seen_parse(labeller: Labeller, grams_BPP: np.ndarray, map_size: tuple[int, int]) -> Any:
-            parts_BHW = parse(labeller, grams_BPP, map_size)
-            self.shards.append((grams_BPP.copy(), map_size, parts_BHW))
-            return parts_BHW
-
-        monkeypatch.setattr(Labeller, "_clustered", seen_clustered)
-        monkeypatch.setattr(Labeller, "_difficulties", seen_difficulties)
-        monkeypatch.setattr(Labeller, "parse", seen_parse)
+        monkeypatch.setattr(SCWM, "label", seen_label)
+        monkeypatch.setattr(SCWM, "label_images", seen_images)
 
 
 def similarities(features_ND: np.ndarray) -> np.ndarray:
@@ -61,7 +62,8 @@ def assert_labels_are_the_references(settings: Settings, witness: Witness) -> No
     method, scwm = settings.method, settings.scwm
     assert len(witness.epochs) == settings.train.epochs
     for features_NSD, labels_N, alphas_NL in witness.epochs:
-        joined_ND = clustered_features(features_NSD, how=scwm.cluster_feature)
+        clustered = range(scwm.num_parts) if scwm.cluster_feature == "concat" else (0,)  # no background
+        joined_ND = in_space(features_NSD, tuple(clustered))
         distances_NN = jaccard.jaccard_in_float32(*neighbours(joined_ND, method.k1), joined_ND, method.k1, method.k2)
         theirs = DBSCAN(eps=method.eps, min_samples=method.min_samples, metric="precomputed").fit(distances_NN)
         np.testing.assert_array_equal(labels_N, theirs.labels_)
