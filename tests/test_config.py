@@ -172,12 +172,11 @@ def test_settings_that_do_not_fit_together_are_refused_in_words():
 def test_classifiers_with_a_row_a_cluster_and_shared_rows_are_refused_with_both_ways_out():
     for weight in ("scwm.global_identity_weight=1", "scwm.part_identity_weight=0.5"):
         said = refusal("run.replica=sharded", weight)
-        assert "run.replica=sharded has no place for the classifiers with a row a cluster that method.name=scwm" in said
-        assert said.endswith("set run.replica=replicated")
+        assert "set scwm.global_identity_weight=0 and scwm.part_identity_weight=0, or run.replica=replicated" in said
         assert settings_of("run.replica=auto", weight).cluster_classifiers
         settings_of("run.replica=sharded", weight, "method.name=cluster_contrast", "method.update=average")
     assert not settings_of("run.replica=sharded").cluster_classifiers
-    assert "method.name=pplr" in refusal("run.replica=sharded", "method.name=pplr")
+    assert "run.replica=replicated" in refusal("run.replica=sharded", "method.name=pplr")
 
 
 def test_where_the_replica_lies_is_no_part_of_what_a_result_depends_on():

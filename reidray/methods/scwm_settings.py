@@ -18,7 +18,9 @@ class ScwmSettings(MethodSection):
     parts: Literal["parsed", "stripes"] = setting(
         "parsed", "parsed: the parts of eq. 1 and 2; stripes: equal horizontal stripes, as in PPLR"
     )
-    num_parts: Annotated[int, Field(ge=2)] = setting(4, "l: parts, the background counted; or stripes", "parts")
+    num_parts: Annotated[int, Field(ge=2)] = setting(
+        4, "l: parts, the background counted; stripes have no background and are one fewer", "parts"
+    )
     max_distance: Positive = setting(
         0.5, "eta of eq. 2: cells further apart are kept in different parts", "share of map height"
     )

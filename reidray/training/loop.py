@@ -248,7 +248,7 @@ def _train_epoch(
     assert history.under_way is not None
     losses = history.under_way.losses
     batches = _batches(context, state, labels_N, epoch, first)
-    behind = WriteBehind(context.bank, history.labelled, (epoch - history.labelled) * len(batches))
+    behind = WriteBehind(context.bank, history.labelled, history.updates - first)
     meter = Meter(context, "train", len(batches), "steps", epoch, done=first)
     for step, groups in context.spans.each(batches, first):
         update = learner.update(step, groups)

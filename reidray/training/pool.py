@@ -77,6 +77,8 @@ class TaskPool:
         """Begin no further task, and wait for those that are under way."""
         with self._change:
             self._closed = True
+            while self._waiting:
+                self._waiting.popleft().future.cancel()
             self._change.notify_all()
         for thread in self._threads:
             thread.join()

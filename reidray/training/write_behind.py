@@ -26,7 +26,7 @@ class WriteBehind:
     Args:
       bank: with the generation that writes.
       version: of the memories.
-      before: steps that moved this version in earlier epochs.
+      before: updates in earlier epochs, some of which may have moved this version.
     """
 
     def __init__(self, bank: MemoryBank, version: int, before: int = 0) -> None:
