@@ -101,7 +101,9 @@ def keep(context: Context, state: RunState, plans: Sequence[EpochPlan], epoch: i
     with context.spans("workers"):
         rng = context.ranks.gather(torch.get_rng_state())
     if context.ranks.rank == 0:
-        goes_on = step is not None or (epoch + 1 < len(plans) and not plans[epoch + 1].relabel)
+        # A finished run may be given more epochs, of which nobody knows yet whether they label anew.
+        unknown = epoch + 1 == len(plans) and not all(plan.relabel for plan in plans)
+        goes_on = step is not None or unknown or (epoch + 1 < len(plans) and not plans[epoch + 1].relabel)
         with context.spans("keep"):
             _save(context, state, epoch, step, goes_on=goes_on, rng=rng)
 

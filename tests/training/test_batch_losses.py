@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from reidray.methods import make_method
+from reidray.methods.cluster_contrast import ClusterContrast
 from reidray.methods.method import Method
 from reidray.storage.checkpoints import CheckpointStore, optimiser_tensors
 from reidray.training.history import History
@@ -47,7 +47,7 @@ class Mixing(Method):
 
     def __init__(self, settings):
         super().__init__(settings)
-        self._base = make_method(settings)
+        self._base = ClusterContrast(settings)
 
     def modules(self):
         return Mixer()
