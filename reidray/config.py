@@ -254,6 +254,8 @@ class _Tree(Section):
             raise ValueError(
                 f"data.dataset={self.data.dataset} needs data.root=DIR (or data.packed=DIR, already packed)"
             )
+        if self.run.replica == "sharded" and self.needs_all_rows is not None:
+            raise ValueError(f"run.replica=sharded has no place for {self.needs_all_rows} run.replica=replicated")
         if self.own is not None:
             self.own.check(cast("Settings", self))
         if self.method.update == "weighted" and not METHODS[self.method.name].weighs_images:
@@ -309,9 +311,9 @@ class _Tree(Section):
         return self.run.labelling == "blocks"
 
     @property
-    def cluster_classifiers(self) -> bool:
-        """Whether classifiers with a row a cluster are trained beside the network."""
-        return self.own is not None and self.own.cluster_classifiers
+    def needs_all_rows(self) -> str | None:
+        """What of the method needs all rows of a memory on every worker; see `MethodSection.needs_all_rows`."""
+        return None if self.own is None else self.own.needs_all_rows
 
     def hash(self) -> str:
         """Twelve hex digits over everything that can change a result: all but the section `run`, where data lie, how

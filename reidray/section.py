@@ -39,6 +39,9 @@ class MethodSection(Section):
         """
 
     @property
-    def cluster_classifiers(self) -> bool:
-        """Whether the method trains classifiers with a row for each cluster, which every worker must hold whole."""
-        return False
+    def needs_all_rows(self) -> str | None:
+        """What of the method needs all rows of a memory on every worker, and how to do without it; None: nothing.
+
+        With it run.replica=sharded is refused, and run.replica=auto keeps all rows on every worker.
+        """
+        return None

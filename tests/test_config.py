@@ -173,9 +173,9 @@ def test_classifiers_with_a_row_a_cluster_and_shared_rows_are_refused_with_both_
     for weight in ("scwm.global_identity_weight=1", "scwm.part_identity_weight=0.5"):
         said = refusal("run.replica=sharded", weight)
         assert "set scwm.global_identity_weight=0 and scwm.part_identity_weight=0, or run.replica=replicated" in said
-        assert settings_of("run.replica=auto", weight).cluster_classifiers
+        assert settings_of("run.replica=auto", weight).needs_all_rows
         settings_of("run.replica=sharded", weight, "method.name=cluster_contrast", "method.update=average")
-    assert not settings_of("run.replica=sharded").cluster_classifiers
+    assert settings_of("run.replica=sharded").needs_all_rows is None
     assert "run.replica=replicated" in refusal("run.replica=sharded", "method.name=pplr")
 
 

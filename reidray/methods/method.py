@@ -5,7 +5,8 @@ D = their width, T = vectors asked for, R = rows of a memory.
 
 A method is one final class in one file. It knows of no workers, no disk and no Ray: the engine (`reidray.training`)
 extracts, searches, gathers, places memories, writes checkpoints and survives faults; the method says what is computed.
-What a method leaves out is what Cluster Contrast does: DBSCAN on Jaccard distances, P x K batches, Adam, one memory.
+`label` and `group_losses` are needed. What a method leaves out has an answer here: one feature and one memory called
+"features" that does not move, P x K batches, Adam, epochs that all label anew.
 """
 
 from __future__ import annotations
@@ -329,7 +330,9 @@ class Method(ABC):
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """How a step moves the memories: by name the rows' places [U] and their new values [U, S, D]; {}: not at all.
 
-        Its input is left alone. uniforms_B: a random number in [0, 1) an image, the same on every worker.
+        Its input is left alone; places are distinct. `reidray.memory.moved_centroids` has the usual rules.
+
+        uniforms_B: a random number in [0, 1) an image, the same on every worker.
         """
         return {}
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from reidray.section import Count, CountOrZero, MethodSection, NotNegative, Positive, Share, setting
-
-if TYPE_CHECKING:
-    from reidray.config import Settings
 
 
 class PplrSettings(MethodSection):
@@ -31,14 +28,6 @@ class PplrSettings(MethodSection):
     camera_negatives: Count = setting(50, "most similar proxies of other clusters that count as negatives", "proxies")
 
     @property
-    def cluster_classifiers(self) -> bool:
-        """The global feature and each stripe have a classifier."""
-        return True
-
-    def check(self, settings: Settings) -> None:
-        """See `MethodSection.check`."""
-        if settings.run.replica == "sharded":
-            raise ValueError(
-                "run.replica=sharded has no place for the classifiers of method.name=pplr, which have a row a cluster: "
-                "set run.replica=replicated"
-            )
+    def needs_all_rows(self) -> str | None:
+        """The global feature and each stripe have a classifier, which starts from all centroids."""
+        return "the classifiers of method.name=pplr, which have a row a cluster: set"

@@ -191,7 +191,7 @@ class SCWM(Method):
 
     def heads(self, beginning: Beginning) -> nn.Module | None:
         """Classifier rows from the centroids (Sec. 3.4); none where eq. 15 has no weight."""
-        return IdentityHeads(beginning.memories["features"].all_rows()) if self._own.cluster_classifiers else None
+        return IdentityHeads(beginning.memories["features"].all_rows()) if self._own.classifies else None
 
     def group_losses(
         self, outputs: Outputs, targets: Targets, memories: Mapping[str, Memory], heads: nn.Module | None, epoch: int

@@ -60,17 +60,18 @@ class ScwmSettings(MethodSection):
     )
 
     @property
-    def cluster_classifiers(self) -> bool:
-        """With eq. 15 the network has a classifier for each space."""
+    def classifies(self) -> bool:
+        """With eq. 15 there is a classifier for each vector, with a row a cluster."""
         return self.global_identity_weight + self.part_identity_weight > 0
 
-    def check(self, settings: Settings) -> None:
+    @property
+    def needs_all_rows(self) -> str | None:
+        """The classifiers start from all centroids."""
+        without = "set scwm.global_identity_weight=0 and scwm.part_identity_weight=0"
+        return f"classifiers with a row a cluster: {without}, or" if self.classifies else None
+
+    def check(self, settings: Settings) -> None:  # noqa: ARG002 (nothing outside of the section matters)
         """See `MethodSection.check`."""
-        if settings.run.replica == "sharded" and self.cluster_classifiers:
-            raise ValueError(
-                "run.replica=sharded has no place for classifiers with a row a cluster: set "
-                "scwm.global_identity_weight=0 and scwm.part_identity_weight=0, or run.replica=replicated"
-            )
         of_features = self.global_memory_weight + self.part_memory_weight + self.separation_weight
         of_features += self.global_identity_weight + self.part_identity_weight
         of_masks = self.parsing_weight + self.diversity_weight if self.parts == "parsed" else 0.0

@@ -37,7 +37,7 @@ class Context:
     """Of one worker of one run.
 
     packed: folder (or URL) of the packed data set. run_dir: the run folder. report: where rank 0 sends events.
-    placement: of the replica of the centroids in the last epoch, "" before the first.
+    placement: of the replicas of the memories in the last epoch, "" before the first.
     background: evaluates epochs while the next one trains; None where nothing is left free for that.
     filed: waits until what rank 0 sent is in the run's files: a checkpoint that was ahead of them would leave a hole.
     spans: what this worker does, and when.

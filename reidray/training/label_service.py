@@ -71,7 +71,7 @@ class LabelService:
         labels = begun[1].result() if begun is not None and early else self._by_blocks(inputs, early=False)
         for member in self._members:
             member.submit("forget")
-        return write_labels(self._bank, inputs.epoch, labels)
+        return write_labels(self._bank, inputs.epoch, labels, make_method(self._settings))
 
     def _by_blocks(self, inputs: Inputs, *, early: bool) -> Labels:
         method = make_method(self._settings)

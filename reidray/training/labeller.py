@@ -95,7 +95,7 @@ class Labeller:
         )
         labels = self._method.label(search)
         with self.spans("write"):
-            return write_labels(self._bank, inputs.epoch, labels)
+            return write_labels(self._bank, inputs.epoch, labels, self._method)
 
     # ---- the same by tasks that any labeller can do, and do again; they write nothing
 

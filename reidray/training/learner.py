@@ -141,7 +141,7 @@ class Learner:
         losses.update({name: loss_B.detach().mean() for name, loss_B in batch_terms.items()})
         with self._spans("optimise"):
             self._state.optimiser.step()
-            if self._state.heads is not None:
+            if self._state.heads is not None and self._state.heads.optimiser is not None:
                 self._state.heads.optimiser.step()
             apply_statistics(self._state.model, statistics_GM)
         with self._spans("memory"), torch.no_grad():
@@ -274,5 +274,5 @@ class Learner:
 
     def _zero_grad(self) -> None:
         self._state.optimiser.zero_grad(set_to_none=True)
-        if self._state.heads is not None:
+        if self._state.heads is not None and self._state.heads.optimiser is not None:
             self._state.heads.optimiser.zero_grad(set_to_none=True)

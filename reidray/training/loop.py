@@ -18,7 +18,7 @@ from reidray.methods import make_method
 from reidray.methods.label_search import Inputs
 from reidray.methods.method import EpochPlan, Method
 from reidray.spans import Spans, step_figures
-from reidray.storage.checkpoints import Checkpoint, restore_optimiser
+from reidray.storage.checkpoints import Checkpoint
 from reidray.storage.weights import load_weights
 from reidray.training.batches import EpochBatches, shares
 from reidray.training.context import Context, Meter
@@ -236,8 +236,7 @@ def _train_epoch(
         state.new_heads(replicas, labels_N, context.split("train").source.cameras_N, settings)
     first, every = 0, settings.run.checkpoint_steps
     if checkpoint is not None and state.heads is not None and checkpoint.heads and (within or not plan.relabel):
-        state.heads.layers.load_state_dict(checkpoint.heads)
-        restore_optimiser(state.heads.optimiser, checkpoint.heads_optimiser)
+        state.heads.load(checkpoint.heads, checkpoint.heads_optimiser)
     if checkpoint is not None and checkpoint.step is not None:
         first = checkpoint.step
     elif every:

@@ -29,8 +29,8 @@ def placement(settings: Settings, shapes_RSD: Sequence[tuple[int, int, int]], nu
         return asked, f"as run.replica says; {size}"
     if megabytes <= budget:
         return "replicated", f"{size}, within run.replica_mb={budget:g}"
-    if settings.cluster_classifiers:
-        return "replicated", f"{size}, more than run.replica_mb={budget:g}, but the classifiers need all rows"
+    if settings.needs_all_rows is not None:
+        return "replicated", f"{size}, more than run.replica_mb={budget:g}, but the method needs all rows"
     if num_ranks == 1:
         return "replicated", f"{size}, more than run.replica_mb={budget:g}, but there is one worker"
     return "sharded", f"{size}, more than run.replica_mb={budget:g}"
@@ -46,7 +46,7 @@ def load_replicas(context: Context, names: Sequence[str], version: int) -> dict[
     where, why = placement(context.settings, shapes, ranks.size)
     if where != context.placement:
         share = f"1 of {ranks.size} rows on each worker" if where == "sharded" else "all rows on each worker"
-        context.tell(kind="message", text=f"replica of the centroids: {where} ({share}); {why}")
+        context.tell(kind="message", text=f"replica of the memories: {where} ({share}); {why}")
         context.placement = where
     replicas: dict[str, Replica] = {}
     with context.spans("bank"):

@@ -155,7 +155,10 @@ class Sharded:
         labels_M = torch.cat([labels_B[own.start : own.stop] for own in places])
         places_M = torch.where(labels_M % size == self._ranks.rank, labels_M // size, -1)
         counts = [len(own) for own in places]
-        return _View(self._rows_RSD, self._ranks, clusters_U, rows_USD, places_M.to(self._rows_RSD.device), counts)
+        own = places[self._ranks.rank]
+        device = self._rows_RSD.device
+        labels_own = labels_B[own.start : own.stop].to(device)
+        return _View(self._rows_RSD, self._ranks, clusters_U, rows_USD, places_M.to(device), labels_own, counts)
 
 
 @final
@@ -164,7 +167,8 @@ class _View:
     """A round of a step.
 
     rows_RSD: this rank's rows. clusters_U, rows_USD: of the batch. places_M: which of this rank's rows is the own one
-    of each image of the round, -1 where another rank has it. counts: images of each rank in the round.
+    of each image of the round, -1 where another rank has it. labels_B: of this rank's images in the round. counts:
+    images of each rank in the round.
     """
 
     rows_RSD: Tensor
@@ -172,11 +176,13 @@ class _View:
     clusters_U: Tensor
     rows_USD: Tensor
     places_M: Tensor
+    labels_B: Tensor
     counts: list[int]
 
     def contrast(self, features_BSD: Tensor, labels_B: Tensor, spaces: Sequence[int], *, temperature: float) -> Tensor:
         """See `Memory.contrast`."""
         assert len(features_BSD) == self.counts[self.ranks.rank], "all images of the group, and nothing else"
+        assert torch.equal(labels_B, self.labels_B), "the row of an image is its cluster's"
         own_BTD = self.rows(labels_B)[:, spaces]
         features_BTD = features_BSD[:, spaces]
         met_MTD = self.ranks.gather_rows(features_BTD.detach(), self.counts)

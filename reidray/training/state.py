@@ -21,11 +21,21 @@ class Heads:
     """Layers that begin with the labels, and their optimiser."""
 
     layers: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimiser: torch.optim.Optimizer | None  # None where nothing in the layers is trained
 
     def state(self) -> tuple[dict[str, Tensor], Moments]:
         """Layers and moments, for a checkpoint."""
-        return self.layers.state_dict(), optimiser_tensors(self.optimiser)
+        return self.layers.state_dict(), self.moments()
+
+    def moments(self) -> Moments:
+        """Of the optimiser."""
+        return {} if self.optimiser is None else optimiser_tensors(self.optimiser)
+
+    def load(self, layers: dict[str, Tensor], moments: Moments) -> None:
+        """Put back what `state` gave."""
+        self.layers.load_state_dict(layers)
+        if self.optimiser is not None:
+            restore_optimiser(self.optimiser, moments)
 
 
 @dataclass
@@ -57,7 +67,7 @@ class RunState:
         """Learning rates of an epoch: those that the optimiser began with, times a factor; heads that go on follow."""
         for group in self.optimiser.param_groups:
             group["lr"] = group["start_lr"] * factor
-        if self.heads is not None:
+        if self.heads is not None and self.heads.optimiser is not None:
             for group in self.heads.optimiser.param_groups:
                 group["lr"] = self._heads_rate
 
@@ -66,16 +76,19 @@ class RunState:
     ) -> None:
         """Heads for new labels, at the learning rate of the epoch."""
         if self.heads is not None and self.method.keeps_moments:
-            self.head_moments = optimiser_tensors(self.heads.optimiser)
+            self.head_moments = self.heads.moments()
         layers = self.method.heads(Beginning(memories, labels_N, cameras_N, self.head_moments))
         self.heads = None
         if layers is None:
             return
-        decay = settings.train.weight_decay
-        optimiser = torch.optim.Adam(layers.parameters(), lr=self._heads_rate, weight_decay=decay)
-        if self.head_moments:
-            restore_optimiser(optimiser, self.method.carried_moments(layers, self.head_moments))
-        self.heads = Heads(layers, optimiser)
+        layers = layers.to(next(self.model.parameters()).device)
+        self.heads = Heads(layers, None)
+        trained = [parameter for parameter in layers.parameters() if parameter.requires_grad]
+        if trained:
+            decay = settings.train.weight_decay
+            self.heads.optimiser = torch.optim.Adam(trained, lr=self._heads_rate, weight_decay=decay)
+        if self.head_moments and self.heads.optimiser is not None:
+            restore_optimiser(self.heads.optimiser, self.method.carried_moments(layers, self.head_moments))
 
     @property
     def _heads_rate(self) -> float:

@@ -41,6 +41,7 @@ class WriteBehind:
         """Add the rows that a step moved, by memory. Arrays are not copied: they must not change."""
         self._step = self._before + step
         for name, rows in moved.items():
+            assert len(np.unique(rows[0])) == len(rows[0]), f"a step moves each row of the memory {name} once"
             self._moved.setdefault(name, []).append(rows)
         self._steps += 1
         if self._steps == _STEPS:

@@ -85,12 +85,12 @@ def test_a_placement_is_told_once_until_it_changes():
     for _ in range(2):
         assert all(isinstance(replica, Replicated) for replica in load_replicas(one, BOTH, 4).values())
     assert len(one.told) == 1
-    assert one.told[0].startswith("replica of the centroids: replicated")
+    assert one.told[0].startswith("replica of the memories: replicated")
     one.settings = settings(replica="sharded")
     for _ in range(2):
         assert all(isinstance(replica, Sharded) for replica in load_replicas(one, BOTH, 4).values())
     assert len(one.told) == 2
-    assert one.told[1].startswith("replica of the centroids: sharded")
+    assert one.told[1].startswith("replica of the memories: sharded")
 
 
 def test_a_method_without_memories_asks_the_bank_for_nothing():
