@@ -52,6 +52,7 @@ from reidray.training import loop
 from reidray.training.batches import Group, Step
 from reidray.training.context import Context, Meter
 from reidray.training.images import as_input
+from reidray.training.label_service import LabelService
 from reidray.training.learner import Learner
 from reidray.training.placement import compare_with_bank, load_replicas
 from reidray.training.ranks import ProcessGroup
@@ -232,7 +233,7 @@ def work(handed: dict[str, Any], *, rounds: int, turn: int) -> dict[str, Any] | 
         handed["packed"],
         Path(handed["run_dir"]),
         handed["bank"],
-        handed["labellers"],
+        LabelService(handed["labellers"], settings, handed["bank"]),
         lambda event: handed["mailbox"].submit("put", dict(event)),
         ranks,
         CPU,
@@ -331,7 +332,7 @@ def on_ray(settings: Settings, worker: Callable[[dict[str, Any]], Any]) -> dict[
 
     packed = prepared(settings, silent, processes=1)
     connect(settings)
-    train_group._worker = worker
+    train_group.work = worker
     Path(settings.run.dir or "").mkdir()
     return train_group.train_on_ray(settings, packed, Path(settings.run.dir or ""), silent)
 
