@@ -235,7 +235,7 @@ def _train_epoch(
     if plan.relabel or state.heads is None:
         state.new_heads(replicas, labels_N, context.split("train").source.cameras_N, settings)
     first, every = 0, settings.run.checkpoint_steps
-    if checkpoint is not None and state.heads is not None and checkpoint.heads:
+    if checkpoint is not None and state.heads is not None and checkpoint.heads and (within or not plan.relabel):
         state.heads.load(checkpoint.heads, checkpoint.heads_optimiser)
     if checkpoint is not None and checkpoint.step is not None:
         first = checkpoint.step
