@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from reidray.methods import METHODS
 from reidray.settings_io import known
 from tests.shell_lines import ROOT, job_lines, parsed, shell_blocks
 
@@ -207,6 +208,42 @@ def test_actors_take_from_launch_what_makes_a_workers_services_and_the_evaluator
 def test_storage_and_reports_know_neither_the_engine_nor_ray() -> None:
     _assert_free_of(_files("storage"), _in_reidray(*COMPOSITION, *(WORLD - {"storage"})) | {"ray"})
     _assert_free_of(_files("report"), _in_reidray(*COMPOSITION, *(WORLD - {"storage", "report"})) | {"ray"})
+
+
+ENGINE = ("training", "bank", "launch", "actors", "report", "storage", "tuning", "deployment")
+OF_OTHERS = {
+    # layouts of checkpoints that other repositories publish, called by those repositories' names
+    "reidray/storage/weights.py": {"cluster_contrast", "pplr"},
+}
+
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def _names(line: str, method: str) -> bool:
+    """Whether a line has a method's name, as an identifier, in prose, or within an identifier."""
+    words, name = [word.lower() for word in _WORD.findall(line)], method.split("_")
+    return any(words[at : at + len(name)] == name for at in range(len(words)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_room_of_the_engine_knows_a_methods_name(method: str) -> None:
+    knowing = {
+        f"{_name(path)}:{number}"
+        for path in _files(*ENGINE)
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if _names(line, method) and method not in OF_OTHERS.get(_name(path), set())
+    }
+    assert knowing == set()
+
+
+def test_names_of_methods_are_found_however_they_are_written() -> None:
+    for line in ("method.scwm", "SCWM eq. 7", "SCWMHeads", "ScwmSettings", "_scwm_terms", "scwm2"):
+        assert _names(line, "scwm")
+    for line in ("cluster_contrast", "ClusterContrast", "Cluster Contrast's", "of_cluster_contrast"):
+        assert _names(line, "cluster_contrast")
+    for line in ("contrast of clusters", "cluster", "isaac", "a scwmx"):
+        assert not any(_names(line, method) for method in ("cluster_contrast", "aac", "scwm"))
 
 
 def test_a_search_uses_launches_and_actors_and_neither_knows_of_it() -> None:

@@ -111,7 +111,7 @@ def asked_search(file: Path | None, resume: Path | None, trials: int | None, obj
     """
     if (file is None) == (resume is None):
         raise ValueError(
-            "give --search FILE.yaml to begin a search (such as configs/search_scwm.yaml), or --resume FOLDER"
+            "give --search FILE.yaml to begin a search (such as one of configs/search_*.yaml), or --resume FOLDER"
         )
     if file is not None:
         return override(read_search(file), trials, objective)
