@@ -60,7 +60,8 @@ def staged(monkeypatch: pytest.MonkeyPatch, tiny_settings: Callable[..., Any]) -
             name,
             method={"name": "cluster_contrast"},
             train={"epochs": num_epochs, "steps": STEPS, "learning_rate": RATE},
-            run=run,
+            evaluate={"ranked_lists": 0},
+            run={"loggers": [], **run},
         )
 
     return settings
