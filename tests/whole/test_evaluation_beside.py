@@ -73,7 +73,7 @@ def _beside(monkeypatch: pytest.MonkeyPatch, silent: tuple[int, ...] = ()) -> li
         made = plain(settings, packed, place, *others)
         evaluator = Evaluator(settings, packed, str(place))
         members.append(_Late(evaluator, silent))
-        made.beside = BackgroundEvaluation(members[-1], evaluator.evaluate, patience=0.1)
+        made.background = BackgroundEvaluation(members[-1], evaluator.evaluate, patience=0.1)
         return made
 
     monkeypatch.setattr(reidray.launch.launch, "worker_context", context)
