@@ -118,7 +118,7 @@ def test_a_measured_shard_is_a_shard_that_sends_its_calls():
     shard = metrics.measured(BankShard, metrics.of_bank, {"run": "r", "shard": "2"})("bank shard 2")
     assert isinstance(shard, BankShard)
     assert type(shard).__name__ == "BankShard"
-    shard.mark("0/1", [], 0, False)
+    shard.mark("0/1", [], 0, [])
     shard._exporter.close()
     (kind, name, _, tags), (other, *_) = SENT
     assert (kind, name, other) == ("histogram", "reidray_bank_seconds", "counter")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from reidray.losses import centroid_contrast, part_separation, weighted_contrast
-from reidray.methods.method import of_mean_one
+from reidray.memory import of_mean_one
 from tests.reference import losses as reference
 
 # B = images, C = clusters, D = feature width, L = parts
