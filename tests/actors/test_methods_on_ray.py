@@ -29,15 +29,27 @@ def _ray() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.mark.parametrize("form", ["aac", "pplr", "pplr_cameras"])
-def test_workers_and_a_killed_one_give_the_run_of_one_process(
+def _tests(kind: str, *quick: str) -> list[Any]:
+    """Every form; those that are not named here have the other test in CI and this one where slow tests run."""
+    return [pytest.param(form, id=f"{form}, {kind}", marks=() if form in quick else pytest.mark.slow) for form in FORMS]
+
+
+@pytest.mark.parametrize("form", _tests("one worker", "pplr_cameras"))
+def test_one_worker_gives_the_run_of_one_process_bit_for_bit(
+    form: str, tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    sections = {**FORMS[form], "train": {"epochs": 1, "steps": 10}}
+    launch(tiny_settings("alone", **sections))
+    launch(tiny_settings("one", **sections, run={"workers": 1}))
+    assert_same_run(tmp_path / "alone", tmp_path / "one")
+
+
+@pytest.mark.parametrize("form", _tests("two workers", "aac", "pplr"))
+def test_two_workers_of_which_one_is_killed_have_within_1e_4_the_losses_of_one_process(
     form: str, tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sections = {**FORMS[form], "train": {"epochs": 1, "steps": 30}}
     launch(tiny_settings("alone", **sections))
-    if form == "pplr_cameras":  # the others have no exchange that this one has not
-        launch(tiny_settings("one", **sections, run={"workers": 1}))
-        assert_same_run(tmp_path / "alone", tmp_path / "one")
     handle, struck = Console.handle, []
 
     def kills(console: Console, event: dict[str, Any]) -> None:
