@@ -104,12 +104,13 @@ def run_steps(plan: Plan, replica: Replica) -> tuple[list[float], list[float], T
     """Wall and CPU seconds of every step; losses and gradients of the last one's images on this worker."""
     labels_B = torch.arange(BATCH) // IMAGES_PER_CLUSTER * (plan.clusters // BATCH)
     places = rounds(shares(GROUPS, plan.size), GROUP_SIZE)
+    batch = [range(own.start * GROUP_SIZE, own.stop * GROUP_SIZE) for own in shares(GROUPS, plan.size)]
     seconds, cpu_seconds, results = [], [], []
     for number in range(plan.steps):
         features_BSD = unit(BATCH, SPACES, plan.width, seed=1_000_000 + number)
         dist.barrier()
         wall, cpu, results = time.perf_counter(), time.process_time(), []
-        views = replica.views(labels_B, places)
+        views, _ = replica.views(labels_B, places, batch)
         for view, own in zip(views, [each[plan.rank] for each in places], strict=True):
             own_BSD = features_BSD[own.start : own.stop].requires_grad_()
             losses_BT = view.contrast(own_BSD, labels_B[own.start : own.stop], list(range(SPACES)), temperature=TAU)

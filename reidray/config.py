@@ -129,7 +129,7 @@ class TrainSettings(Section):
     """The optimisation."""
 
     seed: Seed = setting(0, "seeds the network's new layers, the batches and the augmentation")
-    epochs: Count = setting(12, "epochs: each labels all images anew, then trains", "epochs")
+    epochs: Count = setting(12, "epochs; most methods label all images anew in each, then train", "epochs")
     steps: Count = setting(40, "updates an epoch", "steps")
     learning_rate: Positive = setting(3.5e-4, "Adam's learning rate")
     weight_decay: NotNegative = setting(5e-4, "Adam's weight decay")
@@ -194,9 +194,9 @@ class RunSettings(Section):
     start_timeout: Positive = setting(60.0, "wait for machines, of workers and of actors, before giving up", "seconds")
     keep_checkpoints: Count = setting(2, "newest checkpoints kept", "checkpoints")
     replica: Literal["auto", "replicated", "sharded"] = setting(
-        "auto", "centroids that training contrasts with: all on every worker, or a share on each"
+        "auto", "rows of the memories that training contrasts with: all on every worker, or a share on each"
     )
-    replica_mb: Positive = setting(2048.0, "auto shares the centroids out where all of them need more", "MB")
+    replica_mb: Positive = setting(2048.0, "auto shares the rows out where all of them need more", "MB")
     evaluate_beside: bool = setting(
         True, "evaluate epochs (evaluate.every) while the next one trains, where a CPU or GPU is left free"
     )
@@ -245,7 +245,8 @@ class _Tree(Section):
                 "run.labelling=blocks searches exactly: set method.search=exact, or run.labelling=whole for the "
                 "approximate search"
             )
-        if self.run.trace_epoch is not None and self.run.trace_epoch >= self.train.epochs:
+        by_epochs = self.own is None or not self.own.has_stages
+        if by_epochs and self.run.trace_epoch is not None and self.run.trace_epoch >= self.train.epochs:
             raise ValueError(
                 f"run.trace_epoch={self.run.trace_epoch} is no epoch of the run: with train.epochs={self.train.epochs} "
                 f"it can be 0 to {self.train.epochs - 1}"
@@ -314,6 +315,30 @@ class _Tree(Section):
     def needs_all_rows(self) -> str | None:
         """What of the method needs all rows of a memory on every worker; see `MethodSection.needs_all_rows`."""
         return None if self.own is None else self.own.needs_all_rows
+
+    @property
+    def unread(self) -> set[str]:
+        """Settings, as section.name, that the method does not read; those of other methods are among them."""
+        chosen = self.method.name
+        found = {f"method.{name}" for name in METHODS[chosen].unread}
+        found |= {f"{chosen}.{name}" for name in (self.own.unread if self.own is not None else ())}
+        if self.method.labels == "ground_truth":
+            found |= {"method.eps", "method.min_samples", "method.k2"}
+        for name, entry in METHODS.items():
+            if entry.section is not None and name != chosen:
+                found |= {f"{name}.{field}" for field in entry.section.model_fields}
+        return found
+
+    def without_effect(self) -> list[str]:
+        """What was changed and is not read: section.name=value, and whole sections of other methods."""
+        defaults, found = type(self).model_fields, []
+        for dotted in sorted(self.unread):
+            section, _, name = dotted.partition(".")
+            value = getattr(getattr(self, section, None), name, None)
+            if section in defaults and value != getattr(defaults[section].default, name):
+                other = section not in ("method", self.method.name)
+                found.append(f"the section {section}" if other else f"{dotted}={value}")
+        return list(dict.fromkeys(found))
 
     def hash(self) -> str:
         """Twelve hex digits over everything that can change a result: all but the section `run`, where data lie, how

@@ -39,6 +39,16 @@ class MethodSection(Section):
         """
 
     @property
+    def has_stages(self) -> bool:
+        """Whether the method's own schedule says how many epochs there are, and not train.epochs."""
+        return False
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Settings of this section that the others leave without effect."""
+        return ()
+
+    @property
     def needs_all_rows(self) -> str | None:
         """What of the method needs all rows of a memory on every worker, and how to do without it; None: nothing.
 

@@ -232,6 +232,28 @@ def test_the_hash_heeds_the_chosen_methods_section_and_no_other(name: str):
         assert (settings_of(f"method.name={name}", word).hash() == plain) is (other != name)
 
 
+def test_settings_without_effect_are_named():
+    assert Settings().without_effect() == []
+    tree = {
+        "method": {"name": "pplr", "update": "hardest", "eps": 0.6},
+        "pplr": {"camera_negatives": 3},
+        "scwm": {"num_parts": 5},
+    }
+    assert Settings(**tree).without_effect() == ["method.update=hardest", "pplr.camera_negatives=3", "the section scwm"]
+    tree["pplr"]["camera_weight"] = 0.5
+    assert Settings(**tree).without_effect() == ["method.update=hardest", "the section scwm"]
+    truth = Settings(method={"name": "cluster_contrast", "labels": "ground_truth", "eps": 0.6})
+    assert truth.without_effect() == ["method.eps=0.6"]
+    assert Settings(scwm={"beta": 0.2, "linkage": "complete"}).without_effect() == ["scwm.beta=0.2"]
+    stripes = Settings(scwm={"beta": 0.2, "global_identity_weight": 1.0, "linkage": "complete", "parts": "stripes"})
+    assert stripes.without_effect() == ["scwm.linkage=complete"]
+
+
+def test_splitting_that_never_begins_is_refused():
+    with pytest.raises(ValueError, match=r"aac.start_epoch=12 is no epoch of train.epochs=12"):
+        Settings(method={"name": "aac"}, aac={"start_epoch": 12})
+
+
 def test_methods_do_not_share_a_hash():
     assert len({settings_of(f"method.name={name}").hash() for name in METHODS}) == len(METHODS)
 

@@ -97,6 +97,22 @@ class MemoryBank:
         write = keeper.submit("put_tables", split, version, block, tables, dict(averages), self.generation)
         self._write(write)
 
+    def put_rows(self, table: str, version: int, indices: Ints, rows: Array) -> None:
+        """Write some rows of `split/name`, wherever they lie; returns at once, errors surface at `flush`.
+
+        A block has its whole size from the first of its rows on; whoever writes sees that all of them come.
+        """
+        layout = self._layouts[table.split("/")[0]]
+        firsts = np.array([first for first, _ in layout])
+        blocks = np.searchsorted(firsts, indices, side="right") - 1
+        for place, member in enumerate(self._members):
+            parts = {}
+            for block in np.unique(blocks[blocks % len(self._members) == place]).tolist():
+                own = np.flatnonzero(blocks == block)
+                parts[block] = layout[block][1], indices[own] - firsts[block], rows[own]
+            if parts:
+                self._write(member.submit("put_rows", table, version, parts, self.generation))
+
     def read(self, table: str, version: int, column: int | None = None, blocks: range | None = None) -> Array:
         """A table in index order: all of it, or some blocks that follow each other; of each row only `column` of its
         second axis unless that is None."""

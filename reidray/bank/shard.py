@@ -81,6 +81,20 @@ class BankShard:
             del entry.blocks[old]
 
     @spanned
+    def put_rows(
+        self, table: str, version: int, parts: Mapping[int, tuple[int, Ints, Array]], generation: int = 0
+    ) -> None:
+        """Write some rows of some blocks: block -> (its number of images, offsets in it, rows)."""
+        if self._from_a_group_that_is_gone(generation):
+            return
+        for block, (count, offsets, rows) in parts.items():
+            held = self._tables.get(table, _Table()).blocks.get(version, {}).get(block)
+            if held is None:
+                self.put(table, version, block, np.zeros((count, *rows.shape[1:]), rows.dtype), generation)
+                held = self._tables[table].blocks[version][block]
+            held[offsets] = rows
+
+    @spanned
     def put_tables(
         self,
         split: str,
@@ -207,7 +221,8 @@ class BankShard:
     ) -> None:
         """Keep what tables and memories hold at a version until `write` is called; copies little.
 
-        Rows of images are never changed once they are here, only replaced; memories move in place and are copied.
+        Rows of the tables of a checkpoint are never changed once they are here, only replaced; memories move in place
+        and are copied.
         """
         self._refuse_a_group_that_is_gone(generation)
         rows = {

@@ -21,6 +21,7 @@ from reidray.features.group_norm import (
     GroupBatchNorm2d,
     apply_statistics,
     convert,
+    recorded_layers,
     statistics_size,
     take_statistics,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "build_pooling",
     "convert",
     "part_features",
+    "recorded_layers",
     "statistics_size",
     "stripe_features",
     "take_statistics",

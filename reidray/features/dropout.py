@@ -51,9 +51,9 @@ def set_keys(model: nn.Module, keys_B: Tensor) -> None:
         layer.keys_B = _mixed(keys_B + (number << 40))
 
 
-def image_keys(seed: int, epoch: int, step: int, batch_size: int) -> Tensor:
-    """A key for each image of a global batch: int64 [B]."""
-    sequence = np.random.SeedSequence([_STREAM, seed, epoch, step])
+def image_keys(seed: int, epoch: int, step: int, batch_size: int, *, beside: bool = False) -> Tensor:
+    """A key for each image of a global batch: int64 [B]; `beside` the network others than in it."""
+    sequence = np.random.SeedSequence([_STREAM, seed, epoch, step, *([1] if beside else [])])
     keys_B = np.random.Generator(np.random.Philox(sequence)).integers(0, 2**62, batch_size)
     return torch.from_numpy(keys_B)
 

@@ -48,6 +48,11 @@ class _GroupBatchNorm(_BatchNorm):
         self._recorded = (mean, var)
         return output
 
+    @property
+    def recorded(self) -> bool:
+        """Whether there are statistics to take."""
+        return self._recorded is not None
+
     def take(self) -> tuple[Tensor, Tensor]:
         """Batch mean and unbiased variance of the last training-mode forward pass, once."""
         if self._recorded is None:
@@ -132,6 +137,11 @@ def take_statistics(model: nn.Module) -> Tensor:
     """
     taken = [statistic for layer in _layers(model) for statistic in layer.take()]
     return torch.cat(taken) if taken else torch.zeros(0)
+
+
+def recorded_layers(model: nn.Module) -> list[nn.Module]:
+    """The group-norm layers that noted statistics which were not taken yet."""
+    return [layer for layer in _layers(model) if layer.recorded]
 
 
 @torch.no_grad()

@@ -56,6 +56,8 @@ def launch(
         if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and str(place).startswith(str(Path.cwd())):
             text = "the run folder lies in the job's own copy of the working directory: give run.dir=DIR to keep it"
             console.handle(message(text))
+        if unread := settings.without_effect():
+            console.handle(message(f"without effect under method.name={settings.method.name}: {', '.join(unread)}"))
         if not any(folder.checkpoints.iterdir()):
             _check_weights(settings, console)
         _check_machines(settings, console)
@@ -179,7 +181,7 @@ def summary(settings: Settings, history: History, total_seconds: float, place: P
         "images_per_second": round(images / max(history.seconds["train"], 1e-9), 1),
         **{name: last.get(name) for name in method.reported},
         "method": settings.method.name,
-        "supervision": method.supervision,
+        "supervision": "supervised" if settings.method.labels == "ground_truth" else method.supervision,
         "labels": settings.method.labels,
         "split": settings.evaluate.split,
         "config_hash": settings.hash(),

@@ -25,10 +25,13 @@ def distilled_global_targets(labels_B: Tensor, alphas_BL: Tensor, part_logits_BL
 
     Returns: [B, C].
     """
-    onehot_BC = F.one_hot(labels_B, part_logits_BLC.shape[-1]).to(part_logits_BLC.dtype)
-    shares_BL = torch.softmax(alphas_BL, dim=1)
-    predictions_BC = torch.einsum("bl,blc->bc", shares_BL, part_logits_BLC.detach().softmax(-1))
-    return beta * onehot_BC + (1 - beta) * predictions_BC
+    exact = torch.promote_types(part_logits_BLC.dtype, torch.float32)
+    predictions_BLC = part_logits_BLC.detach().softmax(-1, dtype=exact)
+    shares_BL = alphas_BL.softmax(1, dtype=exact)
+    with torch.autocast(predictions_BLC.device.type, enabled=False):  # probabilities of many classes: no bfloat16
+        refined_BC = torch.einsum("bl,blc->bc", shares_BL, predictions_BLC)
+    onehot_BC = F.one_hot(labels_B, predictions_BLC.shape[-1]).to(refined_BC.dtype)
+    return beta * onehot_BC + (1 - beta) * refined_BC
 
 
 def identity_loss(logits: Tensor, targets: Tensor) -> Tensor:

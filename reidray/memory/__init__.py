@@ -16,6 +16,7 @@ from reidray.memory.centroids import (
 from reidray.memory.difficulty import difficulty
 from reidray.memory.proxies import camera_proxies, proxy_groups
 from reidray.memory.rules import equal_weights, moved_centroids, of_mean_one
+from reidray.memory.selection import hardest_images, selective_update
 
 __all__ = [
     "average_update",
@@ -25,10 +26,12 @@ __all__ = [
     "clusters_in_batch",
     "difficulty",
     "equal_weights",
+    "hardest_images",
     "hardest_update",
     "moved_centroids",
     "normalised_weights",
     "of_mean_one",
     "proxy_groups",
+    "selective_update",
     "weighted_update",
 ]

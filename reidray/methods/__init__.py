@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from reidray.methods.aac_settings import AacSettings
+from reidray.methods.acrm_settings import AcrmSettings
 from reidray.methods.pplr_settings import PplrSettings
 from reidray.methods.scwm_settings import ScwmSettings
 from reidray.section import MethodSection
@@ -35,6 +36,7 @@ class Entry:
       weighs_images: whether it has a difficulty for each image, which method.update=weighted needs.
       criteria: criteria without truth that depend on settings of its section, and these settings; beside "silhouette",
         the criteria that it computes.
+      unread: settings of the section `method` that it does not read.
     """
 
     module: str
@@ -42,6 +44,7 @@ class Entry:
     section: type[MethodSection] | None = None
     weighs_images: bool = False
     criteria: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 METHODS = {
@@ -54,7 +57,14 @@ METHODS = {
     ),
     "cluster_contrast": Entry("cluster_contrast", "ClusterContrast"),
     "aac": Entry("aac", "AAC", AacSettings),
-    "pplr": Entry("pplr", "PPLR", PplrSettings, criteria={"agreement": ("agreement_neighbours", "num_stripes")}),
+    "acrm": Entry("acrm", "ACRM", AcrmSettings, unread=("update",)),
+    "pplr": Entry(
+        "pplr",
+        "PPLR",
+        PplrSettings,
+        criteria={"agreement": ("agreement_neighbours", "num_stripes")},
+        unread=("temperature", "momentum", "update"),
+    ),
 }
 """Every method by the name that method.name takes."""
 

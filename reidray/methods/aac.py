@@ -29,7 +29,6 @@ from reidray.methods.method import Memory, Method, Outputs, Targets, known
 class AAC(Method):
     """Attribute auxiliary clustering."""
 
-    needs = frozenset({"attributes"})
     supervision = "weakly supervised"
     reported = ("attribute_vectors", "split_clusters", "moved_images")
 
@@ -37,9 +36,13 @@ class AAC(Method):
         super().__init__(settings)
         self._own: AacSettings = settings.aac
         self._base = ClusterContrast(settings)
+        self._splits = settings.method.labels == "dbscan"
+        self.needs = frozenset({"attributes"}) if self._splits else frozenset()
 
     def check_inputs(self, inputs: Inputs) -> list[str]:
         """See `Method.check_inputs`."""
+        if not self._splits:
+            return []
         if inputs.attributes_NA is None:
             raise ValueError(
                 "method.name=aac needs attributes and the packed images have none: put market_attribute.mat or "
@@ -54,14 +57,14 @@ class AAC(Method):
         found = self._base.clustered(search, Space("features"))
         labels_N, inputs = found.labels_N, search.inputs
         figures: dict[str, float | None] = {"silhouette": found.silhouette}
-        assert inputs.attributes_NA is not None
-        if inputs.persons_N is None and inputs.epoch >= self._own.start_epoch:
-            split = split_by_attributes(labels_N, inputs.attributes_NA, least=self._own.least)
-            labels_N = split.labels_N
-            figures.update(
-                new_clusters=split.num_splits, split_clusters=split.num_split_clusters, moved_images=split.num_moved
-            )
-        figures["attribute_vectors"] = distinct_vectors(inputs.attributes_NA)
+        if inputs.attributes_NA is not None:
+            figures["attribute_vectors"] = distinct_vectors(inputs.attributes_NA)
+            if inputs.epoch >= self._own.start_epoch:
+                split = split_by_attributes(labels_N, inputs.attributes_NA, least=self._own.least)
+                labels_N = split.labels_N
+                figures.update(
+                    new_clusters=split.num_splits, split_clusters=split.num_split_clusters, moved_images=split.num_moved
+                )
         return Labels(labels_N, memories={"features": search.means("features", labels_N)}, figures=known(figures))
 
     def group_losses(
@@ -76,7 +79,6 @@ class AAC(Method):
         gathered: Mapping[str, Tensor],
         targets: Targets,
         uniforms_B: Tensor,
-        modules: nn.Module | None,
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Sec. 3.1: the memory of Cluster Contrast."""
-        return self._base.moved_rows(memories, gathered, targets, uniforms_B, modules)
+        return self._base.moved_rows(memories, gathered, targets, uniforms_B)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from reidray.section import Count, CountOrZero, MethodSection, setting
+
+if TYPE_CHECKING:
+    from reidray.config import Settings
 
 
 class AacSettings(MethodSection):
@@ -10,3 +15,11 @@ class AacSettings(MethodSection):
 
     least: Count = setting(5, "delta: images with equal attributes that make a cluster of their own", "images")
     start_epoch: CountOrZero = setting(0, "first epoch in which clusters are split", "epoch")
+
+    def check(self, settings: Settings) -> None:
+        """See `MethodSection.check`."""
+        if self.start_epoch >= settings.train.epochs:
+            raise ValueError(
+                f"aac.start_epoch={self.start_epoch} is no epoch of train.epochs={settings.train.epochs}, so that no "
+                "cluster would be split: lower it, or take method.name=cluster_contrast"
+            )

@@ -47,7 +47,6 @@ class ClusterContrast(Method):
         gathered: Mapping[str, Tensor],
         targets: Targets,
         uniforms_B: Tensor,
-        modules: nn.Module | None,  # noqa: ARG002
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Eq. 4, by average, hardest or random images of the batch."""
         method = self.settings.method

@@ -107,6 +107,18 @@ class Search(Protocol):
         """
         ...
 
+    def transformed(self, feature: str, order_N: Ints, graph: int, name: str) -> str:
+        """A new feature `name`, made by `Method.transform` from graphs of images; its name, for `Space` and `means`.
+
+        Args:
+          feature: what it is made from.
+          order_N: all images, each once: the first `graph` of them are a graph, then the next ones. The last graph may
+            be smaller.
+          graph: images of a graph, at least 1.
+          name: not one of `Method.features` or `Method.tables`.
+        """
+        ...
+
     def means(self, feature: str, labels_N: Ints) -> Floats:
         """Mean of a feature over each group of images 0 .. C - 1, unit length; -1 is left out: float32 [C, S, D]."""
         ...

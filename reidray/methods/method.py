@@ -157,6 +157,20 @@ class Beginning:
 
 
 @dataclass(frozen=True)
+class BatchLosses:
+    """What `Method.batch_losses` gives.
+
+    terms: by name, each [B]. rows: by name, B first: what `Method.moved_rows` is to see beside what was gathered, such
+    as features that the modules made; their gradients are not kept. figures: by name, each [B]: what is only reported,
+    as its mean over the epoch.
+    """
+
+    terms: Mapping[str, Tensor]
+    rows: Mapping[str, Tensor] = field(default_factory=dict)
+    figures: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class EpochPlan:
     """What an epoch does before it trains.
 
@@ -216,16 +230,27 @@ class Method(ABC):
         )
 
     def modules(self) -> nn.Module | None:
-        """Layers that `batch_losses` applies to the whole global batch; they live as long as the run."""
+        """Layers that `batch_losses` applies to the whole global batch; they live as long as the run.
+
+        PyTorch's generator is seeded with train.seed before.
+        """
         return None
 
     def schedule(self, num_images: int) -> Sequence[EpochPlan]:  # noqa: ARG002
-        """What each epoch of the run does: here, all relabel, and the rate falls every train.lr_every epochs."""
+        """What each epoch of the run does, the first of which must label: here, all relabel, and the rate falls every
+        train.lr_every epochs."""
         train = self.settings.train
         return [EpochPlan(rate=train.lr_factor ** (epoch // train.lr_every)) for epoch in range(train.epochs)]
 
     def optimiser(self, parameters: Sequence[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Of the network's and the modules' parameters that need a gradient, by name: Adam."""
+        train = self.settings.train
+        return torch.optim.Adam(
+            [parameter for _, parameter in parameters], lr=train.learning_rate, weight_decay=train.weight_decay
+        )
+
+    def heads_optimiser(self, parameters: Sequence[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+        """Of the parameters of new heads that need a gradient, by name: Adam."""
         train = self.settings.train
         return torch.optim.Adam(
             [parameter for _, parameter in parameters], lr=train.learning_rate, weight_decay=train.weight_decay
@@ -249,6 +274,13 @@ class Method(ABC):
         """Tables of the images of one shard, computed by a labeller from what `to_label` gave beside the features."""
         return None
 
+    def transform(self, feature: str, rows_GBSD: Tensor, modules: nn.Module | None) -> Tensor:
+        """What `Search.transformed` makes of the rows of a feature, graph by graph: [G, B, S, D'], unit length.
+
+        G graphs of B images each. modules: those of `modules` as they are now, in evaluation mode.
+        """
+        raise NotImplementedError  # no `label` asks for it
+
     def averages(self, epoch: int) -> Mapping[str, Average]:  # noqa: ARG002
         """Moving averages over epochs of what `label_images` gave, by name."""
         return {}
@@ -264,7 +296,11 @@ class Method(ABC):
     # ---- the training stage
 
     def batches(self, labels_N: Ints, cameras_N: Array, epoch: int) -> Ints:
-        """Indices of the images of every global batch of an epoch: int64 [steps, B]; here P x K."""
+        """Indices of the images of every global batch of an epoch: int64 [steps, B]; here P x K.
+
+        B is method.clusters_per_batch x method.images_per_cluster. An image may come several times, one without a
+        cluster (label -1) may not.
+        """
         method, train = self.settings.method, self.settings.train
         return epoch_batches(
             labels_N,
@@ -286,7 +322,10 @@ class Method(ABC):
         return {}
 
     def heads(self, beginning: Beginning) -> nn.Module | None:  # noqa: ARG002
-        """Layers that begin with the labels, such as classifiers with a row a cluster; None where there are none."""
+        """Layers that begin with the labels, such as classifiers with a row a cluster; None where there are none.
+
+        PyTorch's generator is seeded with train.seed and the epoch of the labels before.
+        """
         return None
 
     def carried_moments(self, heads: nn.Module, moments: Moments) -> Moments:  # noqa: ARG002
@@ -313,10 +352,10 @@ class Method(ABC):
         memories: Mapping[str, Memory],
         modules: nn.Module | None,
         epoch: int,
-    ) -> dict[str, Tensor]:
-        """Terms that need the whole global batch, each [B]; gradients reach the network through `gathered`.
+    ) -> BatchLosses:
+        """Terms that need the whole global batch; gradients reach the network through `gathered`.
 
-        Every worker computes them alike, so no verb of a memory that waits for others may be used, but `rows`.
+        Every worker computes them alike. The memories are seen by the whole batch: `contrast` takes all of its images.
         """
         raise NotImplementedError  # has_batch_losses is False
 
@@ -326,12 +365,12 @@ class Method(ABC):
         gathered: Mapping[str, Tensor],  # noqa: ARG002
         targets: Targets,  # noqa: ARG002
         uniforms_B: Tensor,  # noqa: ARG002
-        modules: nn.Module | None,  # noqa: ARG002
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """How a step moves the memories: by name the rows' places [U] and their new values [U, S, D]; {}: not at all.
 
         Its input is left alone; places are distinct. `reidray.memory.moved_centroids` has the usual rules.
 
+        gathered: what `to_gather` gave of all images, and the rows of `batch_losses`.
         uniforms_B: a random number in [0, 1) an image, the same on every worker.
         """
         return {}

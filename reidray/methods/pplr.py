@@ -35,7 +35,7 @@ from reidray.losses import (
 )
 from reidray.memory import proxy_groups
 from reidray.methods.label_search import Inputs, Labels, Search, Space
-from reidray.methods.method import Beginning, Memory, Method, Moments, Outputs, Targets, known
+from reidray.methods.method import BatchLosses, Beginning, Memory, Method, Moments, Outputs, Targets, known
 from reidray.methods.pplr_settings import PplrSettings
 
 
@@ -43,7 +43,7 @@ class Classifiers(nn.Module):
     """A linear classifier without bias for each vector, of the features before their L2 normalisation.
 
     There is room for as many clusters as any epoch had, so that the moments of a row go on when clusters become fewer
-    and more again; rows that are not in use are 0 and have no logit.
+    and more again; rows of no cluster begin at 0 and have no logit.
 
     Args:
       centroids_CSD: rows of the clusters.
@@ -209,10 +209,10 @@ class PPLR(Method):
         memories: Mapping[str, Memory],  # noqa: ARG002
         modules: nn.Module | None,  # noqa: ARG002
         epoch: int,  # noqa: ARG002
-    ) -> dict[str, Tensor]:
+    ) -> BatchLosses:
         """Soft-margin batch-hard triplets."""
         loss_B = soft_margin_triplet(gathered["global"], targets.labels_B)
-        return {"triplet": self._own.triplet_weight * loss_B}
+        return BatchLosses({"triplet": self._own.triplet_weight * loss_B})
 
 
 def _of_rows(state: Mapping[str, Tensor]) -> list[Tensor]:

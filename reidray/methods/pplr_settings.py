@@ -28,6 +28,11 @@ class PplrSettings(MethodSection):
     camera_negatives: Count = setting(50, "most similar proxies of other clusters that count as negatives", "proxies")
 
     @property
+    def unread(self) -> tuple[str, ...]:
+        """Without a weight there is no contrast between cameras."""
+        return () if self.camera_weight else ("camera_temperature", "camera_negatives")
+
+    @property
     def needs_all_rows(self) -> str | None:
         """The global feature and each stripe have a classifier, which starts from all centroids."""
         return "the classifiers of method.name=pplr, which have a row a cluster: set"

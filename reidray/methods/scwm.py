@@ -257,7 +257,6 @@ class SCWM(Method):
         gathered: Mapping[str, Tensor],
         targets: Targets,
         uniforms_B: Tensor,
-        modules: nn.Module | None,  # noqa: ARG002
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """The weighted memory, eq. 8 and 9 (or another rule, as an ablation)."""
         method = self.settings.method

@@ -60,6 +60,17 @@ class ScwmSettings(MethodSection):
     )
 
     @property
+    def unread(self) -> tuple[str, ...]:
+        """Stripes have no masks; without classifiers there are no targets for them."""
+        found: list[str] = []
+        if self.parts == "stripes":
+            found += ["max_distance", "linkage", "foreground_classes", "space", "log_magnitude", "centre_prior"]
+            found += ["mask_momentum", "mask_momentum_epochs", "parsing_weight", "diversity_weight"]
+            found += ["background_in_difficulty", "background_in_losses"]
+        found += [] if self.part_identity_weight else ["part_refinement_from", "label_smoothing"]
+        return (*found, *([] if self.global_identity_weight else ["beta"]))
+
+    @property
     def classifies(self) -> bool:
         """With eq. 15 there is a classifier for each vector, with a row a cluster."""
         return self.global_identity_weight + self.part_identity_weight > 0

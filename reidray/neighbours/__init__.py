@@ -11,6 +11,7 @@ from reidray.neighbours.jaccard import jaccard_distances, jaccard_from_lists, ja
 from reidray.neighbours.product import fastest_product, product_error
 from reidray.neighbours.search import nearest
 from reidray.neighbours.similarity import similarities_of_pairs, similarity, unit_rows
+from reidray.neighbours.walk import neighbour_walk
 
 __all__ = [
     "Block",
@@ -23,6 +24,7 @@ __all__ = [
     "merged",
     "nearest",
     "nearest_approximately",
+    "neighbour_walk",
     "no_lists",
     "product_error",
     "ready_block",

@@ -67,7 +67,8 @@ class Console:
         self._last_line = self._started
         self._stages: dict[tuple[str, int | None], Stage] = {}
         self._ended: tuple[str, int | None] | None = None
-        self._pace = Pace(settings.train.epochs)
+        self._epochs = settings.train.epochs  # until the run says how many its method has
+        self._pace = Pace(self._epochs)
         self._labels, self._label_seconds = "", 0.0
         self._starts = 0
         self._labelled: dict[str, Any] = {}
@@ -85,7 +86,8 @@ class Console:
             evaluation: when (before, epoch, after), epoch, and figures in percent;
             epoch: epoch and its measures;
             trace: epoch and the recordings of all processes but this one;
-            resumed: epoch (the first one to be done again), why, workers;
+            started: epochs (of the whole run);
+            resumed: epoch (the first one to be done again), epochs, why, workers;
             message: text.
 
         Raises:
@@ -174,7 +176,7 @@ class Console:
         when, epoch = event["when"], event.get("epoch")
         if self._folder:
             self._folder.add_evaluation(event)
-            at = {"before": -1, "after": self._settings.train.epochs - 1}.get(when, epoch)
+            at = {"before": -1, "after": self._epochs - 1}.get(when, epoch)
             self._curves.epoch("evaluation", -1 if at is None else at, event)
         figures = [f"{word} {event[name]:.2f}" for name, word in FIGURES.items() if event.get(name) is not None]
         title = f"{self._place(epoch)}evaluated" if when == "epoch" else f"{when} training"
@@ -209,7 +211,8 @@ class Console:
             write_trace(path, recordings, epoch)
             self._say(f"{self._place(epoch)}timeline in {path.name}: open it in https://ui.perfetto.dev")
 
-    def _on_started(self, event: dict[str, Any]) -> None:  # noqa: ARG002 (it has nothing to say)
+    def _on_started(self, event: dict[str, Any]) -> None:
+        self._count_epochs(event["epochs"])
         self._starts += 1
         if self._starts > 1:
             self._say("Ray has started the workers again, before there was a checkpoint")
@@ -219,6 +222,7 @@ class Console:
 
     def _on_resumed(self, event: dict[str, Any]) -> None:
         epoch = event["epoch"]
+        self._count_epochs(event["epochs"])
         if self._folder:
             self._folder.drop_from(epoch)
             self._curves.resume(epoch)
@@ -228,16 +232,21 @@ class Console:
         self._starts += 1
         if self._starts > 1:
             self._say(f"Ray has started the workers again, {event['workers']} this time")
-        self._say(f"continuing with epoch {epoch + 1} of {self._settings.train.epochs}: {event['why']}")
+        self._say(f"continuing with epoch {epoch + 1} of {self._epochs}: {event['why']}")
         self._refresh()
 
     def _on_message(self, event: dict[str, Any]) -> None:
         self._say(event["text"])
 
+    def _count_epochs(self, epochs: int) -> None:
+        """The method's schedule says how many there are."""
+        self._epochs = epochs
+        self._pace.count(epochs)
+
     # --- lines and bars -----------------------------------------------------------------------------------------------
 
     def _place(self, epoch: int | None) -> str:
-        total = self._settings.train.epochs
+        total = self._epochs
         return "" if epoch is None else f"epoch {epoch + 1:>{len(str(total))}}/{total}  "
 
     def _say(self, text: str, *, show: bool = True, time: bool = True) -> None:

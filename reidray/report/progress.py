@@ -94,6 +94,10 @@ class Pace:
         self._seconds: list[float] = []
         self._since: float | None = None
 
+    def count(self, epochs: int) -> None:
+        """The run has so many epochs."""
+        self._epochs = epochs
+
     def begin(self, now: float) -> None:
         """An epoch shows activity: its time starts, unless an epoch is being timed already."""
         self._since = now if self._since is None else self._since

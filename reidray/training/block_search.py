@@ -2,8 +2,8 @@
 
 Each pair of blocks of images is searched once, by whoever is free; a task brings what is near and not known yet, and a
 later one is told how near its images' neighbours are by then. Nobody holds all features: a task reads the blocks that
-it is about, and what goes on from there are neighbour lists. Tasks write nothing, so a labeller that died over one and
-was started again does it again.
+it is about, and what goes on from there are neighbour lists. Tasks write nothing, or the same rows again, so a labeller
+that died over one and was started again does it again.
 
 N = images, C = clusters, K = neighbours, S = vectors of a feature, D = their width, L = parts, M = members of clusters.
 """
@@ -27,6 +27,7 @@ from reidray.methods.label_search import (
     Space,
 )
 from reidray.neighbours import Found, Lists, merged, no_lists
+from reidray.training.graphs import pieces
 from reidray.training.pool import Task, TaskPool
 from reidray.training.reading import Arrivals, Moment, Stretch, stretches
 
@@ -85,6 +86,23 @@ class BlockSearch:
             dispatch.difficulty(whole.indices()[:, :k], (other.indices() for other in others))
         )
         return found
+
+    def transformed(self, feature: str, order_N: Ints, graph: int, name: str) -> str:
+        """See `Search.transformed`: labellers write the rows to the bank, where the tasks to come find them."""
+        tasks = [
+            Task("transform", self._transform(feature, own, graph, name), ready=self._all_there)
+            for own in pieces(order_N, graph, self.count, self._block)
+        ]
+        self._pool.add(tasks, first=True)
+        for task in tasks:
+            task.future.result()
+        return name
+
+    def _transform(self, feature: str, own: Ints, graph: int, name: str) -> Callable[[], tuple[Any, ...]]:
+        return lambda: (self._moment, feature, own, graph, name, self.inputs.modules)
+
+    def _all_there(self) -> bool:
+        return all(self._there(block) for block in self._blocks)
 
     def means(self, feature: str, labels_N: Ints) -> Floats:
         """See `Search.means`: of as many clusters at once as have a block of images together."""

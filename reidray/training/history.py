@@ -11,10 +11,14 @@ Figures = dict[str, Any]
 
 @dataclass
 class UnderWay:
-    """Of an epoch that is not finished: figures of its labels, and the losses so far, a number a step for each term."""
+    """Of an epoch that is not finished.
+
+    figures: of its labels. losses, measured: so far, a number a step for each term and each figure of the method.
+    """
 
     figures: Figures
     losses: dict[str, list[float]] = field(default_factory=dict)
+    measured: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass

@@ -25,6 +25,7 @@ from reidray.methods import make_method
 from reidray.methods.label_search import Clustering, DbscanSettings, Inputs, JaccardSettings, Space
 from reidray.neighbours import Found
 from reidray.spans import Recording, Spans, spanned
+from reidray.training.graphs import GraphTransform
 from reidray.training.grouping import Grouping
 from reidray.training.label_tables import LabelSummary, write_labels
 from reidray.training.reading import Moment, ReadyBlocks, Stretch, similarities_by
@@ -90,6 +91,8 @@ class Labeller:
             inputs,
             self._grouping,
             device=self._device,
+            transform=GraphTransform(self._method, inputs.modules, self._device),
+            at_once=self._settings.run.search_block,
             approximate=approximate,
             spans=self.spans,
         )
@@ -97,7 +100,7 @@ class Labeller:
         with self.spans("write"):
             return write_labels(self._bank, inputs.epoch, labels, self._method)
 
-    # ---- the same by tasks that any labeller can do, and do again; they write nothing
+    # ---- the same by tasks that any labeller can do, and do again
 
     @spanned
     def find(
@@ -157,6 +160,17 @@ class Labeller:
         self._bank.generation = moment.generation
         features_MSD = self._bank.take(f"train/{feature}", moment.version, members_M)
         return cluster_centroids(features_MSD, labels_M, int(labels_M.max()) + 1)
+
+    @spanned
+    def transform(
+        self, moment: Moment, feature: str, images_R: Ints, graph: int, name: str, tensors: Mapping[str, Array]
+    ) -> None:
+        """Make the rows of a feature anew for the images of whole graphs, and write them to the bank as `name`."""
+        self._bank.generation = moment.generation
+        rows_RSD = self._bank.take(f"train/{feature}", moment.version, images_R)
+        made_RSD = GraphTransform(self._method, tensors, self._device).of(feature, rows_RSD, graph)
+        self._bank.put_rows(f"train/{name}", moment.version, images_R, made_RSD)
+        self._bank.flush()
 
     def forget(self) -> None:
         """Lets go of the features that were kept for tasks to come."""

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reidray.config import Settings
-from reidray.features import apply_statistics, take_statistics
+from reidray.features import apply_statistics, recorded_layers, take_statistics
 from reidray.features.dropout import KeyedDropout, image_keys, set_keys
-from reidray.methods.method import Memory, Method, Outputs, Targets
+from reidray.methods.method import BatchLosses, Memory, Method, Outputs, Targets
 from reidray.spans import OFF, Spans
 from reidray.training.batches import Group, Step, shares
 from reidray.training.extraction import autocast
@@ -47,10 +47,11 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True)
 class Update:
-    """What a step did: the mean of each loss term over the global batch, and by memory the rows that moved."""
+    """What a step did: the mean over the global batch of each loss term and of each figure, and the rows that moved."""
 
     losses: dict[str, Tensor]
     moved: dict[str, tuple[Tensor, Tensor]]
+    figures: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -116,41 +117,42 @@ class Learner:
             self._objective = DistributedDataParallel(
                 self._objective, forward_sync_buffers=False, find_unused_parameters=state.method.unused_parameters
             )
-        self._drops = any(isinstance(layer, KeyedDropout) for layer in state.model.modules())
+        self._drops = _drops(self._objective)
+        self._modules_drop = state.modules is not None and _drops(state.modules)
         size = settings.model.bn_group_size
         self._shares = shares(settings.num_groups, ranks.size)
         self._groups = [len(share) for share in self._shares]
         self._images = [count * size for count in self._groups]
         self._rounds = rounds(self._shares, size)
+        self._batch = [range(share.start * size, share.stop * size) for share in self._shares]
 
     def update(self, step: Step, groups: list[Group]) -> Update:
         """One step on the global batch, of which `groups` are this worker's."""
         self._state.model.train()
         self._zero_grad()
         with self._spans("memory"):
-            views = self._views(step.targets.labels_B)
+            views, whole = self._views(step.targets.labels_B)
         targets = step.targets.to(self._device)
         if self._method.has_batch_losses:
-            done, batch_terms = self._all_groups(step, groups, views, targets)
+            done, of_batch = self._all_groups(step, groups, views, whole, targets)
         else:
-            done, batch_terms = self._group_by_group(step, groups, views), {}
+            done, of_batch = self._group_by_group(step, groups, views), BatchLosses({})
         with self._spans("gather"):
-            gathered = self._gathered(done)
+            gathered = {**self._gathered(done), **{name: rows.detach() for name, rows in of_batch.rows.items()}}
             losses = self._mean_losses(done)
             statistics_GM = self._ranks.gather_rows(torch.stack([one.statistics_M for one in done]), self._groups)
-        losses.update({name: loss_B.detach().mean() for name, loss_B in batch_terms.items()})
+        losses.update({name: loss_B.detach().mean() for name, loss_B in of_batch.terms.items()})
         with self._spans("optimise"):
             self._state.optimiser.step()
             if self._state.heads is not None and self._state.heads.optimiser is not None:
                 self._state.heads.optimiser.step()
             apply_statistics(self._state.model, statistics_GM)
         with self._spans("memory"), torch.no_grad():
-            moved = self._method.moved_rows(
-                views[0], gathered, targets, step.uniforms_B.to(self._device), self._state.modules
-            )
+            moved = self._method.moved_rows(whole, gathered, targets, step.uniforms_B.to(self._device))
             for name, (places_U, rows_USD) in moved.items():
                 self.replicas[name].write(places_U, rows_USD)
-        return Update(losses, moved)
+        figures = {name: rows_B.detach().mean() for name, rows_B in of_batch.figures.items()}
+        return Update(losses, moved, figures)
 
     # ---- losses of single groups
 
@@ -178,6 +180,7 @@ class Learner:
             outputs, terms = self._objective(as_input(group.pixels_BHW3, self._device), targets, view)
             for other in idle if self._must_attend else []:
                 self._attend(other, outputs, targets)
+        self._check_terms("group_losses", terms, len(targets.labels_B))
         statistics_M = take_statistics(self._state.model)
         total = torch.stack(list(terms.values())).sum() if terms else torch.zeros((), device=self._device)
         total = total * (self._ranks.size / self._settings.batch_size)
@@ -186,8 +189,8 @@ class Learner:
     # ---- losses of the whole batch as well
 
     def _all_groups(
-        self, step: Step, groups: list[Group], views: Sequence[Views], targets: Targets
-    ) -> tuple[list[_Forwarded], dict[str, Tensor]]:
+        self, step: Step, groups: list[Group], views: Sequence[Views], whole: Views, targets: Targets
+    ) -> tuple[list[_Forwarded], BatchLosses]:
         """Forward all groups, take the gradient of the batch's losses at their outputs, backward all groups at once."""
         done = []
         for number, (group, view) in enumerate(zip(groups, views, strict=False)):
@@ -197,12 +200,22 @@ class Learner:
         with self._spans("gather"):
             leaves = {name: rows.requires_grad_() for name, rows in self._gathered(done).items()}
         with self._spans("backward"):
-            terms = self._method.batch_losses(leaves, targets, views[0], self._state.modules, self._epoch)
-            if terms:  # a method may begin with them in a later epoch
-                torch.autograd.backward(torch.stack(list(terms.values())).sum() / self._settings.batch_size)
-                self._settle_modules()
+            found = self._batch_losses(step, leaves, targets, whole)
+            if found.terms:  # a method may begin with them in a later epoch
+                torch.autograd.backward(torch.stack(list(found.terms.values())).sum() / self._settings.batch_size)
+            self._settle_modules()
             torch.autograd.backward([one.total + self._pull(one, place, leaves) for place, one in enumerate(done)])
-        return done, terms
+        return done, found
+
+    def _batch_losses(self, step: Step, leaves: Mapping[str, Tensor], targets: Targets, whole: Views) -> BatchLosses:
+        modules = self._state.modules
+        if modules is not None:
+            modules.train()
+        if modules is not None and self._modules_drop:
+            set_keys(modules, self._keys(step, beside=True))
+        found = self._method.batch_losses(leaves, targets, whole, modules, self._epoch)
+        self._check_terms("batch_losses", found.terms, len(targets.labels_B))
+        return found
 
     def _pull(self, one: _Forwarded, number: int, leaves: Mapping[str, Tensor]) -> Tensor:
         """A number whose gradient at the group's outputs is what the losses of the batch have there."""
@@ -223,9 +236,8 @@ class Learner:
         for parameter in modules.parameters():
             if parameter.grad is not None:
                 parameter.grad.copy_(self._ranks.from_first(parameter.grad))
-        statistics_M = take_statistics(modules)
-        if len(statistics_M):
-            apply_statistics(modules, self._ranks.from_first(statistics_M).unsqueeze(0))
+        for layer in recorded_layers(modules):  # a step may leave some of them out
+            apply_statistics(layer, self._ranks.from_first(take_statistics(layer)).unsqueeze(0))
 
     # ---- parts of both
 
@@ -233,10 +245,13 @@ class Learner:
     def _must_attend(self) -> bool:
         return any(replica.meets for replica in self.replicas.values())
 
-    def _views(self, labels_B: Tensor) -> list[Views]:
-        """What the method sees of the memories, round by round."""
-        by_name = {name: replica.views(labels_B, self._rounds) for name, replica in self.replicas.items()}
-        return [{name: views[place] for name, views in by_name.items()} for place in range(len(self._rounds))]
+    def _views(self, labels_B: Tensor) -> tuple[list[Views], Views]:
+        """What the method sees of the memories, round by round, and for the whole batch."""
+        by_name = {name: replica.views(labels_B, self._rounds, self._batch) for name, replica in self.replicas.items()}
+        seen: list[Views] = [
+            {name: views[place] for name, (views, _) in by_name.items()} for place in range(len(self._rounds))
+        ]
+        return seen, {name: whole for name, (_, whole) in by_name.items()}
 
     def _gathered(self, done: Sequence[_Forwarded]) -> dict[str, Tensor]:
         """What is gathered of the outputs of all groups of all ranks, without gradients."""
@@ -263,8 +278,21 @@ class Learner:
             return
         size = self._settings.model.bn_group_size
         first = (self._shares[self._ranks.rank].start + number) * size
-        keys_B = image_keys(self._settings.train.seed, self._epoch, step.number, self._settings.batch_size)
-        set_keys(self._state.model, keys_B[first : first + size])
+        set_keys(self._objective, self._keys(step)[first : first + size])
+
+    def _keys(self, step: Step, *, beside: bool = False) -> Tensor:
+        """Of dropout, for each image of the global batch; those of the modules beside the network are others."""
+        train = self._settings.train
+        return image_keys(train.seed, self._epoch, step.number, self._settings.batch_size, beside=beside)
+
+    def _check_terms(self, verb: str, terms: Mapping[str, Tensor], images: int) -> None:
+        """Raises ValueError where a term is not a number an image: it would count too much or too little."""
+        for name, loss_B in terms.items():
+            if loss_B.shape != (images,):
+                raise ValueError(
+                    f"{type(self._method).__name__}.{verb} must give a number for each of {images} images in "
+                    f"{name}, got shape {tuple(loss_B.shape)}"
+                )
 
     def _without_sync(self, wanted: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients of all groups but a worker's last one wait; DDP exchanges them once a step."""
@@ -276,3 +304,7 @@ class Learner:
         self._state.optimiser.zero_grad(set_to_none=True)
         if self._state.heads is not None and self._state.heads.optimiser is not None:
             self._state.heads.optimiser.zero_grad(set_to_none=True)
+
+
+def _drops(module: nn.Module) -> bool:
+    return any(isinstance(layer, KeyedDropout) for layer in module.modules())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ from reidray.training.history import Figures, History, UnderWay
 from reidray.training.label_figures import label_figures
 from reidray.training.learner import Learner
 from reidray.training.placement import compare_with_bank, load_replicas
+from reidray.training.promises import check_batches, check_needs, checked_plans
 from reidray.training.resume import agreed_checkpoint, keep, settle_evaluation, take_up
 from reidray.training.state import RunState, new_modules
 from reidray.training.tracing import begin_epoch, end_epoch
@@ -44,15 +45,17 @@ def train(context: Context) -> History:
     settings, images = context.settings, context.split("train").source
     repeatable(context.device)
     method = context.method
-    plans = method.schedule(images.count)
+    plans = checked_plans(method, images.count)
     checkpoint = agreed_checkpoint(context)
     state = _start(context, method, images.digest, weights=checkpoint is None)
     torch.manual_seed(settings.train.seed)
     first = take_up(context, checkpoint, state, len(plans))
     history = state.history
 
-    for sentence in method.check_inputs(_inputs(context, state, first)):
+    inputs = _inputs(context, state, first)
+    for sentence in method.check_inputs(inputs):
         context.tell(kind="message", text=sentence)
+    check_needs(method, inputs)
     if history.to_evaluate is not None:
         _evaluate_epoch(context, state, history.to_evaluate)
     if "before" not in history.evaluations:
@@ -71,7 +74,9 @@ def train(context: Context) -> History:
                 history.under_way = UnderWay({})
         with _timed(context.spans, history, "train"):
             losses = _train_epoch(context, state, plans, epoch, checkpoint)
-        figures, history.under_way, checkpoint = history.under_way.figures, None, None
+        figures, measured = history.under_way.figures, history.under_way.measured
+        history.under_way, checkpoint = None, None
+        figures.update({name: float(np.mean(values)) for name, values in measured.items()})
         figures.update(step_figures(context.spans.step_totals()))
         figures.update({f"loss_{name}": float(np.mean(values)) for name, values in losses.items()})
         if settings.evaluate.every and (epoch + 1) % settings.evaluate.every == 0 and epoch + 1 < len(plans):
@@ -113,6 +118,8 @@ def new_model(settings: Settings) -> Network:
 def _start(context: Context, method: Method, digest: str, *, weights: bool) -> RunState:
     """The network on its device, with its start weights unless a checkpoint's are to come, and an optimiser."""
     model, modules = method.network(), new_modules(method)
+    for tensor in () if modules is None else modules.state_dict().values():
+        tensor.copy_(context.ranks.from_first(tensor))
     if weights and context.settings.model.weights != "none":
         load_weights(model, context.settings.model.weights)
     model = model.to(memory_format=torch.channels_last).to(context.device)
@@ -218,7 +225,7 @@ def _inputs(context: Context, state: RunState, epoch: int) -> Inputs:
 
 
 def _train_epoch(
-    context: Context, state: RunState, plans: Sequence[EpochPlan], epoch: int, checkpoint: Checkpoint | None
+    context: Context, state: RunState, plans: list[EpochPlan], epoch: int, checkpoint: Checkpoint | None
 ) -> dict[str, list[float]]:
     """The updates of an epoch that are left; the mean of each loss term over the global batch, update by update.
 
@@ -233,10 +240,9 @@ def _train_epoch(
     with context.spans("bank"):
         labels_N = context.bank.read("train/labels", history.labelled)
     if plan.relabel or state.heads is None:
-        state.new_heads(replicas, labels_N, context.split("train").source.cameras_N, settings)
+        cameras_N = context.split("train").source.cameras_N
+        state.new_heads(replicas, labels_N, cameras_N, goes_on=within or not plan.relabel)
     first, every = 0, settings.run.checkpoint_steps
-    if checkpoint is not None and state.heads is not None and checkpoint.heads and (within or not plan.relabel):
-        state.heads.load(checkpoint.heads, checkpoint.heads_optimiser)
     if checkpoint is not None and checkpoint.step is not None:
         first = checkpoint.step
     elif every:
@@ -245,7 +251,7 @@ def _train_epoch(
         settings, state, replicas, epoch=epoch, ranks=context.ranks, device=context.device, spans=context.spans
     )
     assert history.under_way is not None
-    losses = history.under_way.losses
+    losses, measured = history.under_way.losses, history.under_way.measured
     batches = _batches(context, state, labels_N, epoch, first)
     behind = WriteBehind(context.bank, history.labelled, history.updates - first)
     meter = Meter(context, "train", len(batches), "steps", epoch, done=first)
@@ -259,6 +265,8 @@ def _train_epoch(
         _stop_if_not_finite(terms, epoch, step.number)
         for name, value in terms.items():
             losses.setdefault(name, []).append(value)
+        for name, figure in update.figures.items():
+            measured.setdefault(name, []).append(float(figure))
         meter.add(1, settings.batch_size, terms)
         history.updates += 1
         done = step.number + 1
@@ -279,6 +287,7 @@ def _batches(context: Context, state: RunState, labels_N: Ints, epoch: int, firs
         tables = {name: context.bank.read(f"train/{name}", version) for name in method.tables}
     cameras_N = images.source.cameras_N
     batches = method.batches(labels_N, cameras_N, epoch)
+    check_batches(method, batches, labels_N)
     groups = shares(settings.num_groups, context.ranks.size)[context.ranks.rank]
     size = settings.model.bn_group_size
     wanted = np.unique(batches[first:, groups.start * size : groups.stop * size])

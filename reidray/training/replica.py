@@ -42,8 +42,11 @@ class Replica(WholeMemory, Protocol):
 
     meets: bool
 
-    def views(self, labels_B: Tensor, rounds: Sequence[Round]) -> Sequence[Memory]:
-        """What methods see of it in each round of the step whose global batch has these labels."""
+    def views(self, labels_B: Tensor, rounds: Sequence[Round], batch: Round) -> tuple[Sequence[Memory], Memory]:
+        """What methods see of it in the step whose batch has these labels: in each round, and of the whole batch.
+
+        batch: the images of each rank. Every rank has the features of all of them when it asks the second view.
+        """
         ...
 
     def write(self, clusters_U: Tensor, rows_USD: Tensor) -> None:
@@ -64,9 +67,14 @@ class Replicated:
     def __init__(self, centroids_CSD: Tensor) -> None:
         self._centroids_CSD = centroids_CSD
 
-    def views(self, labels_B: Tensor, rounds: Sequence[Round]) -> Sequence[Memory]:  # noqa: ARG002
+    def views(
+        self,
+        labels_B: Tensor,  # noqa: ARG002
+        rounds: Sequence[Round],
+        batch: Round,  # noqa: ARG002
+    ) -> tuple[Sequence[Memory], Memory]:
         """Itself, in every round."""
-        return [self] * len(rounds)
+        return [self] * len(rounds), self
 
     def contrast(self, features_BSD: Tensor, labels_B: Tensor, spaces: Sequence[int], *, temperature: float) -> Tensor:
         """See `Memory.contrast`."""
@@ -117,12 +125,13 @@ class Sharded:
         self._rows_RSD = rows_RSD
         self._ranks = ranks
 
-    def views(self, labels_B: Tensor, rounds: Sequence[Round]) -> Sequence[Memory]:
+    def views(self, labels_B: Tensor, rounds: Sequence[Round], batch: Round) -> tuple[Sequence[Memory], Memory]:
         """A view a round; asks all ranks for the rows of the batch's clusters."""
         clusters_U, _ = clusters_in_batch(labels_B.cpu())
         rows_USD = self._fetched(clusters_U)
-        device = self._rows_RSD.device
-        return [self._view(labels_B.cpu(), clusters_U.to(device), rows_USD, places) for places in rounds]
+        clusters_on = clusters_U.to(self._rows_RSD.device)
+        *views, own = (self._view(labels_B.cpu(), clusters_on, rows_USD, places) for places in [*rounds, batch])
+        return views, _WholeView(own, batch[self._ranks.rank])
 
     def write(self, clusters_U: Tensor, rows_USD: Tensor) -> None:
         """In place, this rank's rows of them."""
@@ -208,3 +217,32 @@ class _View:
         places = torch.searchsorted(self.clusters_U, clusters).clamp_max(len(self.clusters_U) - 1)
         assert bool((self.clusters_U[places] == clusters).all()), "only the rows of the batch's clusters are here"
         return self.rows_USD[places]
+
+
+@final
+@dataclass(frozen=True)
+class _WholeView:
+    """A step's whole batch, whose features all ranks have: each asks for its own images, and all share the answers.
+
+    view: of this rank's images. own: their places in the batch.
+    """
+
+    view: _View
+    own: range
+
+    def contrast(self, features_BSD: Tensor, labels_B: Tensor, spaces: Sequence[int], *, temperature: float) -> Tensor:
+        """See `Memory.contrast`."""
+        counts, ranks = self.view.counts, self.view.ranks
+        assert len(features_BSD) == sum(counts), "all images of the batch, and nothing else"
+        mine = slice(self.own.start, self.own.stop)
+        features_bSD = features_BSD.detach()[mine].requires_grad_()
+        with torch.enable_grad():
+            loss_bT = self.view.contrast(features_bSD, labels_B[mine], spaces, temperature=temperature)
+            (gradient_bSD,) = torch.autograd.grad(loss_bT.sum(), features_bSD)
+        loss_BT = ranks.gather_rows(loss_bT.detach(), counts)
+        gradient_BTD = ranks.gather_rows(gradient_bSD[:, spaces], counts)
+        return with_gradient(features_BSD[:, spaces], loss_BT, gradient_BTD)
+
+    def rows(self, clusters: Tensor) -> Tensor:
+        """See `Memory.rows`."""
+        return self.view.rows(clusters)

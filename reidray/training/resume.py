@@ -58,7 +58,8 @@ def take_up(context: Context, checkpoint: Checkpoint | None, state: RunState, ep
         )
     if checkpoint is not None and checkpoint.epoch >= epochs:
         raise ValueError(
-            f"the run in {context.run_dir} has {checkpoint.epoch + 1} epochs already: train.epochs={epochs}"
+            f"the run in {context.run_dir} has {checkpoint.epoch + 1} epochs already, more than the {epochs} that the "
+            "settings ask for: raise train.epochs"
         )
     generation = 0
     if context.ranks.rank == 0:
@@ -66,25 +67,24 @@ def take_up(context: Context, checkpoint: Checkpoint | None, state: RunState, ep
         generation = context.bank.restore(version, checkpoint.bank if checkpoint else [])
     context.bank.generation = context.ranks.broadcast(generation)
     if checkpoint is None or history is None:
-        context.tell(kind="started")
+        context.tell(kind="started", epochs=epochs)
         return 0
     state.history = history
     state.model.load_state_dict(checkpoint.model)
     if state.modules is not None:
         state.modules.load_state_dict(checkpoint.modules)
     restore_optimiser(state.optimiser, checkpoint.optimiser)
-    if state.method.keeps_moments:
-        state.head_moments = checkpoint.heads_optimiser
+    state.kept_heads = checkpoint.heads, checkpoint.heads_optimiser
     torch.set_rng_state(checkpoint.rng[min(context.ranks.rank, len(checkpoint.rng) - 1)])
     if checkpoint.step is not None:
         why = f"the checkpoint after {checkpoint.step} updates of epoch {checkpoint.epoch + 1}"
-        context.tell(kind="resumed", epoch=checkpoint.epoch, why=why, workers=context.ranks.size)
+        context.tell(kind="resumed", epoch=checkpoint.epoch, epochs=epochs, why=why, workers=context.ranks.size)
         return checkpoint.epoch
     first = checkpoint.epoch + 1
     if first < epochs:
         history.evaluations.pop("after", None)  # a finished run that is given more epochs
         why = f"the checkpoint of epoch {first}"
-        context.tell(kind="resumed", epoch=first, why=why, workers=context.ranks.size)
+        context.tell(kind="resumed", epoch=first, epochs=epochs, why=why, workers=context.ranks.size)
     else:
         context.tell(kind="message", text=f"all {epochs} epochs of the run are done already")
     return first
@@ -123,7 +123,7 @@ def _save(
 ) -> None:
     """goes_on: the labels, memories and heads in use are needed after this checkpoint."""
     method = state.method
-    heads, moments = ({}, {}) if state.heads is None else state.heads.state()
+    heads, moments = state.saved_heads()
 
     def write(folder: Path) -> dict[str, str]:
         files = snapshot.write(folder)

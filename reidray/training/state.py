@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from reidray.arrays import Array, Ints
-from reidray.config import Settings
 from reidray.features import Network, convert
 from reidray.methods.method import Beginning, Method, Moments, WholeMemory
 from reidray.storage.checkpoints import optimiser_tensors, restore_optimiser
 from reidray.training.history import History
+
+_HEADS_STREAM = 6  # keeps these random numbers apart from those of other rooms with the same seed and epoch
 
 
 @dataclass
@@ -43,7 +46,7 @@ class RunState:
     """Of one worker; equal on all of them.
 
     model: the network. modules: layers beside it that see the whole batch, if the method has any. heads: of the labels
-    in use. head_moments: of the heads before, where the method keeps them.
+    in use. kept_heads: what the checkpoint that the run goes on from says of heads, until there are any.
     """
 
     method: Method
@@ -52,48 +55,51 @@ class RunState:
     history: History
     optimiser: torch.optim.Optimizer = field(init=False)
     heads: Heads | None = None
-    head_moments: Moments = field(default_factory=dict)
+    kept_heads: tuple[dict[str, Tensor], Moments] = field(default_factory=lambda: ({}, {}))
+    _rate: float = 1.0
 
     def __post_init__(self) -> None:
         self.new_optimiser()
 
     def new_optimiser(self) -> None:
         """A fresh optimiser, as the method wants it."""
-        self.optimiser = self.method.optimiser(list(self._trained()))
-        for group in self.optimiser.param_groups:
-            group["start_lr"] = group["lr"]
+        self.optimiser = _started(self.method.optimiser(list(self._trained())))
 
     def set_rate(self, factor: float) -> None:
-        """Learning rates of an epoch: those that the optimiser began with, times a factor; heads that go on follow."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["start_lr"] * factor
-        if self.heads is not None and self.heads.optimiser is not None:
-            for group in self.heads.optimiser.param_groups:
-                group["lr"] = self._heads_rate
+        """Learning rates of an epoch, of heads too: those that the optimisers began with, times a factor."""
+        self._rate = factor
+        for optimiser in (self.optimiser, None if self.heads is None else self.heads.optimiser):
+            for group in () if optimiser is None else optimiser.param_groups:
+                group["lr"] = group["start_lr"] * factor
 
     def new_heads(
-        self, memories: Mapping[str, WholeMemory], labels_N: Ints, cameras_N: Array, settings: Settings
+        self, memories: Mapping[str, WholeMemory], labels_N: Ints, cameras_N: Array, *, goes_on: bool
     ) -> None:
-        """Heads for new labels, at the learning rate of the epoch."""
-        if self.heads is not None and self.method.keeps_moments:
-            self.head_moments = self.heads.moments()
-        layers = self.method.heads(Beginning(memories, labels_N, cameras_N, self.head_moments))
-        self.heads = None
+        """Heads for the labels in use, at the learning rate of the epoch.
+
+        Args:
+          memories, labels_N, cameras_N: see `Beginning`.
+          goes_on: they are those of the checkpoint, not new ones.
+        """
+        layers_before, moments_before = self.saved_heads()
+        carried = moments_before if self.method.keeps_moments else {}
+        with drawn_from(_HEADS_STREAM, self.method.settings.train.seed, self.history.labelled):
+            layers = self.method.heads(Beginning(memories, labels_N, cameras_N, carried))
+        self.heads, self.kept_heads = None, ({}, {})
         if layers is None:
             return
         layers = layers.to(next(self.model.parameters()).device)
-        self.heads = Heads(layers, None)
-        trained = [parameter for parameter in layers.parameters() if parameter.requires_grad]
-        if trained:
-            decay = settings.train.weight_decay
-            self.heads.optimiser = torch.optim.Adam(trained, lr=self._heads_rate, weight_decay=decay)
-        if self.head_moments and self.heads.optimiser is not None:
-            restore_optimiser(self.heads.optimiser, self.method.carried_moments(layers, self.head_moments))
+        trained = [(name, parameter) for name, parameter in layers.named_parameters() if parameter.requires_grad]
+        self.heads = Heads(layers, _started(self.method.heads_optimiser(trained)) if trained else None)
+        if goes_on and layers_before:
+            self.heads.load(layers_before, moments_before)
+        elif carried and self.heads.optimiser is not None:
+            restore_optimiser(self.heads.optimiser, self.method.carried_moments(layers, carried))
+        self.set_rate(self._rate)
 
-    @property
-    def _heads_rate(self) -> float:
-        rate: float = self.optimiser.param_groups[0]["lr"]
-        return rate
+    def saved_heads(self) -> tuple[dict[str, Tensor], Moments]:
+        """Layers and moments of the heads, for a checkpoint: those of the one before where there are none yet."""
+        return self.kept_heads if self.heads is None else self.heads.state()
 
     def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         for prefix, module in (("network.", self.model), ("modules.", self.modules)):
@@ -103,6 +109,22 @@ class RunState:
 
 
 def new_modules(method: Method) -> nn.Module | None:
-    """The method's modules beside the network, their batch norms ready for the engine."""
-    modules = method.modules()
+    """The method's modules beside the network, drawn from train.seed, their batch norms ready for the engine."""
+    with drawn_from(method.settings.train.seed):
+        modules = method.modules()
     return None if modules is None else convert(modules)
+
+
+@contextmanager
+def drawn_from(*key: int) -> Iterator[None]:
+    """PyTorch's generator begins from a key, and goes on afterwards as if nothing had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        yield
+
+
+def _started(optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """With the learning rates noted that it begins with."""
+    for group in optimiser.param_groups:
+        group["start_lr"] = group["lr"]
+    return optimiser

@@ -24,6 +24,7 @@ from reidray.methods.label_search import (
     Space,
 )
 from reidray.spans import Spans
+from reidray.training.graphs import GraphTransform, pieces
 from reidray.training.grouping import Grouping
 from reidray.training.reading import in_space
 
@@ -37,6 +38,8 @@ class WholeSearch:
       inputs: of the epoch.
       grouping: how distances are clustered.
       device: of the kernels.
+      transform: makes features anew.
+      at_once: images of a piece of that, see `reidray.training.graphs`.
       approximate: (components, candidates) of an approximate search, None for the exact one.
       spans: of the labeller.
     """
@@ -48,12 +51,15 @@ class WholeSearch:
         grouping: Grouping,
         *,
         device: torch.device,
+        transform: GraphTransform,
+        at_once: int,
         approximate: tuple[int, int] | None,
         spans: Spans,
     ) -> None:
         self.inputs = inputs
         self.count = sum(count for _, count in bank.layout("train"))
         self._bank, self._grouping, self._device = bank, grouping, device
+        self._transform, self._at_once = transform, at_once
         self._approximate, self._spans = approximate, spans
         self._features: dict[str, Floats] = {}
         self._last: tuple[Space, Any] | None = None
@@ -85,6 +91,19 @@ class WholeSearch:
         with self._spans("difficulty"):
             found: Floats = dispatch.as_numpy(dispatch.difficulty(whole_NK, (_read_once(other) for other in others)))
         return found
+
+    def transformed(self, feature: str, order_N: Ints, graph: int, name: str) -> str:
+        """See `Search.transformed`."""
+        features_NSD, made = self._table(feature), None
+        for own in pieces(order_N, graph, self.count, self._at_once):
+            with self._spans("transform"):
+                rows_RSD = self._transform.of(feature, features_NSD[own], graph)
+            if made is None:
+                made = np.empty((self.count, *rows_RSD.shape[1:]), np.float32)
+            made[own] = rows_RSD
+        assert made is not None
+        self._features[name] = made
+        return name
 
     def means(self, feature: str, labels_N: Ints) -> Floats:
         """See `Search.means`."""

@@ -43,9 +43,11 @@ def check_search(search: Search, settings: Settings) -> None:
         _check_objective(search.objective, tried)
 
 
-def cautions(search: Search) -> list[str]:
-    """Warnings: about settings that change the objective itself for one and the same model, and about an incomplete
-    grid.
+def cautions(search: Search, settings: Settings) -> list[str]:
+    """Warnings about settings that change the objective itself for one and the same model or that have no effect, and
+    about an incomplete grid.
+
+    settings: those that trials are laid over.
     """
     sentences = []
     of_methods = {
@@ -56,6 +58,13 @@ def cautions(search: Search) -> list[str]:
         sentences.append(
             f"caution: {', '.join(read)} enter{'s' if len(read) == 1 else ''} the computation of {search.objective}: "
             "trials differ in it also where the models are equally good"
+        )
+    own = {name for name in search.space if name.startswith(f"{settings.method.name}.")}
+    unread = sorted(settings.unread & (set(search.space) if len(own) < 2 else set(search.space) - own))
+    if unread and "method.name" not in search.space:
+        sentences.append(
+            f"caution: {', '.join(unread)} {'has' if len(unread) == 1 else 'have'} no effect under "
+            f"method.name={settings.method.name}: trials that differ in nothing else are equal"
         )
     if search.trials < search.grid_size:
         sentences.append(

@@ -75,7 +75,7 @@ def run_search(
         write_whole(place / "search.yaml", asked.as_yaml())
         say = partial(_say, console, place)
         say(f"search folder {place}")
-        for sentence in cautions(asked):
+        for sentence in cautions(asked, settings):
             say(sentence)
         packed = prepared(settings, console.handle, processes=num_cpus())
         _check_data(settings, asked, packed)

@@ -104,16 +104,6 @@ def test_clusters_are_divided_from_the_epoch_of_the_settings(epoch, divided):
     assert "attribute_vectors" in found.figures
 
 
-def test_true_identities_are_not_divided():
-    persons_N = np.repeat(np.arange(8), 3)
-    search = Stand(persons_N=persons_N)
-    found = method(least=1).label(search)
-    np.testing.assert_array_equal(found.labels_N, persons_N)
-    assert "moved_images" not in found.figures
-    assert "silhouette" not in found.figures
-    assert search.asked == []
-
-
 def test_images_without_attributes_are_refused_in_a_sentence():
     inputs = dataclasses.replace(Stand().inputs, attributes_NA=None)
     with pytest.raises(ValueError, match=r"method.name=aac needs attributes and the packed images have none: put .*"):
@@ -129,6 +119,22 @@ def test_it_says_that_it_is_weakly_supervised_and_how_much_the_attributes_tell()
     )
     assert one.supervision == "weakly supervised"
     assert one.needs == {"attributes"}
+
+
+def test_with_true_identities_it_needs_no_attributes_and_divides_nothing():
+    one = make_method(Settings(method={"name": "aac", "labels": "ground_truth"}))
+    persons_N = np.repeat(np.arange(8), 3)
+    stand = Stand(persons_N=persons_N, attributes_NA=None)
+    assert one.needs == frozenset()
+    assert one.check_inputs(stand.inputs) == []
+    found = one.label(stand)
+    assert found.labels_N.tolist() == persons_N.tolist()
+    assert found.figures == {}
+    assert stand.asked == []
+
+
+def test_what_it_reports():
+    one = method()
     assert set(one.reported) == {"attribute_vectors", "split_clusters", "moved_images"}
 
 
@@ -143,7 +149,7 @@ def test_it_trains_as_cluster_contrast(epoch):
     found, expected = (one.group_losses(outputs, targets, memory, None, epoch) for one in (method(), base))
     assert list(found) == list(expected) == ["contrast"]
     assert torch.equal(found["contrast"], expected["contrast"])
-    arguments = memory, {"features": features_BSD}, targets, torch.zeros(6), None
+    arguments = memory, {"features": features_BSD}, targets, torch.zeros(6)
     for rows, other in zip(
         method().moved_rows(*arguments)["features"], base.moved_rows(*arguments)["features"], strict=True
     ):

@@ -58,7 +58,7 @@ def test_it_has_no_heads_no_parts_no_weights_and_nothing_beside_the_network():
 def test_its_memory_moves_by_the_rule_and_momentum_of_the_settings(rule, loop):
     memory, moved = units(4, 1, 5, seed=1), features().features_BSD
     found = method(update=rule, momentum=0.3).moved_rows(
-        {"features": Replicated(memory)}, {"features": moved}, TARGETS, torch.zeros(6), None
+        {"features": Replicated(memory)}, {"features": moved}, TARGETS, torch.zeros(6)
     )
     assert list(found) == ["features"]
     clusters_U, rows_USD = found["features"]

@@ -149,7 +149,7 @@ def test_triplets_are_those_of_the_whole_batch_before_unit_length(weight):
     gathered = one.to_gather(outputs())
     assert list(gathered) == ["global"]
     assert torch.equal(gathered["global"], outputs().necks_BSD[:, 0])
-    terms = one.batch_losses(gathered, targets(), {}, None, 9)
+    terms = one.batch_losses(gathered, targets(), {}, None, 9).terms
     assert list(terms) == ["triplet"]
     rows, labels = gathered["global"].tolist(), LABELS.tolist()
     close(terms["triplet"], lambda i: weight * reference.triplet(rows, labels, i))
@@ -174,7 +174,7 @@ def test_gradients_reach_every_classifier_and_no_target():
 
 def test_no_memory_moves():
     one = method(camera_weight=0.5)
-    assert one.moved_rows({}, one.to_gather(outputs()), targets(), torch.zeros(B), None) == {}
+    assert one.moved_rows({}, one.to_gather(outputs()), targets(), torch.zeros(B)) == {}
 
 
 # ---- classifiers
@@ -202,13 +202,13 @@ def test_logits_have_exactly_the_clusters_of_the_epoch(room):
 
 def run_state(**own):
     one = method(**own)
-    return RunState(one, torch.nn.Linear(2, 2), None, History("digest"))
+    return RunState(one, torch.nn.Linear(2, 2), None, History("digest", labelled=0))
 
 
 def renew(state, num_clusters, seed=0):
     """Heads for so many clusters, and their moments as they begin."""
     rows = F.normalize(random(num_clusters, 1 + P, D, seed=seed), dim=-1)
-    state.new_heads(beginning(rows).memories, ALL_LABELS, ALL_CAMERAS, state.method.settings)
+    state.new_heads(beginning(rows).memories, ALL_LABELS, ALL_CAMERAS, goes_on=False)
     assert torch.equal(state.heads.layers.weight_SCD[:, :num_clusters].transpose(0, 1), rows)
     return optimiser_tensors(state.heads.optimiser)
 

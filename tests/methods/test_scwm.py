@@ -292,7 +292,7 @@ def test_images_without_any_difficulty_weigh_alike():
 def test_the_weighted_memory_is_equations_8_and_9(over, background):
     one = method(update="weighted", normalise_weights=over, background_in_difficulty=background)
     features_BSD = features().features_BSD
-    found = one.moved_rows(replica(), {"features": features_BSD}, of_batch(), torch.zeros(B), None)
+    found = one.moved_rows(replica(), {"features": features_BSD}, of_batch(), torch.zeros(B))
     assert list(found) == ["features"]
     clusters_U, rows_USD = found["features"]
     counted = L if background else L - 1
@@ -307,7 +307,7 @@ def test_the_weighted_memory_is_equations_8_and_9(over, background):
 def test_other_rules_are_ablations(rule, loop):
     features_BSD = features().features_BSD
     one = method(update=rule)
-    found = one.moved_rows(replica(), {"features": features_BSD}, of_batch(), torch.zeros(B), None)
+    found = one.moved_rows(replica(), {"features": features_BSD}, of_batch(), torch.zeros(B))
     _, rows_USD = found["features"]
     expected = getattr(memory_reference, loop)(memory().tolist(), features_BSD.tolist(), LABELS.tolist(), 0.2)
     torch.testing.assert_close(rows_USD, torch.tensor(expected)[[0, 2, 3]], rtol=0, atol=2e-6)

@@ -5,11 +5,18 @@ import pytest
 from reidray.config import Settings
 from reidray.methods import METHODS, make_method
 from reidray.methods.aac import AAC
+from reidray.methods.acrm import ACRM
 from reidray.methods.cluster_contrast import ClusterContrast
 from reidray.methods.pplr import PPLR
 from reidray.methods.scwm import SCWM
 
-KINDS = [("cluster_contrast", ClusterContrast, 0), ("scwm", SCWM, 4), ("aac", AAC, 0), ("pplr", PPLR, 0)]
+KINDS = [
+    ("cluster_contrast", ClusterContrast, 0),
+    ("scwm", SCWM, 4),
+    ("aac", AAC, 0),
+    ("pplr", PPLR, 0),
+    ("acrm", ACRM, 0),
+]
 
 
 @pytest.mark.parametrize(("name", "kind", "parts"), KINDS)

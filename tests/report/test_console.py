@@ -13,7 +13,8 @@ from reidray.report.console import Console
 from reidray.report.progress import Pace, Stage, duration
 from reidray.storage.runfolder import RunFolder
 
-SETTINGS = Settings(train=TrainSettings(epochs=3, steps=4))
+EPOCHS = 3
+SETTINGS = Settings(train=TrainSettings(epochs=EPOCHS, steps=4))
 
 
 class Clock:
@@ -144,7 +145,7 @@ def test_a_resumed_run_forgets_what_it_does_again_and_says_so(tmp_path: Path, ru
     run.evaluation("before", None, 50.0)
     run.epoch(0)
     run.epoch(1)
-    run.console.handle({"kind": "resumed", "epoch": 1, "why": "1 of 2 workers died", "workers": 2})
+    run.console.handle({"kind": "resumed", "epoch": 1, "epochs": EPOCHS, "why": "1 of 2 workers died", "workers": 2})
     assert "continuing with epoch 2 of 3: 1 of 2 workers died" in run.lines[-1]
     assert [measures["epoch"] for measures in run.folder.epochs()] == [0]
     assert {step["epoch"] for step in run.folder.steps()} == {0}
@@ -152,7 +153,7 @@ def test_a_resumed_run_forgets_what_it_does_again_and_says_so(tmp_path: Path, ru
     run.console.close()
 
     again = Run(run.folder.path)  # another process, later
-    again.console.handle({"kind": "resumed", "epoch": 2, "why": "--resume", "workers": 2})
+    again.console.handle({"kind": "resumed", "epoch": 2, "epochs": EPOCHS, "why": "--resume", "workers": 2})
     again.epoch(2)
     again.evaluation("after", 2, 70.0)
     again.console.close()
@@ -163,7 +164,7 @@ def test_a_resumed_run_forgets_what_it_does_again_and_says_so(tmp_path: Path, ru
 
 def test_a_run_that_starts_again_from_its_beginning_forgets_everything(run: Run):
     for mAP in (50.0, 51.0):
-        run.console.handle({"kind": "started"})
+        run.console.handle({"kind": "started", "epochs": EPOCHS})
         run.evaluation("before", None, mAP)
         run.epoch(0)
     assert [(line["when"], line["mAP"]) for line in run.folder.evaluations()] == [("before", 51.0)]
@@ -174,7 +175,7 @@ def test_a_run_that_starts_again_from_its_beginning_forgets_everything(run: Run)
 def test_a_run_that_starts_again_within_its_first_epoch_has_each_step_once(run: Run):
     """And nothing to evaluate on, so that its losses are all that there is."""
     for _ in range(2):
-        run.console.handle({"kind": "started"})
+        run.console.handle({"kind": "started", "epochs": EPOCHS})
         run.console.handle({"kind": "steps", "epoch": 0, "losses": {"total": [3.0, 2.0]}})
     assert [step["step"] for step in run.folder.steps()] == [0, 1]
 
@@ -185,13 +186,25 @@ def test_without_figures_from_before_there_is_no_gain(run: Run):
 
 
 def test_a_new_group_of_workers_is_told_and_the_first_one_is_not(run: Run):
-    run.console.handle({"kind": "started"})
+    run.console.handle({"kind": "started", "epochs": EPOCHS})
     run.evaluation("before", None, 50.0)
     run.epoch(0)
-    run.console.handle({"kind": "resumed", "epoch": 1, "why": "the checkpoint of epoch 1", "workers": 2})
+    run.console.handle(
+        {"kind": "resumed", "epoch": 1, "epochs": EPOCHS, "why": "the checkpoint of epoch 1", "workers": 2}
+    )
     again = [line for line in run.lines if "started the workers again" in line]
     assert len(again) == 1
     assert run.lines[-2:] == [again[0], run.line("continuing with epoch 2 of 3: the checkpoint of epoch 1")]
+
+
+def test_the_schedule_of_the_method_says_how_many_epochs_there_are(run: Run):
+    run.console.handle({"kind": "started", "epochs": 12})
+    run.epoch(0)
+    run.epoch(1)
+    done = run.line("epoch  2/12", "done")
+    assert done.endswith("left")
+    run.console.handle({"kind": "resumed", "epoch": 1, "epochs": 11, "why": "a worker died", "workers": 2})
+    assert run.line("continuing with epoch 2 of 11: a worker died")
 
 
 def test_nothing_is_said_of_a_stage_of_which_nothing_is_done(run: Run):

@@ -10,14 +10,24 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from reidray.features.dropout import KeyedDropout
 from reidray.methods.cluster_contrast import ClusterContrast
-from reidray.methods.method import Method
+from reidray.methods.method import BatchLosses, Method
 from reidray.storage.checkpoints import CheckpointStore, optimiser_tensors
 from reidray.training.history import History
 from reidray.training.ranks import OneProcess, ProcessGroup
 from reidray.training.resume import keep, take_up
 from reidray.training.state import RunState, new_modules
-from tests.training.test_learner import assert_gradients, batch, begun, by_hand, gradients, settings, trained
+from tests.training.test_learner import (
+    assert_gradients,
+    batch,
+    begun,
+    by_hand,
+    drawn_modules,
+    gradients,
+    settings,
+    trained,
+)
 
 # B = global batch, S = vectors, D = feature width
 
@@ -30,9 +40,7 @@ class Mixer(nn.Module):
 
     def __init__(self):
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(3)
-            self.linear = nn.Linear(192, 16)
+        self.linear = nn.Linear(192, 16)
         self.norm = nn.BatchNorm1d(16)
 
     def forward(self, features_BD):
@@ -63,10 +71,12 @@ class Mixing(Method):
         same_BB = (targets.labels_B[:, None] == targets.labels_B).float()
         means_BD = same_BB @ mixed_BD / same_BB.sum(1, keepdim=True)
         pulled_BSD = memories["features"].rows(targets.labels_B) * gathered["features"]
-        return {"mixed": (mixed_BD - means_BD).square().sum(1) + mixed_BD.sum(1), "pulled": -pulled_BSD.sum((1, 2))}
+        terms = {"mixed": (mixed_BD - means_BD).square().sum(1) + mixed_BD.sum(1), "pulled": -pulled_BSD.sum((1, 2))}
+        return BatchLosses(terms, {"mixed": mixed_BD})
 
-    def moved_rows(self, memories, gathered, targets, uniforms_B, modules):
-        return self._base.moved_rows(memories, gathered, targets, uniforms_B, modules)
+    def moved_rows(self, memories, gathered, targets, uniforms_B):
+        self.seen = gathered
+        return self._base.moved_rows(memories, gathered, targets, uniforms_B)
 
 
 class MixingAlone(Mixing):
@@ -80,7 +90,8 @@ class MixingLater(Mixing):
     """No losses of the batch yet."""
 
     def batch_losses(self, gathered, targets, memories, modules, epoch):
-        return super().batch_losses(gathered, targets, memories, modules, epoch) if epoch >= 7 else {}
+        found = super().batch_losses(gathered, targets, memories, modules, epoch) if epoch >= 7 else None
+        return found or BatchLosses({})
 
 
 METHODS = {"mixing": Mixing, "alone": MixingAlone}
@@ -128,7 +139,7 @@ def test_running_statistics_of_modules_are_those_of_pytorchs_batch_norm_over_the
 def test_an_update_moves_the_modules_by_the_optimiser_of_the_network():
     tree = tree_of(2)
     state, _ = updated(2)
-    before, after = Mixing(tree).modules().state_dict(), state.modules.state_dict()
+    before, after = drawn_modules(Mixing(tree)).state_dict(), state.modules.state_dict()
     for name, gradient in gradients(state.modules).items():
         wide = gradient.double() + tree.train.weight_decay * before[name].double()
         moved = before[name].double() - tree.train.learning_rate * wide / (wide.abs() + 1e-8)
@@ -162,7 +173,7 @@ class Apart(Mixing):
     """A loss of the batch that trains the modules alone."""
 
     def batch_losses(self, gathered, targets, memories, modules, epoch):
-        return {"mixed": modules(gathered["features"][:, 0].detach()).square().sum(1)}
+        return BatchLosses({"mixed": modules(gathered["features"][:, 0].detach()).square().sum(1)})
 
 
 def test_a_loss_of_the_batch_may_leave_the_network_alone():
@@ -170,6 +181,82 @@ def test_a_loss_of_the_batch_may_leave_the_network_alone():
     assert list(update.losses) == ["contrast", "mixed"]
     assert_gradients(gradients(state.model), gradients(by_hand(tree_of(2)).network), 1e-5)
     assert len(gradients(state.modules)) == 4
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+def test_moving_the_memories_sees_the_rows_of_the_losses_of_the_batch_without_their_graph(groups):
+    tree = tree_of(groups)
+    method = Mixing(tree)
+    _, one = begun(tree, method=method)
+    one.update(*batch(tree, 0))
+    modules, features_BSD = drawn_modules(method), by_hand(tree).features_BSD
+    assert set(method.seen) == {"features", "mixed"}
+    assert not method.seen["mixed"].requires_grad
+    torch.testing.assert_close(method.seen["mixed"], modules(features_BSD[:, 0]).detach(), rtol=1e-4, atol=1e-5)
+
+
+class Partly(Mixing):
+    """Half of the modules runs, in every second epoch."""
+
+    def modules(self):
+        return nn.ModuleDict({"seen": Mixer(), "idle": Mixer()})
+
+    def batch_losses(self, gathered, targets, memories, modules, epoch):
+        if epoch % 2:
+            return BatchLosses({})
+        return super().batch_losses(gathered, targets, memories, modules["seen"], epoch)
+
+
+@pytest.mark.parametrize("epoch", [5, 6])
+def test_modules_may_be_left_out_of_a_step(epoch):
+    state, update = updated(2, Partly, epoch=epoch)
+    ran = epoch == 6
+    assert ("mixed" in update.losses) is ran
+    assert int(state.modules["seen"].norm.num_batches_tracked) == ran
+    assert int(state.modules["idle"].norm.num_batches_tracked) == 0
+
+
+class Dropping(Mixing):
+    """Dropout in the heads and in the modules."""
+
+    def modules(self):
+        return nn.Sequential(nn.Linear(192, 16), KeyedDropout(0.5))
+
+    def heads(self, beginning):
+        return nn.Sequential(KeyedDropout(0.5), nn.Linear(192, 8))
+
+    def group_losses(self, outputs, targets, memories, heads, epoch):
+        return {"said": heads(outputs.necks_BSD[:, 0]).square().sum(1)}
+
+
+def test_dropout_in_heads_and_modules_belongs_to_the_image_and_is_new_in_every_step():
+    found = {}
+    for groups in GROUPS:
+        tree = tree_of(groups)
+        method = Dropping(tree)
+        state, one = begun(tree, method=method)
+        one.update(*batch(tree, 0))
+        dropped = method.seen["mixed"] == 0
+        assert 0.3 < dropped.float().mean() < 0.7
+        heads = state.heads.layers
+        found[groups] = dropped, torch.cat([heads[0].keys_B[:1], state.modules[1].keys_B[:1]])
+        one.update(*batch(tree, 1))
+        assert not torch.equal(method.seen["mixed"] == 0, dropped)
+    for groups in GROUPS:
+        assert torch.equal(found[groups][0], found[1][0])
+    assert found[1][1][0] != found[1][1][1]
+
+
+class Summed(Mixing):
+    """A loss that is a number for the whole batch."""
+
+    def batch_losses(self, gathered, targets, memories, modules, epoch):
+        return BatchLosses({"mixed": modules(gathered["features"][:, 0]).square().sum()})
+
+
+def test_a_loss_that_is_no_number_an_image_is_refused():
+    with pytest.raises(ValueError, match=r"Summed.batch_losses must give a number for each of 16 images in mixed, got"):
+        updated(2, Summed)
 
 
 # ---- a checkpoint
@@ -244,6 +331,7 @@ def test_modules_go_on_from_a_checkpoint_bit_for_bit(tmp_path):
 def work(rank, folder):
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+    torch.manual_seed(rank)  # what is drawn must not depend on it
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(minutes=10))
     found = {

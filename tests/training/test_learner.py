@@ -24,7 +24,7 @@ from reidray.training.images import as_input
 from reidray.training.learner import Learner
 from reidray.training.ranks import OneProcess, ProcessGroup
 from reidray.training.replica import Replicated
-from reidray.training.state import RunState, new_modules
+from reidray.training.state import RunState, drawn_from, new_modules
 from tests.reference import memory as memory_reference
 
 # N = images, B = global batch of G groups, C = clusters, L = parts, S = vectors, D = feature width, H, W = cells
@@ -202,10 +202,10 @@ def batch(tree, number, method=None):
 def begun(tree, *, method=None, ranks=None, epoch=5, replicas=None, rate=1.0, state=None):
     """What an epoch begins with: a state with heads, a new one where none is given, and its learner."""
     method = method or make_method(tree)
-    state = state or RunState(method, method.network(), new_modules(method), History("digest"))
+    state = state or RunState(method, method.network(), new_modules(method), History("digest", labelled=0))
     state.set_rate(rate)
     replicas = replicas or replicas_of(tree)
-    state.new_heads(replicas, *images(tree), tree)
+    state.new_heads(replicas, *images(tree), goes_on=False)
     return state, Learner(tree, state, replicas, epoch=epoch, ranks=ranks or OneProcess(), device=CPU)
 
 
@@ -265,7 +265,7 @@ def by_hand(tree, number=0, epoch=5, method=None):
     """Loss and gradients of a global batch with PyTorch's batch norm, group after group, one backward pass."""
     plain, method = plain_network(tree), method or make_method(tree)
     heads = method.heads(Beginning(replicas_of(tree), *images(tree), {}))
-    modules = method.modules()
+    modules = drawn_modules(method)
     step, groups = batch(tree, number, method)
     outputs, terms = [], []
     for group in groups:
@@ -275,10 +275,16 @@ def by_hand(tree, number=0, epoch=5, method=None):
     if method.has_batch_losses:
         parts = [method.to_gather(said) for said in outputs]
         gathered = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        losses.update(method.batch_losses(gathered, step.targets, replicas_of(tree), modules, epoch))
+        losses.update(method.batch_losses(gathered, step.targets, replicas_of(tree), modules, epoch).terms)
     (sum(loss.sum() for loss in losses.values()) / tree.batch_size).backward()
     features_BSD = torch.cat([said.features_BSD.detach() for said in outputs])
     return ByHand(plain, modules, heads, features_BSD, {name: loss.detach().mean() for name, loss in losses.items()})
+
+
+def drawn_modules(method):
+    """The method's modules as a run draws them, with PyTorch's own batch norm."""
+    with drawn_from(method.settings.train.seed):
+        return method.modules()
 
 
 def assert_gradients(found, expected, tolerance):

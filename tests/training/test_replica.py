@@ -23,6 +23,7 @@ SIZES = (1, 2, 3, 4)  # W
 SPACES = [0, 2]  # of 3
 LABELS = torch.tensor([7, 7, 3, 3, 0, 0, 10, 10, 4, 4])  # five groups of two images
 ROUNDS = {size: rounds(shares(5, size), 2) for size in SIZES}
+BATCH = {size: [range(own.start * 2, own.stop * 2) for own in shares(5, size)] for size in SIZES}
 MANY = {"C": 100_000, "S": 2, "D": 8, "B": 16}
 
 WITHOUT_HEADS = {"global_identity_weight": 0.0, "part_identity_weight": 0.0}
@@ -63,13 +64,23 @@ def contrasted(replica, rank, size, num_clusters):
     """Losses and gradients of this rank's groups, round by round, and the rows of their clusters."""
     labels_B, found = LABELS % num_clusters, []
     features_BSD = units(10, 3, 5, seed=0)
-    for view, places in zip(replica.views(labels_B, ROUNDS[size]), ROUNDS[size], strict=True):
+    for view, places in zip(replica.views(labels_B, ROUNDS[size], BATCH[size])[0], ROUNDS[size], strict=True):
         own = slice(places[rank].start, places[rank].stop)
         own_BSD = features_BSD[own].clone().requires_grad_()
         losses_BT = view.contrast(own_BSD, labels_B[own], SPACES, temperature=0.05)
         (losses_BT * torch.tensor([1.0, 3.0])).sum().backward()
         found.append((own, losses_BT.detach(), own_BSD.grad, view.rows(labels_B[own])))
     return found
+
+
+def contrasted_at_once(replica, size, num_clusters):
+    """Losses, gradients and rows of the whole batch, which every rank has."""
+    labels_B = LABELS % num_clusters
+    _, view = replica.views(labels_B, ROUNDS[size], BATCH[size])
+    features_BSD = units(10, 3, 5, seed=0).requires_grad_()
+    losses_BT = view.contrast(features_BSD, labels_B, SPACES, temperature=0.05)
+    (losses_BT * torch.tensor([1.0, 3.0]) * torch.arange(10.0)[:, None]).sum().backward()
+    return losses_BT.detach(), features_BSD.grad, view.rows(labels_B)
 
 
 def moved(replica):
@@ -102,7 +113,7 @@ def many(replica, ranks):
     own = slice(places[0][ranks.rank].start, places[0][ranks.rank].stop)
     features_BSD = units(MANY["B"], MANY["S"], MANY["D"], seed=8, dtype=torch.float32)[own].requires_grad_()
     with Largest() as largest:
-        (view,) = replica.views(labels_B, places)
+        ((view,), _) = replica.views(labels_B, places, places[0])
         losses_BT = view.contrast(features_BSD, labels_B[own], [0, 1], temperature=0.05)
         losses_BT.sum().backward()
         view.rows(labels_B[own])
@@ -124,6 +135,7 @@ def work(rank, folder):
         replica = sharded(many_centroids(), ranks)
         found = {
             "contrasted": {clusters: contrasted(_small(ranks, clusters), rank, size, clusters) for clusters in (11, 2)},
+            "at once": {clusters: contrasted_at_once(_small(ranks, clusters), size, clusters) for clusters in (11, 2)},
             "moved": moved(_small(ranks, 11)),
             "many": many(replica, ranks),
             "held bytes": replica.held()[1].untyped_storage().nbytes(),
@@ -187,6 +199,18 @@ def test_losses_and_gradients_of_every_image_are_those_of_the_whole_replica(shar
             for tensor, wanted in zip(one[1:], other[1:], strict=True):
                 torch.testing.assert_close(tensor, wanted, rtol=1e-11, atol=1e-11)
             assert torch.equal(one[3], other[3])
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("clusters", [11, 2])
+def test_every_rank_has_the_losses_and_gradients_of_the_whole_batch_bit_for_bit(shared, size, clusters):
+    expected = contrasted_at_once(Replicated(units(clusters, 3, 5, seed=1)), size, clusters)
+    for found in shared[size]:
+        for tensor, wanted, first in zip(
+            found["at once"][clusters], expected, shared[size][0]["at once"][clusters], strict=True
+        ):
+            torch.testing.assert_close(tensor, wanted, rtol=1e-11, atol=1e-11)
+            assert torch.equal(tensor, first)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -284,7 +308,7 @@ def test_layers_that_need_all_rows_are_refused_in_one_sentence():
 
 
 def test_a_cluster_outside_of_the_batch_is_refused_where_its_row_may_be_elsewhere():
-    (view,) = _small(OneProcess(), 11).views(torch.tensor([3, 3, 7]), [[range(3)]])
+    ((view,), _) = _small(OneProcess(), 11).views(torch.tensor([3, 3, 7]), [[range(3)]], [range(3)])
     assert torch.equal(view.rows(torch.tensor([[7], [3]])), units(11, 3, 5, seed=1)[torch.tensor([[7], [3]])])
     for cluster in (0, 5, 10):
         with pytest.raises(AssertionError, match="only the rows of the batch"):
@@ -292,6 +316,6 @@ def test_a_cluster_outside_of_the_batch_is_refused_where_its_row_may_be_elsewher
 
 
 def test_a_view_is_of_all_images_of_the_group():
-    (view,) = _small(OneProcess(), 11).views(torch.tensor([3, 3, 7]), [[range(3)]])
+    ((view,), _) = _small(OneProcess(), 11).views(torch.tensor([3, 3, 7]), [[range(3)]], [range(3)])
     with pytest.raises(AssertionError, match="all images of the group"):
         view.contrast(units(2, 3, 5, seed=0), torch.tensor([3, 3]), SPACES, temperature=0.05)

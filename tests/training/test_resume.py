@@ -154,9 +154,9 @@ def under_way(context: Any, kind: type[Told] = Told) -> RunState:
     context.bank.put_memory("proxies", 3, rows(11, 4, 1, 6))
     context.bank.move_memory("proxies", 3, 8, np.array([1, 2]), rows(12, 2, 1, 6))
     context.bank.flush()
-    state.new_heads({}, np.zeros(5, np.int64), np.zeros(5), context.settings)
-    trained(state)
     state.history.labelled, state.history.updates = 3, 9
+    state.new_heads({}, np.zeros(5, np.int64), np.zeros(5), goes_on=False)
+    trained(state)
     state.history.under_way = UnderWay({"clusters": 7}, {"contrast": [1.0, 0.5]})
     return state
 
@@ -238,12 +238,54 @@ def test_moments_of_heads_go_on_with_the_next_labels_only_where_the_method_says_
     _, found, checkpoint, first = taken_up(one, tmp_path, kind)
     assert first == 5
     assert checkpoint.heads == {}
-    found.new_heads({}, np.zeros(5, np.int64), np.zeros(5), one.settings)
-    state.new_heads({}, np.zeros(5, np.int64), np.zeros(5), one.settings)  # as the run that was not stopped has it
+    found.new_heads({}, np.zeros(5, np.int64), np.zeros(5), goes_on=False)
+    state.new_heads({}, np.zeros(5, np.int64), np.zeros(5), goes_on=False)  # as the run that was not stopped has it
     assert found.heads is not None
     assert state.heads is not None
     assert_same_tensors(found.heads.state()[1], state.heads.state()[1])
     assert_same_tensors(found.heads.state()[1], moments if kind is Kept else {})
+
+
+@pytest.mark.parametrize("kind", [Told, Kept])
+def test_a_checkpoint_that_is_written_again_before_there_are_heads_keeps_those_of_the_one_before(
+    tmp_path: Path, kind: type[Told]
+) -> None:
+    """As after the last epoch, where a run goes on with its last evaluation."""
+    one = context_of(tmp_path)
+    keep(one, under_way(one, kind), plans(*[True] * 4, False), 4)
+    other, state, before, _ = taken_up(one, tmp_path, kind)
+    assert state.heads is None
+    keep(other, state, plans(*[True] * 4, False), 4)
+    other.checkpoints.wait()
+    after = agreed_checkpoint(context_of(tmp_path))
+    assert after is not None
+    assert set(before.heads) == {"weight"}
+    assert before.heads_optimiser
+    assert_same_tensors(after.heads, before.heads)
+    assert_same_tensors(after.heads_optimiser, before.heads_optimiser)
+
+
+def test_heads_that_go_on_begin_as_the_checkpoint_has_them(tmp_path: Path) -> None:
+    one = context_of(tmp_path)
+    keep(one, under_way(one), plans(*[True] * 5, False), 4)
+    _, state, before, _ = taken_up(one, tmp_path)
+    state.new_heads({}, np.zeros(5, np.int64), np.zeros(5), goes_on=True)
+    layers, moments = state.saved_heads()
+    assert_same_tensors(layers, before.heads)
+    assert_same_tensors(moments, before.heads_optimiser)
+
+
+def test_new_heads_are_drawn_alike_whatever_was_drawn_before(tmp_path: Path) -> None:
+    """So every rank has the same ones."""
+    drawn = []
+    for seed, labelled in ((0, 3), (1, 3), (0, 4)):
+        torch.manual_seed(seed)
+        state = began(Told)
+        state.history.labelled = labelled
+        state.new_heads({}, np.zeros(5, np.int64), np.zeros(5), goes_on=False)
+        drawn.append(state.saved_heads()[0]["weight"])
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
 
 
 def test_a_new_run_begins_with_an_empty_bank_and_says_so(tmp_path: Path) -> None:
@@ -254,7 +296,7 @@ def test_a_new_run_begins_with_an_empty_bank_and_says_so(tmp_path: Path) -> None
     assert take_up(one, None, state, 3) == 0
     assert one.bank.generation > generation
     assert one.bank.blocks("train/labels", 3) == set()
-    assert one.told == [{"kind": "started"}]
+    assert one.told == [{"kind": "started", "epochs": 3}]
 
 
 def test_other_images_and_fewer_epochs_are_refused_before_anything_is_changed(tmp_path: Path) -> None:
@@ -263,7 +305,7 @@ def test_other_images_and_fewer_epochs_are_refused_before_anything_is_changed(tm
     one.checkpoints.wait()
     checkpoint = agreed_checkpoint(one)
     before = one.bank.generation
-    with pytest.raises(ValueError, match=r"has 5 epochs already: train\.epochs=4"):
+    with pytest.raises(ValueError, match=r"has 5 epochs already, more than the 4 that the settings ask for"):
         take_up(one, checkpoint, began(Told), 4)
     one.split = context_of(tmp_path, digest="another").split
     with pytest.raises(ValueError, match="the images in packed are not those that the run in"):

@@ -29,16 +29,34 @@ def test_an_objective_that_is_not_defined_for_the_settings_is_refused(reading):
 
 
 def test_a_setting_that_enters_the_objective_is_cautioned_about(reading):
-    assert cautions(reading(SPACE + "objective: stability")) == []
-    (sentence,) = cautions(reading("search: {method.k1: {choice: [8, 20]}}\nobjective: silhouette"))
+    assert cautions(reading(SPACE + "objective: stability"), Settings()) == []
+    (sentence,) = cautions(reading("search: {method.k1: {choice: [8, 20]}}\nobjective: silhouette"), Settings())
     assert "method.k1 enters the computation of silhouette" in sentence
 
 
 def test_a_grid_that_the_trials_do_not_walk_to_its_end_is_cautioned_about(reading):
     grid = "search: {method.k1: {grid: [8, 20]}, method.eps: {grid: [0.4, 0.5, 0.6]}}\nobjective: stability\ntrials: "
-    assert cautions(reading(grid + "6")) == []
-    (sentence,) = cautions(reading(grid + "5"))
+    assert cautions(reading(grid + "6"), Settings()) == []
+    (sentence,) = cautions(reading(grid + "5"), Settings())
     assert "6 combinations, and trials: 5 leaves the others out" in sentence
+
+
+def test_a_setting_that_the_method_does_not_read_is_cautioned_about(reading):
+    search = reading("search: {method.momentum: {choice: [0.1, 0.2]}}\nobjective: stability")
+    assert cautions(search, Settings()) == []
+    (sentence,) = cautions(search, with_values(Settings(), {"method.name": "pplr"}))
+    assert sentence.startswith("caution: method.momentum has no effect under method.name=pplr: trials that")
+    both = "search: {method.name: {choice: [pplr, scwm]}, method.momentum: {choice: [0.1, 0.2]}}\nobjective: stability"
+    assert cautions(reading(both), with_values(Settings(), {"method.name": "pplr"})) == []
+
+
+def test_a_setting_that_another_searched_one_brings_to_life_is_not(reading):
+    alone = "search: {scwm.beta: {choice: [0.2, 0.4]}}\nobjective: stability"
+    both = (
+        "search: {scwm.beta: {choice: [0.2, 0.4]}, scwm.global_identity_weight: {choice: [1, 2]}}\nobjective: stability"
+    )
+    assert len(cautions(reading(alone), Settings())) == 1
+    assert cautions(reading(both), Settings()) == []
 
 
 def test_values_are_laid_over_settings():

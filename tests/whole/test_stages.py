@@ -150,6 +150,29 @@ def test_a_run_that_stops_after_every_checkpoint_ends_like_one_that_never_stops(
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_run_that_stopped_before_its_last_evaluation_and_is_given_more_epochs_goes_on_in_its_stage(
+    staged: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last checkpoint is then written twice, the second time by a process that never made the heads."""
+    launch(staged("five"))
+    save = CheckpointStore.save
+
+    def stops(store: CheckpointStore, checkpoint: Any, bank: Any = None) -> None:
+        save(store, checkpoint, bank)
+        store.wait()
+        if checkpoint.name == "epoch_0003":
+            raise _StoppedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointStore, "save", stops)
+        with pytest.raises(_StoppedError):
+            launch(staged("cut", 4))
+    launch(staged("cut", 4), resume=tmp_path / "cut")
+    launch(staged("cut", 5), resume=tmp_path / "cut")
+    for what in (result, losses, epochs):
+        assert what(tmp_path / "cut") == what(tmp_path / "five")
+
+
 def test_a_finished_run_that_is_given_more_epochs_goes_on_in_its_stage(
     staged: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -1,0 +1,68 @@
+"""What a method promises and the engine relies on, checked before anything wrong is trained on.
+
+N = images, B = global batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reidray.arrays import Ints
+from reidray.methods.label_search import Inputs
+from reidray.methods.method import EpochPlan, Method
+
+_SIDE_DATA = {"cameras", "attributes"}
+
+
+def checked_plans(method: Method, num_images: int) -> list[EpochPlan]:
+    """The method's schedule.
+
+    Raises:
+      ValueError: it has no epoch, its first one has no labels, or run.trace_epoch is none of it.
+    """
+    plans, name = list(method.schedule(num_images)), type(method).__name__
+    if not plans or not plans[0].relabel:
+        raise ValueError(f"{name}.schedule must begin with an epoch that labels: there are no labels before it")
+    trace = method.settings.run.trace_epoch
+    if trace is not None and trace >= len(plans):
+        raise ValueError(
+            f"run.trace_epoch={trace} is no epoch of the run: the schedule of {name} has epochs 0 to {len(plans) - 1}"
+        )
+    return plans
+
+
+def check_needs(method: Method, inputs: Inputs) -> None:
+    """Whether the images have the side data that the method names in `needs`.
+
+    Raises:
+      ValueError: some of it is missing.
+    """
+    name = method.settings.method.name
+    if unknown := method.needs - _SIDE_DATA:
+        raise ValueError(f"{type(method).__name__}.needs may name {sorted(_SIDE_DATA)}, got {min(unknown)!r}")
+    without = int((inputs.cameras_N < 0).sum())
+    if "cameras" in method.needs and without:
+        raise ValueError(
+            f"method.name={name} needs the camera of every training image, and {without:,} of "
+            f"{len(inputs.cameras_N):,} have none"
+        )
+    if "attributes" in method.needs and inputs.attributes_NA is None:
+        raise ValueError(f"method.name={name} needs attributes, and the packed images have none")
+
+
+def check_batches(method: Method, batches: Ints, labels_N: Ints) -> None:
+    """Whether `Method.batches` gave what it has to.
+
+    Raises:
+      ValueError: another shape, an image that is not there, or one without a cluster.
+    """
+    what, size = f"{type(method).__name__}.batches", method.settings.batch_size
+    if batches.ndim != 2 or batches.shape[1] != size or not len(batches):
+        raise ValueError(
+            f"{what} must give batches of {size} images (method.clusters_per_batch x method.images_per_cluster) as "
+            f"[steps, {size}], got shape {batches.shape}"
+        )
+    if batches.dtype != np.int64 or batches.min() < 0 or batches.max() >= len(labels_N):
+        raise ValueError(f"{what} must give indices of {len(labels_N)} images as int64")
+    if (labels_N[batches] < 0).any():
+        raise ValueError(f"{what} gives images without a cluster (label -1): leave them out")
