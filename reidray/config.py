@@ -145,6 +145,10 @@ class EvaluateSettings(Section):
     every: CountOrZero = setting(0, "evaluate after every so many epochs; 0: only before and after", "epochs")
     split: Literal["test", "validation"] = setting("test", "query and gallery of the test or of the validation split")
     block: Count = setting(2048, "queries that a thread ranks at once: bounds the memory", "images")
+    report_best: bool = setting(
+        False,
+        "also report the evaluated epoch (evaluate.every) with the best mAP; it is chosen by the truth, and named so",
+    )
     ranked_lists: CountOrZero = setting(8, "queries drawn with their ranked lists", "queries")
 
 
@@ -181,6 +185,9 @@ class RunSettings(Section):
         "auto",
         "whole: one labeller reads all features; blocks: all labellers share the work block by block, none holds all; "
         "auto: blocks where there are several labellers and the search is exact",
+    )
+    merge_mb: Positive = setting(
+        4096.0, "memory for the distances of clusters that a labeller may take where clusters are merged", "MB"
     )
     label_early: bool = setting(
         False,
@@ -320,7 +327,7 @@ class _Tree(Section):
     def unread(self) -> set[str]:
         """Settings, as section.name, that the method does not read; those of other methods are among them."""
         chosen = self.method.name
-        found = {f"method.{name}" for name in METHODS[chosen].unread}
+        found = set(METHODS[chosen].unread)
         found |= {f"{chosen}.{name}" for name in (self.own.unread if self.own is not None else ())}
         if self.method.labels == "ground_truth":
             found |= {"method.eps", "method.min_samples", "method.k2"}
@@ -336,7 +343,7 @@ class _Tree(Section):
             section, _, name = dotted.partition(".")
             value = getattr(getattr(self, section, None), name, None)
             if section in defaults and value != getattr(defaults[section].default, name):
-                other = section not in ("method", self.method.name)
+                other = section in METHODS and section != self.method.name
                 found.append(f"the section {section}" if other else f"{dotted}={value}")
         return list(dict.fromkeys(found))
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from reidray.arrays import Ints
 
+_SHUFFLE_STREAM = 9
 _STREAM = 1  # keeps these random numbers apart from those of other rooms with the same seed and epoch
 
 
@@ -123,3 +124,19 @@ def _by_turns(cameras: NDArray[np.integer]) -> Ints:
     turn = np.empty(len(cameras), dtype=np.int64)
     turn[by_camera] = np.arange(len(cameras)) - first[inverse]
     return np.argsort(turn, kind="stable")
+
+
+def shuffled_batches(num_images: int, *, batch_size: int, seed: int, epoch: int) -> Ints:
+    """All images in a new order, batch by batch; those that fill no batch are left out.
+
+    Returns:
+      int64 [num_images // batch_size, batch_size].
+
+    Raises:
+      ValueError: there are fewer images than a batch has.
+    """
+    if num_images < batch_size:
+        raise ValueError(f"a batch of {batch_size} images needs as many, got {num_images}: lower the size of the batch")
+    key = np.random.SeedSequence([_SHUFFLE_STREAM, seed, epoch])
+    order_N = np.random.Generator(np.random.Philox(key)).permutation(num_images)
+    return order_N[: num_images - num_images % batch_size].reshape(-1, batch_size)

@@ -192,3 +192,45 @@ def _silhouette_sum(clusters_N: Any, sizes_C: Any, ends_N1: Any, columns_E: Any,
         if larger > 0:
             total += (b - a) / larger
     return total
+
+
+def centroid_silhouette(features_ND: Floats, labels_N: Ints, *, at_once: int = 1024) -> float | None:
+    """Mean over images of (b - a) / max(a, b), with distances to centroids instead of images (Hruschka et al., 2004).
+
+    a: Euclidean distance to the mean direction of the other images of the cluster. b: to the nearest centroid of
+    another cluster. Only images in clusters of two or more count. Distances are rounded to 1e-6 before, so that the
+    last bits of a matrix product do not matter.
+
+    Args:
+      features_ND: unit length.
+      labels_N: the cluster of each image, 0 .. C-1, each used.
+      at_once: images that are compared with all centroids together.
+
+    Returns:
+      None where no cluster has two images, or there is one cluster alone.
+    """
+    features_ND = np.asarray(features_ND, np.float64)
+    sizes_C = np.bincount(labels_N)
+    counted_M = np.flatnonzero(sizes_C[labels_N] > 1)
+    if len(counted_M) == 0 or len(sizes_C) < 2:
+        return None
+    order_N = np.argsort(labels_N, kind="stable")
+    sums_CD = np.add.reduceat(features_ND[order_N], np.cumsum(sizes_C) - sizes_C, axis=0)
+    centroids_CD = sums_CD / np.maximum(np.linalg.norm(sums_CD, axis=1, keepdims=True), 1e-12)
+    total = 0.0
+    for start in range(0, len(counted_M), at_once):
+        own_R = counted_M[start : start + at_once]
+        rows_RD, labels_R = features_ND[own_R], labels_N[own_R]
+        others_RD = sums_CD[labels_R] - rows_RD
+        others_RD /= np.maximum(np.linalg.norm(others_RD, axis=1, keepdims=True), 1e-12)
+        similarities_RC = rows_RD @ centroids_CD.T
+        similarities_RC[np.arange(len(own_R)), labels_R] = -np.inf
+        inside_R = _chord((rows_RD * others_RD).sum(1))
+        outside_R = _chord(similarities_RC.max(1))
+        total += float(((outside_R - inside_R) / np.maximum(np.maximum(inside_R, outside_R), 1e-12)).sum())
+    return total / len(counted_M)
+
+
+def _chord(similarities: Array) -> Array:
+    """Euclidean distance of unit vectors with these inner products."""
+    return np.round(np.sqrt(np.maximum(2 - 2 * similarities, 0.0)), 6)

@@ -15,6 +15,7 @@ from reidray.features.embedder import (
     part_features,
     stripe_features,
 )
+from reidray.features.embedding import build_embedding_network
 from reidray.features.grid import CellGrid
 from reidray.features.group_norm import (
     GroupBatchNorm1d,
@@ -42,6 +43,7 @@ __all__ = [
     "SmallNet",
     "apply_statistics",
     "build_embedder",
+    "build_embedding_network",
     "build_pooling",
     "convert",
     "part_features",

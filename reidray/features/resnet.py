@@ -9,6 +9,8 @@ sizes: cell i is centred on pixel 16 i, half a cell beside a symmetric grid. The
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
@@ -48,10 +50,14 @@ class ResNet(nn.Module):
         initialise_convolutions(self, seed=seed)
         self.name = name
         self.width: int = whole.fc.in_features
+        self.stage_widths = tuple(self.width >> halvings for halvings in (3, 2, 1, 0))
         self.grid = CellGrid(16, 0.0)
 
-    def forward(self, images_B3HW: Tensor) -> Tensor:
+    def forward(self, images_B3HW: Tensor, after: Mapping[int, nn.Module] | None = None) -> Tensor:
+        """after: layers behind a stage, by its number from 1."""
         map_BDHW: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images_B3HW))))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+        for number, stage in enumerate((self.layer1, self.layer2, self.layer3, self.layer4), 1):
             map_BDHW = stage(map_BDHW)
+            if after and number in after:
+                map_BDHW = after[number](map_BDHW)
         return map_BDHW

@@ -11,6 +11,8 @@ arXiv:1807.09441), which takes the camera's colour cast out of the features.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -105,8 +107,14 @@ class SmallNet(nn.Module):
             self.stages = nn.Sequential(*blocks)
         initialise_convolutions(self, seed=seed)
         self.width = widths[-1]
+        self.stage_widths: tuple[int, ...] = widths
         self.grid = CellGrid(8, 3.5)
 
-    def forward(self, images_B3HW: Tensor) -> Tensor:
-        map_BDHW: Tensor = self.stages(self.stem(images_B3HW))
+    def forward(self, images_B3HW: Tensor, after: Mapping[int, nn.Module] | None = None) -> Tensor:
+        """after: layers behind a stage, by its number from 1."""
+        map_BDHW: Tensor = self.stem(images_B3HW)
+        for number, stage in enumerate(self.stages, 1):
+            map_BDHW = stage(map_BDHW)
+            if after and number in after:
+                map_BDHW = after[number](map_BDHW)
         return map_BDHW

@@ -9,7 +9,14 @@ from reidray.labelling.attribute_split import AttributeSplit, split_by_attribute
 from reidray.labelling.cluster_distances import ClusterDistances, measure_clusters, merge_clusters
 from reidray.labelling.dbscan import dbscan
 from reidray.labelling.ground_truth import labels_from_persons
-from reidray.labelling.merging import Criterion, choose_merges, merge_stage, stage_distances
+from reidray.labelling.merging import (
+    Criterion,
+    choose_merges,
+    merge_stage,
+    merging_mb,
+    most_images,
+    stage_distances,
+)
 
 __all__ = [
     "AttributeSplit",
@@ -21,6 +28,8 @@ __all__ = [
     "measure_clusters",
     "merge_clusters",
     "merge_stage",
+    "merging_mb",
+    "most_images",
     "split_by_attributes",
     "stage_distances",
 ]

@@ -73,6 +73,23 @@ def stage_distances(features_ND: Array, labels_N: Array, *, criterion: Criterion
     )
 
 
+def merging_mb(num_images: int, criterion: Criterion) -> float:
+    """Memory that a stage of so many images takes at most, in MB: its triangles of distances.
+
+    The smallest distances, and with it the largest and the sums where the criterion reads them.
+    """
+    return 2e-6 * num_images**2 * _triangles(criterion)
+
+
+def most_images(mb: float, criterion: Criterion) -> int:
+    """How many images fit."""
+    return math.isqrt(int(mb / (2e-6 * _triangles(criterion))))
+
+
+def _triangles(criterion: Criterion) -> int:
+    return 1 + (criterion.linkage == "intermediate") + (criterion.compactness_weight > 0)
+
+
 def merge_stage(distances: ClusterDistances, count: int, *, criterion: Criterion) -> Ints:
     """One stage: `count` merges of the nearest clusters (BUC and IHC: 5 % of the images).
 

@@ -45,14 +45,14 @@ def load_model(path: Path) -> tuple[Network, Settings]:
     settings = settings.model_copy(update={"run": anywhere})
     model = new_model(settings)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    got = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
+    got = {name: tuple(tensor.shape) for name, tensor in checkpoint.reported.items()}
     if expected != got:
         odd = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))[0]
         raise ValueError(
             f"{path} is a checkpoint of another architecture: {odd} should be {expected.get(odd, 'absent')} for "
             f"model.backbone={settings.model.backbone} and is {got.get(odd, 'absent')}"
         )
-    model.load_state_dict(checkpoint.model)
+    model.load_state_dict(checkpoint.reported)
     return model.to(memory_format=torch.channels_last), settings
 
 

@@ -160,7 +160,9 @@ def _check_machines(settings: Settings, console: Console) -> None:
 def summary(settings: Settings, history: History, total_seconds: float, place: Path) -> dict[str, Any]:
     """result.json: figures before and after in percent, the last labels, seconds by stage, and what was run."""
     method = make_method(settings)
-    last = history.epochs[history.labelled]  # the epoch whose labels were in use in the end
+    reported = len(history.epochs) - 1 if history.selected is None else history.selected[0]
+    labelled = [figures for figures in history.epochs[: reported + 1] if "clusters" in figures]
+    last = labelled[-1]  # the epoch whose labels were in use
     measured = all(history.evaluations[when] is not None for when in ("before", "after"))
     before, after = (history.evaluations[when] or {} if measured else {} for when in ("before", "after"))
     seconds = {stage: round(spent, 2) for stage, spent in history.seconds.items()}
@@ -170,6 +172,7 @@ def summary(settings: Settings, history: History, total_seconds: float, place: P
         "before": {name: before[name] for name in _FIGURES} if measured else None,
         "after": {name: after[name] for name in _FIGURES} if measured else None,
         "mAP_trapezoid": {"before": before["mAP_trapezoid"], "after": after["mAP_trapezoid"]} if measured else None,
+        **_chosen(settings, history, place),
         "parsing_mIoU": after.get("parsing_mIoU"),
         "stripes_mIoU": after.get("stripes_mIoU"),
         "clusters": last["clusters"],
@@ -190,6 +193,21 @@ def summary(settings: Settings, history: History, total_seconds: float, place: P
         "version": __version__,
         "run_dir": str(place),
     }
+
+
+def _chosen(settings: Settings, history: History, place: Path) -> dict[str, Any]:
+    """Which network is reported, where that is not simply the last one; the best by the truth, where asked for."""
+    found: dict[str, Any] = {}
+    last = history.evaluations.get("last")
+    if history.selected is not None:
+        found["selected"] = {"epoch": history.selected[0], "criterion": history.selected[1]}
+        found["last"] = None if last is None else {name: last[name] for name in _FIGURES}
+    if settings.evaluate.report_best:
+        lines = [line for line in RunFolder(place).evaluations() if line["when"] != "before"]
+        best = max(lines, key=lambda line: line["mAP"], default=None)
+        names = ("epoch", *_FIGURES)
+        found["best_by_truth"] = None if best is None else {name: best[name] for name in names}
+    return found
 
 
 def draw_pictures(settings: Settings, packed: str, folder: RunFolder, history: History) -> None:

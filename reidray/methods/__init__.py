@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from reidray.methods.aac_settings import AacSettings
 from reidray.methods.acrm_settings import AcrmSettings
+from reidray.methods.buc_settings import BucSettings
+from reidray.methods.ihc_settings import IhcSettings
 from reidray.methods.pplr_settings import PplrSettings
 from reidray.methods.scwm_settings import ScwmSettings
 from reidray.section import MethodSection
@@ -36,7 +38,7 @@ class Entry:
       weighs_images: whether it has a difficulty for each image, which method.update=weighted needs.
       criteria: criteria without truth that depend on settings of its section, and these settings; beside "silhouette",
         the criteria that it computes.
-      unread: settings of the section `method` that it does not read.
+      unread: shared settings that it does not read, as section.name.
     """
 
     module: str
@@ -46,6 +48,13 @@ class Entry:
     criteria: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
 
+
+_OWN_STAGES = (
+    *(f"method.{name}" for name in ("eps", "min_samples", "k1", "k1_counts_itself", "k2", "search")),
+    *(f"method.{name}" for name in ("search_components", "search_candidates", "prefer_other_cameras")),
+    *(f"method.{name}" for name in ("temperature", "momentum", "update")),
+    *(f"train.{name}" for name in ("epochs", "steps", "learning_rate", "lr_every")),
+)
 
 METHODS = {
     "scwm": Entry(
@@ -57,13 +66,15 @@ METHODS = {
     ),
     "cluster_contrast": Entry("cluster_contrast", "ClusterContrast"),
     "aac": Entry("aac", "AAC", AacSettings),
-    "acrm": Entry("acrm", "ACRM", AcrmSettings, unread=("update",)),
+    "acrm": Entry("acrm", "ACRM", AcrmSettings, unread=("method.update",)),
+    "buc": Entry("buc", "BUC", BucSettings, unread=_OWN_STAGES),
+    "ihc": Entry("ihc", "IHC", IhcSettings, unread=(*_OWN_STAGES, "model.pooling")),
     "pplr": Entry(
         "pplr",
         "PPLR",
         PplrSettings,
         criteria={"agreement": ("agreement_neighbours", "num_stripes")},
-        unread=("temperature", "momentum", "update"),
+        unread=("method.temperature", "method.momentum", "method.update"),
     ),
 }
 """Every method by the name that method.name takes."""

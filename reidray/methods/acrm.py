@@ -161,7 +161,7 @@ class ACRM(Method):
             return loss_B
         similarities_B = (features_BD.detach() * memory.rows(labels_B)[:, 0]).sum(-1)
         chosen_B = hardest_images(similarities_B, clusters_in_batch(labels_B)[1]) < self._own.k
-        return loss_B * chosen_B * (len(loss_B) / chosen_B.sum())
+        return loss_B * chosen_B * len(loss_B) / chosen_B.sum()
 
     def moved_rows(
         self,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from reidray.arrays import Array, Floats, Ints
+from reidray.labelling import Criterion
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,15 @@ class DbscanSettings:
 @dataclass(frozen=True)
 class Clustering:
     """labels_N: -1 for outliers. silhouette: mean silhouette of the images in clusters, None where not defined."""
+
+    labels_N: Ints
+    silhouette: float | None
+
+
+@dataclass(frozen=True)
+class Merging:
+    """labels_N: after merging. silhouette: of the clusters before, see `reidray.evaluation.criteria`; None where not
+    defined."""
 
     labels_N: Ints
     silhouette: float | None
@@ -119,6 +129,13 @@ class Search(Protocol):
         """
         ...
 
+    def merged(self, space: Space, labels_N: Ints, count: int, criterion: Criterion) -> Merging:
+        """The `count` nearest pairs of clusters joined, see `reidray.labelling.merge_stage`; no label may be -1.
+
+        The work of one labeller, which holds the distances of all images: `reidray.labelling.merging_mb`.
+        """
+        ...
+
     def means(self, feature: str, labels_N: Ints) -> Floats:
         """Mean of a feature over each group of images 0 .. C - 1, unit length; -1 is left out: float32 [C, S, D]."""
         ...
@@ -131,10 +148,12 @@ class Labels:
     labels_N: cluster of each image, -1 for outliers; every cluster 0 .. C - 1 has an image.
     memories: the rows [R, S, D] with which each memory begins, by its name.
     tables: further rows of the images, by the names of `Method.tables`; the first axis is N.
-    figures: about the labels, for console and metrics.
+    figures: about the labels, for console and metrics. judged: a criterion without truth, more is better, of the
+    network as it is now and the labels before (`Method.selects_network`); None where it is not defined.
     """
 
     labels_N: Ints
     memories: Mapping[str, Floats] = field(default_factory=dict)
     tables: Mapping[str, Array] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
+    judged: float | None = None

@@ -176,11 +176,13 @@ class EpochPlan:
 
     relabel: extract all images and label them anew; without it the labels and memories of the epoch before go on.
     new_optimiser: begin with a fresh optimiser. rate: factor on the learning rates that the optimiser began with.
+    trains: without it the epoch labels and ends, which judges the network of the one before (`selects_network`).
     """
 
     relabel: bool = True
     new_optimiser: bool = False
     rate: float = 1.0
+    trains: bool = True
 
 
 class Method(ABC):
@@ -197,6 +199,8 @@ class Method(ABC):
         once.
       unused_parameters: whether some parameters of the network have no gradient in a step.
       keeps_moments: whether the moments of the heads go on with the next labels (`carried_moments`).
+      selects_network: whether `Labels.judged` chooses the network that is reported: that of the highest, the last of
+        equals. Without it the network of the end is.
       supervision: what the labels come from, in words.
       reported: figures of `Labels` that result.json has, those of the labels that were in use in the end.
     """
@@ -210,6 +214,7 @@ class Method(ABC):
     has_batch_losses: bool = False
     unused_parameters: bool = False
     keeps_moments: bool = False
+    selects_network: bool = False
     supervision: str = "unsupervised"
     reported: tuple[str, ...] = ()
 

@@ -83,7 +83,7 @@ class Console:
             stage: stage, epoch, done, total, unit, images_per_second, losses; repeated, `done` == `total` ends it;
             labels: epoch, clusters, outliers, criteria, and ARI, AMI, purity, pseudo_mIoU where known;
             steps: epoch, losses {term: one value a step};
-            evaluation: when (before, epoch, after), epoch, and figures in percent;
+            evaluation: when (before, epoch, last, after), epoch, and figures in percent;
             epoch: epoch and its measures;
             trace: epoch and the recordings of all processes but this one;
             started: epochs (of the whole run);
@@ -176,10 +176,11 @@ class Console:
         when, epoch = event["when"], event.get("epoch")
         if self._folder:
             self._folder.add_evaluation(event)
-            at = {"before": -1, "after": self._epochs - 1}.get(when, epoch)
+            at = {"before": -1, "last": self._epochs - 1}.get(when, epoch)
             self._curves.epoch("evaluation", -1 if at is None else at, event)
         figures = [f"{word} {event[name]:.2f}" for name, word in FIGURES.items() if event.get(name) is not None]
-        title = f"{self._place(epoch)}evaluated" if when == "epoch" else f"{when} training"
+        titles = {"epoch": f"{self._place(epoch)}evaluated", "last": "last network"}
+        title = titles.get(when, f"{when} training")
         self._say("  ".join([title, *figures]))
         if when == "before":
             self._before = event

@@ -18,11 +18,13 @@ import numpy as np
 from reidray import dispatch
 from reidray.arrays import Floats, Ints
 from reidray.bank import Member, MemoryBank
+from reidray.labelling import Criterion
 from reidray.methods.label_search import (
     Clustering,
     DbscanSettings,
     Inputs,
     JaccardSettings,
+    Merging,
     Neighbours,
     Space,
 )
@@ -85,6 +87,13 @@ class BlockSearch:
         found: Floats = dispatch.as_numpy(
             dispatch.difficulty(whole.indices()[:, :k], (other.indices() for other in others))
         )
+        return found
+
+    def merged(self, space: Space, labels_N: Ints, count: int, criterion: Criterion) -> Merging:
+        """See `Search.merged`: one labeller reads all features of the space."""
+        task = Task("merge", lambda: (self._moment, space, labels_N, count, criterion), ready=self._all_there)
+        self._pool.add([task], first=True)
+        found: Merging = task.future.result()
         return found
 
     def transformed(self, feature: str, order_N: Ints, graph: int, name: str) -> str:

@@ -27,8 +27,10 @@ class History:
 
     images: digest of the training images. labelled: the epoch whose labels and memories are in use, -1 before the
     first. updates: steps of the optimiser. epochs: figures of each. seconds: by stage. evaluations: "before" and
-    "after" the run, None where there is nothing to evaluate on. examples: to look at, of the last evaluation.
-    under_way: the epoch that is not finished. to_evaluate: the epoch that is being evaluated while training goes on.
+    "after" the run, and of the "last" network where another is reported; None where there is nothing to evaluate on.
+    examples: to look at, of the last evaluation. under_way: the epoch that is not finished. to_evaluate: the epoch that
+    is being evaluated while training goes on. selected: the epoch whose network is reported and the criterion that
+    chose it, where the method chooses.
     """
 
     images: str
@@ -42,6 +44,7 @@ class History:
     examples: Figures | None = None
     under_way: UnderWay | None = None
     to_evaluate: int | None = None
+    selected: tuple[int, float] | None = None
 
     def as_tree(self) -> dict[str, Any]:
         """For a checkpoint's JSON."""
@@ -51,4 +54,11 @@ class History:
     def from_tree(tree: Mapping[str, Any]) -> History:
         """The inverse of `as_tree`."""
         under_way = tree["under_way"]
-        return History(**{**tree, "under_way": None if under_way is None else UnderWay(**under_way)})
+        selected = tree.get("selected")
+        return History(
+            **{
+                **tree,
+                "under_way": None if under_way is None else UnderWay(**under_way),
+                "selected": None if selected is None else (int(selected[0]), float(selected[1])),
+            }
+        )

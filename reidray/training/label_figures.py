@@ -39,6 +39,7 @@ def label_figures(
             {
                 "stability": None if earlier_N is None else stability(labels_N, earlier_N),
                 **summary.figures,
+                "judged": summary.judged,
                 "camera_mixing": camera_mixing(labels_N, context.split("train").source.cameras_N),
                 "assigned": assigned_share(labels_N),
             }

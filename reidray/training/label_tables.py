@@ -13,11 +13,12 @@ from reidray.methods.method import Method
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """How an epoch's labelling went. figures: of the method."""
+    """How an epoch's labelling went. figures, judged: of the method, see `Labels`."""
 
     num_clusters: int
     num_outliers: int
     figures: dict[str, float] = field(default_factory=dict)
+    judged: float | None = None
 
 
 def write_labels(bank: MemoryBank, version: int, labels: Labels, method: Method) -> LabelSummary:
@@ -35,7 +36,7 @@ def write_labels(bank: MemoryBank, version: int, labels: Labels, method: Method)
         bank.put_tables("train", version, block, own, {})
     bank.flush()
     outliers = int((labels.labels_N < 0).sum())
-    return LabelSummary(int(labels.labels_N.max(initial=-1)) + 1, outliers, dict(labels.figures))
+    return LabelSummary(int(labels.labels_N.max(initial=-1)) + 1, outliers, dict(labels.figures), labels.judged)
 
 
 def _check(labels: Labels, method: Method, count: int) -> None:

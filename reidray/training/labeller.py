@@ -20,15 +20,16 @@ from reidray import dispatch
 from reidray.arrays import Array, Floats, Ints
 from reidray.bank import MemoryBank
 from reidray.config import Settings
+from reidray.labelling import Criterion
 from reidray.memory import cluster_centroids
 from reidray.methods import make_method
-from reidray.methods.label_search import Clustering, DbscanSettings, Inputs, JaccardSettings, Space
+from reidray.methods.label_search import Clustering, DbscanSettings, Inputs, JaccardSettings, Merging, Space
 from reidray.neighbours import Found
 from reidray.spans import Recording, Spans, spanned
 from reidray.training.graphs import GraphTransform
 from reidray.training.grouping import Grouping
 from reidray.training.label_tables import LabelSummary, write_labels
-from reidray.training.reading import Moment, ReadyBlocks, Stretch, similarities_by
+from reidray.training.reading import Moment, ReadyBlocks, Stretch, in_space, similarities_by
 from reidray.training.whole_search import WholeSearch
 
 
@@ -160,6 +161,14 @@ class Labeller:
         self._bank.generation = moment.generation
         features_MSD = self._bank.take(f"train/{feature}", moment.version, members_M)
         return cluster_centroids(features_MSD, labels_M, int(labels_M.max()) + 1)
+
+    @spanned
+    def merge(self, moment: Moment, space: Space, labels_N: Ints, count: int, criterion: Criterion) -> Merging:
+        """The nearest clusters joined; reads all features of the space."""
+        self._bank.generation = moment.generation
+        self._ready.forget()
+        features_NSD = self._bank.read(f"train/{space.feature}", moment.version)
+        return self._grouping.merged(in_space(features_NSD, space.vectors), np.array(labels_N), count, criterion)
 
     @spanned
     def transform(

@@ -70,10 +70,14 @@ def train(context: Context) -> History:
                     _extract(context, state, epoch)
                 with _timed(context.spans, history, "label"):
                     history.under_way = UnderWay(_label(context, state, epoch))
+                if method.selects_network:
+                    state.select(epoch - 1, history.under_way.figures.get("judged"))
             else:
                 history.under_way = UnderWay({})
-        with _timed(context.spans, history, "train"):
-            losses = _train_epoch(context, state, plans, epoch, checkpoint)
+        losses: dict[str, list[float]] = {}
+        if plans[epoch].trains:
+            with _timed(context.spans, history, "train"):
+                losses = _train_epoch(context, state, plans, epoch, checkpoint)
         figures, measured = history.under_way.figures, history.under_way.measured
         history.under_way, checkpoint = None, None
         figures.update({name: float(np.mean(values)) for name, values in measured.items()})
@@ -84,7 +88,8 @@ def train(context: Context) -> History:
             _evaluate_epoch(context, state, epoch)
         figures["seconds"] = time.perf_counter() - started
         history.epochs.append({"epoch": epoch, **figures})
-        context.tell(kind="steps", epoch=epoch, losses=losses)
+        if losses:
+            context.tell(kind="steps", epoch=epoch, losses=losses)
         context.tell(kind="epoch", epoch=epoch, **figures)
         if (epoch + 1) % settings.run.checkpoint_every == 0 or epoch + 1 == len(plans):
             keep(context, state, plans, epoch)
@@ -92,7 +97,7 @@ def train(context: Context) -> History:
 
     settle_evaluation(context, history)
     if "after" not in history.evaluations:
-        history.evaluations["after"] = _evaluated(context, state, "after", len(plans) - 1)
+        _evaluate_at_the_end(context, state, len(plans) - 1)
         keep(context, state, plans, len(plans) - 1)
     context.checkpoints.wait()
     context.ranks.barrier()
@@ -135,6 +140,19 @@ def _evaluate_epoch(context: Context, state: RunState, epoch: int) -> None:
     state.history.to_evaluate = epoch
     if context.ranks.rank == 0:
         context.background.begin(state.model, epoch)
+
+
+def _evaluate_at_the_end(context: Context, state: RunState, last: int) -> None:
+    """The figures of the network that the run reports, and, where that is not the last one, of both."""
+    history, chosen = state.history, state.history.selected
+    if chosen is None or not state.selected:
+        history.evaluations["after"] = _evaluated(context, state, "after", last)
+        return
+    history.evaluations["last"] = _evaluated(context, state, "last", last)
+    trained = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    state.model.load_state_dict(state.selected)
+    history.evaluations["after"] = _evaluated(context, state, "after", chosen[0])
+    state.model.load_state_dict(trained)
 
 
 def _evaluated(context: Context, state: RunState, when: str, epoch: int | None) -> Figures | None:

@@ -74,6 +74,7 @@ def take_up(context: Context, checkpoint: Checkpoint | None, state: RunState, ep
     if state.modules is not None:
         state.modules.load_state_dict(checkpoint.modules)
     restore_optimiser(state.optimiser, checkpoint.optimiser)
+    state.selected = checkpoint.selected
     state.kept_heads = checkpoint.heads, checkpoint.heads_optimiser
     torch.set_rng_state(checkpoint.rng[min(context.ranks.rank, len(checkpoint.rng) - 1)])
     if checkpoint.step is not None:
@@ -82,7 +83,8 @@ def take_up(context: Context, checkpoint: Checkpoint | None, state: RunState, ep
         return checkpoint.epoch
     first = checkpoint.epoch + 1
     if first < epochs:
-        history.evaluations.pop("after", None)  # a finished run that is given more epochs
+        for when in ("after", "last"):
+            history.evaluations.pop(when, None)  # a finished run that is given more epochs
         why = f"the checkpoint of epoch {first}"
         context.tell(kind="resumed", epoch=first, epochs=epochs, why=why, workers=context.ranks.size)
     else:
@@ -140,6 +142,7 @@ def _save(
             model=state.model.state_dict(),
             modules={} if state.modules is None else state.modules.state_dict(),
             optimiser=optimiser_tensors(state.optimiser),
+            selected=state.selected,
             heads=heads if goes_on else {},
             heads_optimiser=moments if goes_on or method.keeps_moments else {},
             rng=rng,

@@ -46,7 +46,8 @@ class RunState:
     """Of one worker; equal on all of them.
 
     model: the network. modules: layers beside it that see the whole batch, if the method has any. heads: of the labels
-    in use. kept_heads: what the checkpoint that the run goes on from says of heads, until there are any.
+    in use. selected: tensors of the network that is reported, where the method chooses one. kept_heads: what the
+    checkpoint that the run goes on from says of heads, until there are any.
     """
 
     method: Method
@@ -55,6 +56,7 @@ class RunState:
     history: History
     optimiser: torch.optim.Optimizer = field(init=False)
     heads: Heads | None = None
+    selected: dict[str, Tensor] = field(default_factory=dict)
     kept_heads: tuple[dict[str, Tensor], Moments] = field(default_factory=lambda: ({}, {}))
     _rate: float = 1.0
 
@@ -96,6 +98,12 @@ class RunState:
         elif carried and self.heads.optimiser is not None:
             restore_optimiser(self.heads.optimiser, self.method.carried_moments(layers, carried))
         self.set_rate(self._rate)
+
+    def select(self, epoch: int, judged: float | None) -> None:
+        """The network as it is after an epoch is the one that is reported, unless one before was judged better."""
+        if judged is not None and (self.history.selected is None or judged >= self.history.selected[1]):
+            self.history.selected = epoch, judged
+            self.selected = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
     def saved_heads(self) -> tuple[dict[str, Tensor], Moments]:
         """Layers and moments of the heads, for a checkpoint: those of the one before where there are none yet."""

@@ -14,12 +14,14 @@ import torch
 from reidray import dispatch
 from reidray.arrays import Floats, Ints
 from reidray.bank import MemoryBank
+from reidray.labelling import Criterion
 from reidray.memory import cluster_centroids
 from reidray.methods.label_search import (
     Clustering,
     DbscanSettings,
     Inputs,
     JaccardSettings,
+    Merging,
     Neighbours,
     Space,
 )
@@ -91,6 +93,11 @@ class WholeSearch:
         with self._spans("difficulty"):
             found: Floats = dispatch.as_numpy(dispatch.difficulty(whole_NK, (_read_once(other) for other in others)))
         return found
+
+    def merged(self, space: Space, labels_N: Ints, count: int, criterion: Criterion) -> Merging:
+        """See `Search.merged`."""
+        features_ND = in_space(self._table(space.feature), space.vectors)
+        return self._grouping.merged(features_ND, labels_N, count, criterion)
 
     def transformed(self, feature: str, order_N: Ints, graph: int, name: str) -> str:
         """See `Search.transformed`."""

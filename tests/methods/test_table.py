@@ -6,7 +6,9 @@ from reidray.config import Settings
 from reidray.methods import METHODS, make_method
 from reidray.methods.aac import AAC
 from reidray.methods.acrm import ACRM
+from reidray.methods.buc import BUC
 from reidray.methods.cluster_contrast import ClusterContrast
+from reidray.methods.ihc import IHC
 from reidray.methods.pplr import PPLR
 from reidray.methods.scwm import SCWM
 
@@ -16,6 +18,8 @@ KINDS = [
     ("aac", AAC, 0),
     ("pplr", PPLR, 0),
     ("acrm", ACRM, 0),
+    ("buc", BUC, 0),
+    ("ihc", IHC, 0),
 ]
 
 
@@ -41,8 +45,10 @@ def test_only_what_reads_annotations_says_that_it_is_weakly_supervised(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_epoch_of_these_methods_labels_anew_and_the_rate_falls_every_so_many(name):
+def test_without_stages_every_epoch_labels_anew_and_the_rate_falls_every_so_many(name):
     settings = Settings(method={"name": name}, train={"epochs": 5, "lr_every": 2, "lr_factor": 0.5})
+    if settings.own is not None and settings.own.has_stages:
+        return
     plans = make_method(settings).schedule(100)
     assert [plan.rate for plan in plans] == [1.0, 1.0, 0.5, 0.5, 0.25]
     assert all(plan.relabel and not plan.new_optimiser for plan in plans)

@@ -88,6 +88,8 @@ RUNS = {
     },
     "scwm stripes": {"method": {"name": "scwm", "update": "weighted"}, "scwm": {"parts": "stripes"}},
     "aac": {"method": {"name": "aac"}},
+    "acrm": {"method": {"name": "acrm"}},
+    "acrm of all images": {"method": {"name": "acrm"}, "acrm": {"update": "average", "loss": "all"}},
     "pplr": {"method": {"name": "pplr"}},
     "pplr with cameras": {"method": {"name": "pplr"}, "pplr": {"camera_weight": 0.5, "camera_negatives": 3}},
     "pplr without triplet": {"method": {"name": "pplr"}, "pplr": {"triplet_weight": 0.0}},
@@ -104,13 +106,14 @@ CLUSTERING_ALONE = {
 }
 
 
-def settings(method=None, model=None, scwm=None, pplr=None):
+def settings(method=None, model=None, scwm=None, pplr=None, acrm=None):
     return Settings(
         data={"height": 32, "width": 16},
         model={"pooling": "avg", "part_pooling": "gap", "bn_group_size": SIZE, **(model or {})},
         method={"name": "scwm", **METHOD, **(method or {})},
         scwm={"num_parts": L, **PAPER, **(scwm or {})},
         pplr={"num_stripes": L, "agreement_from": 5, "triplet_weight": 1.0, **(pplr or {})},
+        acrm={"k": 1, **(acrm or {})},
         train={"learning_rate": RATE, "weight_decay": DECAY, "steps": 3},
     )
 
@@ -156,13 +159,13 @@ def memories(tree):
         "features": num_clusters(tree),
         "centroids": num_clusters(tree),
         "proxies": len(proxy_groups(*images(tree))[1]),
+        "related": num_clusters(tree),
     }
-    return {
-        name: F.normalize(
-            torch.randn(rows[name], num_vectors(tree), D, generator=torch.Generator().manual_seed(1 + number)), dim=-1
-        )
-        for number, name in enumerate(make_method(tree).memories)
-    }
+    found = {}
+    for number, name in enumerate(make_method(tree).memories):
+        shape = rows[name], num_vectors(tree), 2 * D if name == "related" else D
+        found[name] = F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(1 + number)), dim=-1)
+    return found
 
 
 def memory(tree):
@@ -332,7 +335,7 @@ def test_an_update_moves_the_memories_as_the_method_says_and_leaves_the_others_a
     _, one = begun(tree)
     step, groups = batch(tree, 0)
     update = one.update(step, groups)
-    assert list(update.moved) == ([] if tree.method.name == "pplr" else ["features"])
+    assert list(update.moved) == {"pplr": [], "acrm": ["features", "related"]}.get(tree.method.name, ["features"])
     for memory_name, replica in one.replicas.items():
         if memory_name not in update.moved:
             assert torch.equal(replica.all_rows(), memories(tree)[memory_name])
@@ -342,7 +345,8 @@ def test_an_update_moves_the_memories_as_the_method_says_and_leaves_the_others_a
         others_C = torch.ones(num_clusters(tree), dtype=torch.bool).index_fill(0, clusters_U, False)
         assert torch.equal(replica.all_rows()[others_C], memories(tree)[memory_name][others_C])
         loops = {"average": memory_reference.sequential, "hardest": memory_reference.hardest}
-        if tree.method.update in loops:
+        averages = tree.method.name != "acrm" or (tree.acrm.update == "average" and memory_name == "features")
+        if tree.method.update in loops and averages:
             rows = memory(tree).tolist(), features_BSD.tolist(), step.targets.labels_B.tolist()
             moved = torch.tensor(loops[tree.method.update](*rows, tree.method.momentum))
             torch.testing.assert_close(replica.all_rows(), moved, rtol=0, atol=1e-5)
@@ -365,7 +369,7 @@ GROUPS = {1: 16, 2: 8, 4: 4}  # groups of a batch of 16 by the size of a group
 
 
 @pytest.mark.parametrize("groups", GROUPS)
-@pytest.mark.parametrize("name", ["scwm", "pplr", "pplr with cameras"])
+@pytest.mark.parametrize("name", ["scwm", "pplr", "pplr with cameras", "acrm", "acrm of all images"])
 def test_gradients_are_those_of_one_backward_pass_for_every_number_of_groups(name, groups):
     run = RUNS[name]
     tree = settings(
@@ -376,7 +380,8 @@ def test_gradients_are_those_of_one_backward_pass_for_every_number_of_groups(nam
     state, one = begun(tree)
     one.update(*batch(tree, 0))
     assert_gradients(gradients(state.model), gradients(expected.network), 1e-5)
-    assert_gradients(gradients(state.heads.layers), gradients(expected.heads), 1e-5)
+    assert_gradients(gradients(state.heads and state.heads.layers), gradients(expected.heads), 1e-5)
+    assert_gradients(gradients(state.modules), gradients(expected.modules), 1e-5)
 
 
 @pytest.mark.parametrize("name", ["scwm", "pplr"])
@@ -399,7 +404,7 @@ def test_classifiers_that_go_on_take_the_learning_rate_of_a_later_epoch(name):
     assert (heads.detach() - before).abs().max().item() == pytest.approx(0.01 * RATE, rel=1e-2)
 
 
-@pytest.mark.parametrize("name", ["cluster_contrast", "scwm", "pplr"])
+@pytest.mark.parametrize("name", ["cluster_contrast", "scwm", "pplr", "acrm"])
 def test_a_step_meets_the_network_and_the_memory_that_the_last_one_left_and_no_old_gradients(name):
     tree = settings(**RUNS[name])
     state, one = begun(tree)
@@ -409,6 +414,8 @@ def test_a_step_meets_the_network_and_the_memory_that_the_last_one_left_and_no_o
     fresh.model.load_state_dict(state.model.state_dict())
     if fresh.heads is not None:
         fresh.heads.layers.load_state_dict(state.heads.layers.state_dict())
+    if fresh.modules is not None:
+        fresh.modules.load_state_dict(state.modules.state_dict())
     expected = other.update(*batch(tree, 1)).losses
     second = one.update(*batch(tree, 1)).losses
     for term, loss in expected.items():
@@ -535,7 +542,8 @@ def pair(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def assert_agree(found, alone):
+def assert_agree(found, alone, weights=1e-5):
+    """weights: how far weights may be apart. Adam divides by the size of the gradient, also where that is rounding."""
     assert_gradients(found["gradients"], alone["gradients"], 1e-5)
     for step, expected in enumerate(alone["losses"]):
         assert list(found["losses"][step]) == list(expected)
@@ -547,13 +555,15 @@ def assert_agree(found, alone):
         torch.testing.assert_close(found["rows"][step], alone["rows"][step], rtol=0, atol=1e-5)
     torch.testing.assert_close(found["memory"], alone["memory"], rtol=0, atol=1e-5)
     for name, tensor in alone["network"].items():
-        torch.testing.assert_close(found["network"][name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+        torch.testing.assert_close(
+            found["network"][name], tensor, rtol=1e-5, atol=weights, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_agree_with_one(pair, name):
     alone = trained(settings(**RUNS[name]), OneProcess())
-    assert_agree(pair[0][name], alone)
+    assert_agree(pair[0][name], alone, weights=RATE / 4 if name.startswith("acrm") else 1e-5)
 
 
 @pytest.mark.parametrize("name", RUNS)

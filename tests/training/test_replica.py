@@ -40,6 +40,7 @@ RUNS = {  # five groups of four images each; the ranks of two and more have diff
         "scwm": {**WITHOUT_HEADS, "part_memory_weight": 0.0, "separation_weight": 0.0},
     },
     "scwm clustering alone": CLUSTERING_ALONE,
+    "acrm": {"method": {"name": "acrm"}},
 }
 
 
