@@ -118,7 +118,7 @@ def test_help_lists_every_setting_with_default_unit_and_meaning(helped):
         assert f" {setting.name} " in text
         assert setting.unit in text
         assert " ".join(setting.meaning.split()) in text
-    meaning = "epochs: each labels all images anew, then trains [epochs; whole number >= 1]"
+    meaning = "epochs; most methods label all images anew in each, then train [epochs; whole number >= 1]"
     assert f"train.epochs {Settings().train.epochs} {meaning}" in text
     assert "augment.erase_area [0.02, 0.3] least" in text
     assert "run.workers null" in text
