@@ -189,7 +189,7 @@ class Bare:
         own_BLD = self._centroids_CSD[targets.labels_B][:, 1:]
         return {
             "parsing": parsing_loss(features.part_logits_BLHW, targets["masks"], targets["visible"]),
-            "diversity": diversity_loss(features.masks_BLHW),
+            "diversity": diversity_loss(features.masks_BLHW, cells=self._settings.scwm.diversity_cells),
             "global_contrast": contrast_BS[:, 0],
             "part_contrast": contrast_BS[:, 1:].mean(1),
             "separation": part_separation(features.features_BSD[:, 1:], own_BLD, temperature=tau),

@@ -50,7 +50,13 @@ class DrawnSettings(Section):
 class DataSettings(Section):
     """Where images come from and how they are packed and read."""
 
-    dataset: Literal["drawn", "market1501", "folder"] = setting("drawn", "kind of data set")
+    dataset: Literal["drawn", "market1501", "msmt17", "dukemtmc", "cuhk03", "veri776", "folder", "auto"] = setting(
+        "drawn", "kind of data set; auto looks at data.root"
+    )
+    msmt17_validation: bool = setting(True, "train on MSMT17's validation list as well, as most unsupervised code does")
+    cuhk03_boxes: Literal["detected", "labeled"] = setting(
+        "detected", "CUHK03's boxes: of a detector, or drawn by hand"
+    )
     root: str | None = setting(
         None, "folder of the images; for drawn: where they are drawn (default data/drawn-<hash>)", "path"
     )
@@ -93,6 +99,10 @@ class ModelSettings(Section):
     weights: str = setting("shipped", "shipped (small), imagenet (resnets), none, or a checkpoint file", "name or path")
     pooling: Literal["avg", "max", "gem", "avg+max"] = setting("avg", "global pooling; the papers' is avg")
     part_pooling: Literal["gap", "masked"] = setting("gap", "gap: eq. 1 as printed; masked: divided by the mask's area")
+    calibrate: Literal["new", "all", "none"] = setting(
+        "new",
+        "necks that begin with the statistics of the training images: those that the start weights lack, all, or none",
+    )
     bn_group_size: Count = setting(32, "images that share batch statistics, whatever the number of workers", "images")
 
 

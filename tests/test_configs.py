@@ -46,7 +46,8 @@ def test_every_header_has_a_command_for_this_config_that_parses(
 
 @pytest.mark.parametrize("path", SEARCHES, ids=_name)
 def test_every_search_can_start_as_its_header_says(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    commands = [parsed(job, words, monkeypatch, tmp_path) for job, words in job_lines(_header(path))]
+    lines = [(job, words) for job, words in job_lines(_header(path)) if job == "jobs/tune.py"]
+    commands = [parsed(job, words, monkeypatch, tmp_path) for job, words in lines]
     assert commands
     for command in commands:
         assert command.options.search == path.relative_to(ROOT)

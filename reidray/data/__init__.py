@@ -1,12 +1,13 @@
 """From folders of crops to augmented batches: arrays and records, no Ray.
 
-`records` says what a data set is, `market1501` and `folder` read one from disk (names only, no pixels), `drawn` makes
-one, `attributes` reads what was noted about persons, `decode` turns bytes into pixels, `sampling` chooses the images of
-an epoch's batches and `augment` changes their pixels. All randomness is keyed by (seed, epoch, step): who computes a
-batch, and on how many machines, changes nothing.
+`records` says what a data set is. `market1501`, `msmt17`, `dukemtmc`, `cuhk03`, `veri776` and `folder` read one from
+disk (names only, no pixels), `detect` knows which it is, and `drawn` makes one. `attributes` reads what was noted about
+persons, `decode` turns bytes into pixels, `sampling` chooses the images of an epoch's batches and `augment` changes
+their pixels. All randomness is keyed by (seed, epoch, step): who computes a batch, and on how many machines, changes
+nothing.
 """
 
-from reidray.data import augment, decode, folder, market1501, sampling
+from reidray.data import augment, cuhk03, decode, dukemtmc, folder, market1501, msmt17, sampling, veri776
 from reidray.data.records import Dataset, ImageRecord, Split, counts
 
 __all__ = [
@@ -15,8 +16,12 @@ __all__ = [
     "Split",
     "augment",
     "counts",
+    "cuhk03",
     "decode",
+    "dukemtmc",
     "folder",
     "market1501",
+    "msmt17",
     "sampling",
+    "veri776",
 ]

@@ -10,7 +10,8 @@ from typing import Any
 
 from reidray import events
 from reidray.config import Settings
-from reidray.data import folder, market1501
+from reidray.data import cuhk03, dukemtmc, folder, market1501, msmt17, veri776
+from reidray.data.detect import detect
 from reidray.data.drawn import DrawnSettings, write_market1501
 from reidray.data.records import Dataset, counts
 from reidray.events import message
@@ -82,15 +83,24 @@ def prepared(settings: Settings, report: Report, *, processes: int) -> str:
 
 def read_dataset(settings: Settings, report: Report, *, processes: int) -> Dataset:
     """The data set that the settings name, drawn first if it is a drawn one."""
-    root = data_root(settings)
-    if settings.data.dataset == "folder":
-        return folder.read(root)
-    if settings.data.dataset == "drawn":
+    root, data = data_root(settings), settings.data
+    name: str = data.dataset
+    if name == "auto":
+        name, why = detect(root)
+        report(message(f"data.dataset=auto: {root} is read as {name}: {why}"))
+    if name == "drawn":
         drawn = DrawnSettings(seed=settings.data.seed, **settings.data.drawn.model_dump())
         write_market1501(
             drawn, root, processes=processes, progress=lambda done, total: _stage(report, "draw", done, total)
         )
-    return market1501.read(root)
+    readers: dict[str, Callable[[], Dataset]] = {
+        "msmt17": lambda: msmt17.read(root, validation=data.msmt17_validation),
+        "dukemtmc": lambda: dukemtmc.read(root),
+        "cuhk03": lambda: cuhk03.read(root, data.cuhk03_boxes),
+        "veri776": lambda: veri776.read(root),
+        "folder": lambda: folder.read(root),
+    }
+    return readers.get(name, lambda: market1501.read(root))()
 
 
 def with_places(settings: Settings) -> Settings:
@@ -106,6 +116,10 @@ def _made_with(settings: Settings) -> dict[str, Any]:
     """The settings that decide what lies in the shards."""
     data = settings.data
     made: dict[str, Any] = {name: getattr(data, name) for name in ("dataset", "images_per_shard", "max_megapixels")}
+    if data.dataset in ("msmt17", "auto"):
+        made["msmt17_validation"] = data.msmt17_validation
+    if data.dataset in ("cuhk03", "auto"):
+        made["cuhk03_boxes"] = data.cuhk03_boxes
     if data.dataset == "drawn":
         made["drawn"] = {"seed": data.seed, **data.drawn.model_dump(mode="json")}
     return made

@@ -1,7 +1,6 @@
 """Losses of the predicted part masks.
 
-B = images, L = parts (the background last), H, W = cells of the map. One loss an image; means over cells, so that a
-weight means the same at any resolution.
+B = images, L = parts (the background last), H, W = cells of the map. One loss an image.
 """
 
 from __future__ import annotations
@@ -24,13 +23,17 @@ def parsing_loss(logits_BLHW: Tensor, targets_BLHW: Tensor, visible_BHW: Tensor)
     return (losses_BHW * visible_BHW).sum((1, 2)) / visible_BHW.sum((1, 2)).clamp_min(1.0)
 
 
-def diversity_loss(masks_BLHW: Tensor) -> Tensor:
-    """2 / (l (l - 1)) sum_{i<j} mean over cells of P_i P_j: SCWM eq. 5, with the mean for the sum over cells.
+def diversity_loss(masks_BLHW: Tensor, *, cells: str) -> Tensor:
+    """2 / (l (l - 1)) sum_{i<j} sum over cells of P_i P_j: SCWM eq. 5.
 
     Since the masks of a cell sum to 1, sum_{i<j} P_i P_j = (1 - sum_i P_i^2) / 2.
 
-    Returns: [B], in [0, 1 / l^2].
+    Args:
+      cells: "sum", as printed; "mean": 1 / (H W) of that, the same at any resolution.
+
+    Returns: [B], in [0, 1 / l^2] for each cell.
     """
     num_parts = masks_BLHW.shape[1]
     overlap_BHW = (1 - masks_BLHW.square().sum(1)) / 2
-    return 2 / (num_parts * (num_parts - 1)) * torch.mean(overlap_BHW, dim=(1, 2))
+    over_cells = torch.sum if cells == "sum" else torch.mean
+    return 2 / (num_parts * (num_parts - 1)) * over_cells(overlap_BHW, dim=(1, 2))

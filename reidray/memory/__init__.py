@@ -11,7 +11,9 @@ from reidray.memory.centroids import (
     clusters_in_batch,
     hardest_update,
     normalised_weights,
+    weighted_sequence,
     weighted_update,
+    weights_of_mean_one,
 )
 from reidray.memory.difficulty import difficulty
 from reidray.memory.proxies import camera_proxies, proxy_groups
@@ -33,5 +35,7 @@ __all__ = [
     "of_mean_one",
     "proxy_groups",
     "selective_update",
+    "weighted_sequence",
     "weighted_update",
+    "weights_of_mean_one",
 ]

@@ -65,14 +65,35 @@ def average_update(rows_USD: Tensor, features_BSD: Tensor, places_B: Tensor, *, 
     Cluster Contrast's `CM` (Dai et al., 2021). Images of different clusters do not touch each other's rows, so the
     t-th images of all clusters are applied together: as many rounds as the largest cluster has images in the batch.
     """
-    onehot_BU = F.one_hot(places_B, len(rows_USD))
-    turns_B = (onehot_BU.cumsum(0) * onehot_BU).sum(1) - 1
     rows_USD = rows_USD.clone()
-    for turn in range(int(turns_B.max()) + 1):
-        now = torch.nonzero(turns_B == turn).squeeze(1)
+    for now in _turns(places_B, len(rows_USD)):
         places = places_B[now]
         rows_USD[places] = F.normalize(momentum * rows_USD[places] + (1 - momentum) * features_BSD[now], dim=-1)
     return rows_USD
+
+
+def weighted_sequence(
+    rows_USD: Tensor, features_BSD: Tensor, places_B: Tensor, weights_BS: Tensor, *, momentum: float
+) -> Tensor:
+    """Every image in turn, in batch order, with its weight: c <- unit(m c + (1 - m) w f).
+
+    The average update with weights: with all weights 1 it is `average_update` bit for bit, and with weight 1 for the
+    hardest image and 0 for the others `hardest_update`, since an image of weight 0 leaves the centroid as it is.
+    """
+    rows_USD = rows_USD.clone()
+    for now in _turns(places_B, len(rows_USD)):
+        places, weights_RS1 = places_B[now], weights_BS[now].unsqueeze(-1)
+        before = rows_USD[places]
+        pulled = F.normalize(momentum * before + (1 - momentum) * (weights_RS1 * features_BSD[now]), dim=-1)
+        rows_USD[places] = torch.where(weights_RS1 > 0, pulled, before)
+    return rows_USD
+
+
+def _turns(places_B: Tensor, num_clusters: int) -> list[Tensor]:
+    """The first images of all clusters, the second ones, and so on: places in the batch."""
+    onehot_BU = F.one_hot(places_B, num_clusters)
+    turns_B = (onehot_BU.cumsum(0) * onehot_BU).sum(1) - 1
+    return [torch.nonzero(turns_B == turn).squeeze(1) for turn in range(int(turns_B.max()) + 1)]
 
 
 def chosen_update(
@@ -106,6 +127,13 @@ def weighted_update(
     own_UB = F.one_hot(places_B, len(rows_USD)).T.to(features_BSD.dtype)
     pulled_USD = torch.einsum("ub,bsd->usd", own_UB, weights_BS.unsqueeze(-1) * features_BSD)
     return F.normalize(momentum * rows_USD + (1 - momentum) * pulled_USD, dim=-1)
+
+
+def weights_of_mean_one(raw_BS: Tensor, places_B: Tensor) -> Tensor:
+    """Weights whose mean over the images of each cluster is 1; all 1 where all weights of a cluster are zero."""
+    same_BB = (places_B.unsqueeze(0) == places_B.unsqueeze(1)).to(raw_BS.dtype)
+    means_BS = (same_BB @ raw_BS) / same_BB.sum(1, keepdim=True)
+    return torch.where(means_BS > 0, raw_BS / means_BS.clamp_min(1e-12), torch.ones_like(raw_BS))
 
 
 def normalised_weights(raw_BS: Tensor, places_B: Tensor | None) -> Tensor:

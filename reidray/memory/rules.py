@@ -16,7 +16,9 @@ from reidray.memory.centroids import (
     clusters_in_batch,
     hardest_update,
     normalised_weights,
+    weighted_sequence,
     weighted_update,
+    weights_of_mean_one,
 )
 
 
@@ -30,6 +32,7 @@ def moved_centroids(
     uniforms_B: Tensor,
     raw_weights_BS: Tensor | None = None,
     normalise: str = "cluster",
+    once: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """The clusters [U] of a batch, ascending, and their new centroids [U, S, D].
 
@@ -39,7 +42,8 @@ def moved_centroids(
       features_BSD, labels_B: of all images, unit length.
       momentum: share of the old centroid that is kept.
       uniforms_B: a random number in [0, 1) an image, for the random rule.
-      raw_weights_BS, normalise: weights of the images and over what they sum to 1, "cluster" or "batch".
+      raw_weights_BS, normalise: weights of the images and over what they are normalised, "cluster" or "batch".
+      once: the weighted rule makes one update of all images of a cluster, not one after another.
 
     Raises:
       ValueError: an unknown rule, or no weights for the weighted one.
@@ -55,7 +59,12 @@ def moved_centroids(
         rows_USD = chosen_update(rows_USD, features_BSD, places_B, keys_BS, momentum=momentum)
     elif rule == "weighted" and raw_weights_BS is not None:
         weights_BS = normalised_weights(raw_weights_BS, places_B if normalise == "cluster" else None)
-        rows_USD = weighted_update(rows_USD, features_BSD, places_B, weights_BS, momentum=momentum)
+        if once:
+            rows_USD = weighted_update(rows_USD, features_BSD, places_B, weights_BS, momentum=momentum)
+        else:
+            if normalise == "cluster":
+                weights_BS = weights_of_mean_one(raw_weights_BS, places_B)
+            rows_USD = weighted_sequence(rows_USD, features_BSD, places_B, weights_BS, momentum=momentum)
     else:
         raise ValueError(f"unknown memory update {rule!r}: expected average, hardest, random or weighted")
     return clusters_U, rows_USD

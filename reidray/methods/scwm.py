@@ -210,7 +210,7 @@ class SCWM(Method):
             loss_B = parsing_loss(outputs.part_logits_BLHW, targets["masks"], targets["visible"])
             terms["parsing"] = own.parsing_weight * loss_B
         if own.diversity_weight:
-            terms["diversity"] = own.diversity_weight * diversity_loss(outputs.masks_BLHW)
+            terms["diversity"] = own.diversity_weight * diversity_loss(outputs.masks_BLHW, cells=own.diversity_cells)
         return terms
 
     def _memory_terms(self, outputs: Outputs, targets: Targets, memory: Memory) -> dict[str, Tensor]:
@@ -269,6 +269,7 @@ class SCWM(Method):
             uniforms_B=uniforms_B,
             raw_weights_BS=self.raw_weights(targets["alphas"]),
             normalise=self._own.normalise_weights,
+            once=self._own.weighted_update == "once",
         )
         return {"features": moved}
 

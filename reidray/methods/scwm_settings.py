@@ -37,7 +37,12 @@ class ScwmSettings(MethodSection):
     background_in_difficulty: bool = setting(True, "the background part counts in alpha of the global feature")
     background_in_losses: bool = setting(True, "the background part has contrastive and identity losses")
     normalise_weights: Literal["cluster", "batch"] = setting(
-        "cluster", "eq. 8: weights sum to 1 over a cluster's images or the batch"
+        "cluster", "eq. 8: weights are normalised over a cluster's images in the batch, or over the batch as printed"
+    )
+    weighted_update: Literal["sequence", "once"] = setting(
+        "sequence",
+        "eq. 9 with method.update=weighted: image after image with its weight, as the average update without weights; "
+        "or one update a cluster and step",
     )
     weight_place: Literal["outside", "inside", "none"] = setting(
         "outside", "eq. 10: weight times -log p; as printed; no weight"
@@ -47,6 +52,7 @@ class ScwmSettings(MethodSection):
     separation_weight: NotNegative = setting(1.0, "weight of eq. 11")
     parsing_weight: NotNegative = setting(1.0, "weight of eq. 4")
     diversity_weight: NotNegative = setting(1.0, "weight of eq. 5")
+    diversity_cells: Literal["sum", "mean"] = setting("sum", "eq. 5: the sum over cells, as printed, or their mean")
     global_identity_weight: NotNegative = setting(0.0, "weight of the global term of eq. 15")
     part_identity_weight: NotNegative = setting(0.0, "weight of the part term of eq. 15")
     beta: Share = setting(0.35, "eq. 14: share of the pseudo-label in the global target", "share")
@@ -66,6 +72,7 @@ class ScwmSettings(MethodSection):
         if self.parts == "stripes":
             found += ["max_distance", "linkage", "foreground_classes", "space", "log_magnitude", "centre_prior"]
             found += ["mask_momentum", "mask_momentum_epochs", "parsing_weight", "diversity_weight"]
+            found += ["diversity_cells"]
             found += ["background_in_difficulty", "background_in_losses"]
         found += [] if self.part_identity_weight else ["part_refinement_from", "label_smoothing"]
         return (*found, *([] if self.global_identity_weight else ["beta"]))

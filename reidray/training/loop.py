@@ -21,6 +21,7 @@ from reidray.spans import Spans, step_figures
 from reidray.storage.checkpoints import Checkpoint
 from reidray.storage.weights import load_weights
 from reidray.training.batches import EpochBatches, shares
+from reidray.training.calibration import calibrate, necks_to_calibrate
 from reidray.training.context import Context, Meter
 from reidray.training.evaluation import can_evaluate, evaluate
 from reidray.training.extraction import extract_shards
@@ -47,7 +48,7 @@ def train(context: Context) -> History:
     method = context.method
     plans = checked_plans(method, images.count)
     checkpoint = agreed_checkpoint(context)
-    state = _start(context, method, images.digest, weights=checkpoint is None)
+    state, missing = _start(context, method, images.digest, weights=checkpoint is None)
     torch.manual_seed(settings.train.seed)
     first = take_up(context, checkpoint, state, len(plans))
     history = state.history
@@ -56,6 +57,8 @@ def train(context: Context) -> History:
     for sentence in method.check_inputs(inputs):
         context.tell(kind="message", text=sentence)
     check_needs(method, inputs)
+    if checkpoint is None and (names := necks_to_calibrate(state.model, settings.model.calibrate, missing)):
+        calibrate(context, state.model, names)
     if history.to_evaluate is not None:
         _evaluate_epoch(context, state, history.to_evaluate)
     if "before" not in history.evaluations:
@@ -120,15 +123,18 @@ def new_model(settings: Settings) -> Network:
     return make_method(settings).network()
 
 
-def _start(context: Context, method: Method, digest: str, *, weights: bool) -> RunState:
-    """The network on its device, with its start weights unless a checkpoint's are to come, and an optimiser."""
+def _start(context: Context, method: Method, digest: str, *, weights: bool) -> tuple[RunState, list[str]]:
+    """The network on its device, with its start weights unless a checkpoint's are to come, and an optimiser; the names
+    of the tensors that no start weights were loaded for."""
     model, modules = method.network(), new_modules(method)
     for tensor in () if modules is None else modules.state_dict().values():
         tensor.copy_(context.ranks.from_first(tensor))
+    missing = list(model.state_dict())
     if weights and context.settings.model.weights != "none":
-        load_weights(model, context.settings.model.weights)
+        missing = load_weights(model, context.settings.model.weights).missing
     model = model.to(memory_format=torch.channels_last).to(context.device)
-    return RunState(method, model, modules if modules is None else modules.to(context.device), History(digest))
+    modules = modules if modules is None else modules.to(context.device)
+    return RunState(method, model, modules, History(digest)), missing
 
 
 def _evaluate_epoch(context: Context, state: RunState, epoch: int) -> None:

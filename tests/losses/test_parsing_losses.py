@@ -77,15 +77,15 @@ def test_undecided_logits_give_the_logarithm_of_the_number_of_parts():
 def test_diversity_is_the_literal_double_sum_over_pairs(parts):
     masks_BLHW = targets(parts)
     expected = [reference.diversity(masks) for masks in masks_BLHW.tolist()]
-    torch.testing.assert_close(diversity_loss(masks_BLHW), torch.tensor(expected, dtype=torch.float64))
-    single = diversity_loss(masks_BLHW.float())
+    torch.testing.assert_close(diversity_loss(masks_BLHW, cells="mean"), torch.tensor(expected, dtype=torch.float64))
+    single = diversity_loss(masks_BLHW.float(), cells="mean")
     torch.testing.assert_close(single, torch.tensor(expected), rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("parts", [2, 3, 4, 7])
 def test_the_gradient_of_diversity_through_the_softmax_is_that_of_the_double_sum(parts):
     logits_BLHW = logits(parts).requires_grad_()
-    diversity_loss(logits_BLHW.softmax(1)).sum().backward()
+    diversity_loss(logits_BLHW.softmax(1), cells="mean").sum().backward()
     again_BLHW = logits(parts).requires_grad_()
     masks_BLHW = again_BLHW.softmax(1)
     pairs = [masks_BLHW[:, i] * masks_BLHW[:, j] for i in range(parts) for j in range(i + 1, parts)]
@@ -96,13 +96,25 @@ def test_the_gradient_of_diversity_through_the_softmax_is_that_of_the_double_sum
 @pytest.mark.parametrize("parts", [2, 3, 4, 7])
 def test_diversity_is_0_for_hard_masks_and_greatest_for_equal_ones(parts):
     hard_BLHW = torch.nn.functional.one_hot(logits(parts).argmax(1), parts).permute(0, 3, 1, 2).double()
-    assert not bool(diversity_loss(hard_BLHW).any())
+    assert not bool(diversity_loss(hard_BLHW, cells="mean").any())
     equal_BLHW = torch.full_like(hard_BLHW, 1 / parts)
-    torch.testing.assert_close(diversity_loss(equal_BLHW), torch.full((3,), 1 / parts**2, dtype=torch.float64))
-    soft_B = diversity_loss(targets(parts))
+    torch.testing.assert_close(
+        diversity_loss(equal_BLHW, cells="mean"), torch.full((3,), 1 / parts**2, dtype=torch.float64)
+    )
+    soft_B = diversity_loss(targets(parts), cells="mean")
     assert bool(((soft_B > 0) & (soft_B < 1 / parts**2)).all())
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_as_printed_diversity_is_the_sum_over_the_cells(parts):
+    masks_BLHW = targets(parts)
+    cells = masks_BLHW.shape[2] * masks_BLHW.shape[3]
+    found = diversity_loss(masks_BLHW, cells="sum")
+    torch.testing.assert_close(found, cells * diversity_loss(masks_BLHW, cells="mean"))
+    expected = [reference.diversity(masks) * cells for masks in masks_BLHW.tolist()]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
 
 def test_diversity_of_two_parts_by_hand():
     masks_BLHW = torch.tensor([[[[0.25, 1.0]], [[0.75, 0.0]]]])
-    assert diversity_loss(masks_BLHW).item() == pytest.approx((0.25 * 0.75 + 0) / 2)
+    assert diversity_loss(masks_BLHW, cells="mean").item() == pytest.approx((0.25 * 0.75 + 0) / 2)

@@ -4,7 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reidray.memory import equal_weights, moved_centroids, of_mean_one
+from reidray.memory import (
+    clusters_in_batch,
+    equal_weights,
+    moved_centroids,
+    of_mean_one,
+    weighted_sequence,
+    weights_of_mean_one,
+)
 from tests.reference import memory as reference
 
 # B = batch, C = clusters, U = clusters in the batch, S = vectors, D = feature width
@@ -51,6 +58,45 @@ def test_weighted_by_name_is_the_loop_in_both_normalisations(over):
     weights = reference.weights(raw_BS.tolist(), LABELS, over)
     expected = reference.weighted(MEMORY.tolist(), FEATURES.tolist(), LABELS, weights, 0.2)
     assert_rows(moved("weighted", raw_weights_BS=raw_BS, normalise=over), expected)
+
+
+@pytest.mark.parametrize("over", ["cluster", "batch"])
+def test_weighted_image_after_image_is_the_loop_in_both_normalisations(over):
+    raw_BS = uniforms(9, 3, seed=7)
+    weights = reference.weights(raw_BS.tolist(), LABELS, over)
+    if over == "cluster":  # of mean 1
+        weights = [[LABELS.count(y) * w for w in row] for row, y in zip(weights, LABELS, strict=True)]
+    expected = reference.weighted_sequence(MEMORY.tolist(), FEATURES.tolist(), LABELS, weights, 0.2)
+    assert_rows(moved("weighted", raw_weights_BS=raw_BS, normalise=over, once=False), expected)
+
+
+def test_equal_weights_give_the_average_and_a_single_weight_the_hardest_bit_for_bit():
+    """So that a comparison of the three changes the weights and nothing else."""
+    clusters_U, places_B = clusters_in_batch(torch.tensor(LABELS))
+    rows_USD = MEMORY[clusters_U]
+    arguments = rows_USD, FEATURES, places_B
+    equal = weighted_sequence(*arguments, torch.ones(9, 3), momentum=0.2)
+    assert torch.equal(equal, moved("average"))
+    hardest_BS = torch.zeros(9, 3)
+    similarities_BS = (rows_USD[places_B] * FEATURES).sum(-1)
+    for place in range(len(clusters_U)):
+        own = torch.nonzero(places_B == place).squeeze(1)
+        hardest_BS[own[similarities_BS[own].argmin(0)], torch.arange(3)] = 1
+    assert torch.equal(weighted_sequence(*arguments, hardest_BS, momentum=0.2), moved("hardest"))
+
+
+def test_equal_raw_weights_of_clusters_of_4_are_the_average_bit_for_bit():
+    labels_B = torch.arange(3).repeat_interleave(4)
+    features_BSD, raw_BS = units(12, 3, 5, seed=4), torch.full((12, 3), 0.3)
+    arguments = MEMORY.__getitem__, features_BSD, labels_B
+    options = {"momentum": 0.2, "uniforms_B": uniforms(12)}
+    _, weighted = moved_centroids("weighted", *arguments, raw_weights_BS=raw_BS, once=False, **options)
+    assert torch.equal(weighted, moved_centroids("average", *arguments, **options)[1])
+
+
+def test_a_cluster_whose_weights_are_all_zero_moves_by_the_average():
+    weights_BS = weights_of_mean_one(torch.zeros(9, 3), clusters_in_batch(torch.tensor(LABELS))[1])
+    assert torch.equal(weights_BS, torch.ones(9, 3))
 
 
 def test_random_takes_one_image_of_each_cluster_for_all_its_spaces():

@@ -31,6 +31,8 @@ PAPER = {  # spelled out, so that the defaults may be others
     **dict.fromkeys(WEIGHT_OF.values(), 1.0),
     "weight_place": "outside",
     "normalise_weights": "cluster",
+    "weighted_update": "once",
+    "diversity_cells": "mean",
     "background_in_losses": True,
     "background_in_difficulty": True,
     "beta": 0.35,
@@ -300,6 +302,24 @@ def test_the_weighted_memory_is_equations_8_and_9(over, background):
     weights = memory_reference.weights(raw, LABELS.tolist(), over)
     expected = memory_reference.weighted(memory().tolist(), features_BSD.tolist(), LABELS.tolist(), weights, 0.2)
     assert clusters_U.tolist() == [0, 2, 3]
+    torch.testing.assert_close(rows_USD, torch.tensor(expected)[[0, 2, 3]], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("over", ["cluster", "batch"])
+def test_the_weighted_memory_image_after_image(over):
+    one, features_BSD = (
+        method(update="weighted", weighted_update="sequence", normalise_weights=over),
+        features().features_BSD,
+    )
+    _, rows_USD = one.moved_rows(replica(), {"features": features_BSD}, of_batch(), torch.zeros(B))["features"]
+    raw = [[1 - sum(row) / L, *row] for row in alphas().tolist()]
+    weights = memory_reference.weights(raw, LABELS.tolist(), over)
+    if over == "cluster":  # of mean 1
+        weights = [
+            [LABELS.tolist().count(label) * w for w in row] for row, label in zip(weights, LABELS.tolist(), strict=True)
+        ]
+    arguments = memory().tolist(), features_BSD.tolist(), LABELS.tolist()
+    expected = memory_reference.weighted_sequence(*arguments, weights, 0.2)
     torch.testing.assert_close(rows_USD, torch.tensor(expected)[[0, 2, 3]], rtol=0, atol=2e-6)
 
 

@@ -74,3 +74,13 @@ def weighted(centroids_CSD, features_BSD, labels_B, weights_BS, momentum):
             pull = [math.fsum(weights_BS[i][s] * features_BSD[i][s][d] for i in own) for d in range(len(row))]
             memory[cluster][s] = moved(row, pull, momentum)
     return memory
+
+
+def weighted_sequence(centroids_CSD, features_BSD, labels_B, weights_BS, momentum):
+    """For x, y in the batch: c_y <- m c_y + (1 - m) w x, at unit length; a weight of 0 leaves it alone."""
+    memory = [[list(row) for row in rows] for rows in centroids_CSD]
+    for image, label, weights_S in zip(features_BSD, labels_B, weights_BS, strict=True):
+        for s, (feature, weight) in enumerate(zip(image, weights_S, strict=True)):
+            if weight:
+                memory[label][s] = moved(memory[label][s], [weight * x for x in feature], momentum)
+    return memory

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reidray.report.pictures import _PARTS, _RIGHT, _WRONG, draw_masks, draw_ranked_lists
+from reidray.report.pictures import draw_masks, draw_ranked_lists
+from reidray.report.pieces import PARTS, RIGHT, WRONG
 
 
 def read(path: Path) -> np.ndarray:
@@ -27,7 +28,7 @@ def bands(count: int, values: list[int], height: int = 128, width: int = 64) -> 
 
 
 def mixed(part: int) -> np.ndarray:
-    return 0.4 * 120 + 0.6 * np.array(_PARTS[part])
+    return 0.4 * 120 + 0.6 * np.array(PARTS[part])
 
 
 def test_masks_stand_below_their_images_in_their_colours(tmp_path: Path):
@@ -87,13 +88,13 @@ def test_right_is_framed_solid_and_wrong_dashed_in_another_colour(tmp_path: Path
     outer = 64 + 10
     assert page.shape == (28 + 2 * (138 + 8 + 18) + 30, 12 + outer + 26 + 10 * (outer + 8) + 4, 3)
     first = 12 + outer + 26
-    assert frame_pixels(page, _RIGHT, 28)[first : first + outer].all()
+    assert frame_pixels(page, RIGHT, 28)[first : first + outer].all()
     second = slice(first + outer + 8, first + 2 * outer + 8)
-    dashes = frame_pixels(page, _WRONG, 28)[second]
+    dashes = frame_pixels(page, WRONG, 28)[second]
     assert dashes.any()
     assert not dashes.all()
-    assert not frame_pixels(page, _RIGHT, 28)[second].any()
-    assert not frame_pixels(page, _WRONG, 28 + 164).any()  # the second row has no wrong one
+    assert not frame_pixels(page, RIGHT, 28)[second].any()
+    assert not frame_pixels(page, WRONG, 28 + 164).any()  # the second row has no wrong one
 
 
 def test_rows_of_different_length_and_images_of_different_size_can_be_drawn(tmp_path: Path):

@@ -46,6 +46,8 @@ PAPER = {  # spelled out, so that the defaults may be others
     **dict.fromkeys(WEIGHTS, 1.0),
     "weight_place": "outside",
     "normalise_weights": "cluster",
+    "weighted_update": "once",
+    "diversity_cells": "mean",
     "background_in_losses": True,
     "background_in_difficulty": True,
     "beta": 0.35,

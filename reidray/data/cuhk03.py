@@ -1,0 +1,48 @@
+"""CUHK03 in its new protocol (Zhong et al., CVPR 2017), as the folders of crops that the protocol is published with.
+
+    root/detected/bounding_box_train/0001_c1_1.png   boxes of a detector; root/labeled/... boxes drawn by hand
+    root/detected/query/..., root/detected/bounding_box_test/...
+
+A folder that holds bounding_box_train itself is read as it is. Detected: 7,365 images of 767 persons, 1,400 queries of
+700, a gallery of 5,332; labeled: 7,368, 1,400 and 5,328.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from reidray.data import market1501
+from reidray.data.records import Dataset
+
+BOXES = ("detected", "labeled")
+LAYOUT = replace(
+    market1501.LAYOUT,
+    dataset="cuhk03",
+    pattern=re.compile(r"(?P<person>\d{1,9})_c(?P<camera>[1-9])_[\w-]*\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII),
+    example="0001_c1_1.png",
+)
+
+
+def read(root: str | os.PathLike[str], boxes: str) -> Dataset:
+    """Lists the images.
+
+    Args:
+      root: of the data set.
+      boxes: "detected" or "labeled", where the root has both.
+
+    Raises:
+      ValueError: as `NamedFolders.read`, or there is only the MATLAB file that no crops were written from.
+    """
+    root = Path(root)
+    if any((root / name).is_dir() for name in BOXES):
+        return LAYOUT.read(root / boxes)
+    if root.is_dir() and not (root / "bounding_box_train").is_dir() and any(root.glob("cuhk*03*.mat")):
+        raise ValueError(
+            f"{root}: the pictures are inside of {next(root.glob('cuhk*03*.mat')).name}: write the crops of the new "
+            "protocol into detected/ and labeled/ (bounding_box_train, query, bounding_box_test) first, and give that "
+            "folder as data.root"
+        )
+    return LAYOUT.read(root)
