@@ -18,8 +18,11 @@ def full():
         seconds={"extract": 0.1, "label": 2.0, "train": 3e3, "evaluate": 0.0},
         evaluations={"before": {"mAP": 0.25, "ranks": [0.5, 1.0]}, "after": None},
         examples={"queries": [3, 1], "lists": [[4, 2], [0, 7]]},
-        under_way=UnderWay(figures={"clusters": 16, "silhouette": 0.5}, losses={"contrast": [2.5, 1 / 7]}),
+        under_way=UnderWay(
+            figures={"clusters": 16, "silhouette": 0.5}, losses={"contrast": [2.5, 1 / 7]}, measured={"share": [0.5]}
+        ),
         to_evaluate=1,
+        selected=(2, 1 / 9),
     )
 
 
