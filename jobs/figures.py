@@ -32,7 +32,9 @@ def _options(parser: ArgumentParser) -> None:
 
 def _run(text: str) -> Run:
     title, separator, folder = text.partition("=")
-    return Run(title, Path(folder).resolve()) if separator else Run(Path(text).name, Path(text).resolve())
+    if separator and not Path(text).is_dir():
+        return Run(title, Path(folder).resolve())
+    return Run(Path(text).name, Path(text).resolve())
 
 
 def main() -> None:
@@ -40,6 +42,8 @@ def main() -> None:
     with user_errors():
         asked = parse(sys.argv[1:], prog="jobs/figures.py", description=__doc__, extra=_options, settings=False).options
         runs, output = [_run(text) for text in asked.runs], asked.output.resolve()
+        if asked.images < 1 or asked.persons < 1:
+            raise ValueError("--images and --persons must be 1 or more")
         if output.exists():
             raise ValueError(f"{output} exists and is not overwritten: choose another --output")
         if asked.figure == "grid":

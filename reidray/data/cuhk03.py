@@ -37,7 +37,10 @@ def read(root: str | os.PathLike[str], boxes: str) -> Dataset:
       ValueError: as `NamedFolders.read`, or there is only the MATLAB file that no crops were written from.
     """
     root = Path(root)
-    if any((root / name).is_dir() for name in BOXES):
+    there = [name for name in BOXES if (root / name).is_dir()]
+    if there and boxes not in there:
+        raise ValueError(f"{root} has no folder {boxes}, but {there[0]}: set data.cuhk03_boxes={there[0]}")
+    if there:
         return LAYOUT.read(root / boxes)
     if root.is_dir() and not (root / "bounding_box_train").is_dir() and any(root.glob("cuhk*03*.mat")):
         raise ValueError(

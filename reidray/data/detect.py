@@ -3,48 +3,71 @@
 from __future__ import annotations
 
 import os
-from itertools import islice
+import re
 from pathlib import Path
 
-from reidray.data import dukemtmc, market1501, msmt17
+from reidray.data import dukemtmc
 from reidray.data.cuhk03 import BOXES
 from reidray.data.named_folders import MARKET_FOLDERS
 from reidray.data.veri776 import LAYOUT as VERI776
 
-_LOOKED_AT = 200  # file names of the training folder
+_TRAIN = MARKET_FOLDERS["train"]
+# What only one data set has in its names, the surest first.
+_NAMES = (
+    ("msmt17", re.compile(r"\d+_c0\d_.*"), "two digits for the camera"),
+    ("market1501", re.compile(r"(-1|\d+)_c\d+s\d+_.*"), "camera and sequence"),
+    ("dukemtmc", dukemtmc.LAYOUT.pattern, "camera and frame"),
+)
 
 
 def detect(root: str | os.PathLike[str]) -> tuple[str, str]:
     """The name that data.dataset would take, and what it was known by.
 
     Raises:
-      ValueError: there is no such folder, or it is one level above or below a known data set.
+      ValueError: there is no such folder; it is one level above or below a known data set; or its file names could be
+        those of several.
     """
     root = Path(root)
     if not root.is_dir():
         raise ValueError(f"{root}: expected a folder of images or a data set, but there is none; check data.root.")
+    if (found := _known(root)) is not None:
+        return found
+    inner = sorted(path for path in root.iterdir() if path.is_dir() and _looks_known(path))
+    if inner:
+        raise ValueError(f"{root}: {inner[0].name} in it is a data set; did you mean data.root={inner[0]}?")
+    if _looks_known(root.parent):
+        raise ValueError(f"{root} is a part of a data set; did you mean data.root={root.parent}?")
+    return "folder", "it has the folders of no known data set"
+
+
+def _looks_known(root: Path) -> bool:
+    return (
+        (root / "list_train.txt").is_file()
+        or all((root / folder).is_dir() for folder in VERI776.folders.values())
+        or all((root / folder).is_dir() for folder in MARKET_FOLDERS.values())
+        or any((root / name / _TRAIN).is_dir() for name in BOXES)
+    )
+
+
+def _known(root: Path) -> tuple[str, str] | None:
     if (root / "list_train.txt").is_file():
         return "msmt17", "it has list_train.txt"
     if all((root / folder).is_dir() for folder in VERI776.folders.values()):
         return "veri776", "it has image_train, image_query and image_test"
-    if any((root / name / MARKET_FOLDERS["train"]).is_dir() for name in BOXES):
+    if any((root / name / _TRAIN).is_dir() for name in BOXES):
         return "cuhk03", "it has bounding_box_train in detected or labeled"
-    if (root / MARKET_FOLDERS["train"]).is_dir():
-        return _of_market_folders(root)
-    inner = sorted(path.name for path in root.iterdir() if (path / MARKET_FOLDERS["train"]).is_dir())
-    if inner:
-        raise ValueError(f"{root}: {inner[0]} in it is a data set; did you mean data.root={root / inner[0]}?")
-    return "folder", "it has the folders of no known data set"
+    return _by_names(root) if (root / _TRAIN).is_dir() else None
 
 
-def _of_market_folders(root: Path) -> tuple[str, str]:
-    with os.scandir(root / MARKET_FOLDERS["train"]) as entries:
-        names = [entry.name for entry in islice(entries, _LOOKED_AT)]
-    for name in names:
-        if dukemtmc.LAYOUT.pattern.fullmatch(name):
-            return "dukemtmc", f"it has names like {name}"
-        if market1501.LAYOUT.pattern.fullmatch(name):
-            return "market1501", f"it has bounding_box_train and names like {name}"
-        if msmt17.CONVERTED.pattern.fullmatch(name):
-            return "msmt17", f"it has bounding_box_train and two digits for the camera, as in {name}"
-    return "market1501", "it has bounding_box_train"
+def _by_names(root: Path) -> tuple[str, str]:
+    """Of a data set in Market-1501's folders: all names are looked at, in no order."""
+    names = sorted(path.name for path in (root / _TRAIN).iterdir())
+    for data_set, pattern, what in _NAMES:
+        for name in names:
+            if pattern.fullmatch(name):
+                return data_set, f"it has bounding_box_train and names with {what}, such as {name}"
+    example = f", such as {names[0]}" if names else ""
+    raise ValueError(
+        f"{root / _TRAIN}: its {len(names):,} names{example} do not tell which data set it is: give "
+        "data.dataset=market1501 (person -1 is junk, 0 a distractor), msmt17 (persons begin at 0), dukemtmc or cuhk03"
+    )

@@ -198,8 +198,9 @@ def centroid_silhouette(features_ND: Floats, labels_N: Ints, *, at_once: int = 1
     """Mean over images of (b - a) / max(a, b), with distances to centroids instead of images (Hruschka et al., 2004).
 
     a: Euclidean distance to the mean direction of the other images of the cluster. b: to the nearest centroid of
-    another cluster. Only images in clusters of two or more count. Distances are rounded to 1e-6 before, so that the
-    last bits of a matrix product do not matter.
+    another cluster. An image that is a cluster by itself counts 0 (Rousseeuw, 1987): while hierarchical merging is at its
+    beginning, few images count more, and where clusters of different persons are joined, the mean falls. Distances are
+    rounded to 1e-6 before, so that the last bits of a matrix product do not matter.
 
     Args:
       features_ND: unit length.
@@ -228,7 +229,7 @@ def centroid_silhouette(features_ND: Floats, labels_N: Ints, *, at_once: int = 1
         inside_R = _chord((rows_RD * others_RD).sum(1))
         outside_R = _chord(similarities_RC.max(1))
         total += float(((outside_R - inside_R) / np.maximum(np.maximum(inside_R, outside_R), 1e-12)).sum())
-    return total / len(counted_M)
+    return total / len(labels_N)
 
 
 def _chord(similarities: Array) -> Array:

@@ -40,19 +40,20 @@ def load_model(path: Path) -> tuple[Network, Settings]:
         if found is None:
             raise ValueError(f"{path} has no whole checkpoint: {'; '.join(passed_over) or 'there is none'}")
         checkpoint = found
+    tensors = checkpoint.model if (path / "state.json").is_file() else checkpoint.reported
     settings = Settings.model_validate(checkpoint.settings)
     anywhere = settings.run.model_copy(update={"device": "auto"})  # not only where it was trained
     settings = settings.model_copy(update={"run": anywhere})
     model = new_model(settings)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    got = {name: tuple(tensor.shape) for name, tensor in checkpoint.reported.items()}
+    got = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != got:
         odd = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))[0]
         raise ValueError(
             f"{path} is a checkpoint of another architecture: {odd} should be {expected.get(odd, 'absent')} for "
             f"model.backbone={settings.model.backbone} and is {got.get(odd, 'absent')}"
         )
-    model.load_state_dict(checkpoint.reported)
+    model.load_state_dict(tensors)
     return model.to(memory_format=torch.channels_last), settings
 
 

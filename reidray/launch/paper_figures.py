@@ -75,9 +75,11 @@ def draw_predictions(path: Path, runs: Sequence[Run], *, images: int) -> None:
       ValueError: a run whose network predicts no parts.
     """
     rows, shown = [], None
+    digests: set[str] = set()
     for run in runs:
         model, settings = load_model(run.folder)
         split = _opened(settings, "query")
+        _check_same_images(digests, split, run)
         chosen = _spread(split.source.count, images)
         own_BHW3 = split.rows(chosen)
         shown = own_BHW3 if shown is None else shown
@@ -95,9 +97,11 @@ def draw_persons(path: Path, runs: Sequence[Run], *, persons: int) -> None:
     from sklearn.manifold import TSNE
 
     maps, chosen = [], None
+    digests: set[str] = set()
     for run in runs:
         model, settings = load_model(run.folder)
         split = _opened(settings, "gallery")
+        _check_same_images(digests, split, run)
         if chosen is None:
             persons_N = read_truth(f"{settings.data.packed}/gallery")
             if persons_N is None:
@@ -116,6 +120,15 @@ def draw_persons(path: Path, runs: Sequence[Run], *, persons: int) -> None:
 def _opened(settings: Settings, name: str) -> SizedImages:
     assert settings.data.packed is not None
     return open_split(settings, settings.data.packed, name)
+
+
+def _check_same_images(digests: set[str], split: SizedImages, run: Run) -> None:
+    """Raises ValueError where a run has other images than those before it."""
+    digests.add(split.source.digest)
+    if len(digests) > 1:
+        raise ValueError(
+            f"{run.folder} was evaluated on other images than the runs before: compare runs of one data set"
+        )
 
 
 def _spread(count: int, wanted: int) -> np.ndarray:

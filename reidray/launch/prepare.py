@@ -51,13 +51,14 @@ def prepared(settings: Settings, report: Report, *, processes: int) -> str:
     place = packed_place(settings)
     described = open_folder(place, None).read("dataset.json")
     if described is not None:
-        _check_packed(settings, place, json.loads(described))
+        _check_packed(settings, place, json.loads(described), report)
         return place
     if "://" in place or (settings.data.dataset != "drawn" and settings.data.root is None):
         raise ValueError(
             f"data.packed={hide_login(place)} has no dataset.json: pack into a local folder with jobs/prepare.py "
             "data.root=DIR, and copy that there"
         )
+    settings = _with_data_set(settings, report)
     dataset = read_dataset(settings, report, processes=processes)
     data = settings.data
     total = sum(len(split.images) for split in dataset.splits.values())
@@ -84,11 +85,7 @@ def prepared(settings: Settings, report: Report, *, processes: int) -> str:
 def read_dataset(settings: Settings, report: Report, *, processes: int) -> Dataset:
     """The data set that the settings name, drawn first if it is a drawn one."""
     root, data = data_root(settings), settings.data
-    name: str = data.dataset
-    if name == "auto":
-        name, why = detect(root)
-        report(message(f"data.dataset=auto: {root} is read as {name}: {why}"))
-    if name == "drawn":
+    if data.dataset == "drawn":
         drawn = DrawnSettings(seed=settings.data.seed, **settings.data.drawn.model_dump())
         write_market1501(
             drawn, root, processes=processes, progress=lambda done, total: _stage(report, "draw", done, total)
@@ -100,7 +97,17 @@ def read_dataset(settings: Settings, report: Report, *, processes: int) -> Datas
         "veri776": lambda: veri776.read(root),
         "folder": lambda: folder.read(root),
     }
-    return readers.get(name, lambda: market1501.read(root))()
+    return readers.get(data.dataset, lambda: market1501.read(root))()
+
+
+def _with_data_set(settings: Settings, report: Report) -> Settings:
+    """The same settings with the name of the data set in the place of "auto"."""
+    if settings.data.dataset != "auto":
+        return settings
+    root = data_root(settings)
+    name, why = detect(root)
+    report(message(f"data.dataset=auto: {root} is read as {name}: {why}"))
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"dataset": name})})
 
 
 def with_places(settings: Settings) -> Settings:
@@ -116,18 +123,22 @@ def _made_with(settings: Settings) -> dict[str, Any]:
     """The settings that decide what lies in the shards."""
     data = settings.data
     made: dict[str, Any] = {name: getattr(data, name) for name in ("dataset", "images_per_shard", "max_megapixels")}
-    if data.dataset in ("msmt17", "auto"):
+    if data.dataset == "msmt17":
         made["msmt17_validation"] = data.msmt17_validation
-    if data.dataset in ("cuhk03", "auto"):
+    if data.dataset == "cuhk03":
         made["cuhk03_boxes"] = data.cuhk03_boxes
     if data.dataset == "drawn":
         made["drawn"] = {"seed": data.seed, **data.drawn.model_dump(mode="json")}
     return made
 
 
-def _check_packed(settings: Settings, place: str, described: dict[str, Any]) -> None:
-    """Shards that were packed earlier must be what these settings would pack."""
+def _check_packed(settings: Settings, place: str, described: dict[str, Any], report: Report) -> None:
+    """Shards that were packed earlier must be what these settings would pack; with "auto", whatever was packed."""
     made, wanted = described.get("made_with"), _made_with(settings)
+    if settings.data.dataset == "auto":
+        name = (made or {}).get("dataset", described.get("name"))
+        report(message(f"data.dataset=auto: {hide_login(place)} was packed as {name}"))
+        return
     if made is not None and made != wanted:
         odd = next(name for name in sorted({*made, *wanted}) if made.get(name) != wanted.get(name))
         raise ValueError(

@@ -130,10 +130,13 @@ def weighted_update(
 
 
 def weights_of_mean_one(raw_BS: Tensor, places_B: Tensor) -> Tensor:
-    """Weights whose mean over the images of each cluster is 1; all 1 where all weights of a cluster are zero."""
-    same_BB = (places_B.unsqueeze(0) == places_B.unsqueeze(1)).to(raw_BS.dtype)
-    means_BS = (same_BB @ raw_BS) / same_BB.sum(1, keepdim=True)
-    return torch.where(means_BS > 0, raw_BS / means_BS.clamp_min(1e-12), torch.ones_like(raw_BS))
+    """Weights whose mean over the images of each cluster is 1; exactly 1 where those of a cluster are equal, also 0."""
+    same_BB = places_B.unsqueeze(0) == places_B.unsqueeze(1)
+    means_BS = (same_BB.to(raw_BS.dtype) @ raw_BS) / same_BB.sum(1, keepdim=True)
+    others_BBS = raw_BS.unsqueeze(0).expand(len(raw_BS), -1, -1)
+    own_BBS = torch.where(same_BB.unsqueeze(-1), others_BBS, raw_BS.unsqueeze(1))
+    equal_BS = own_BBS.amax(1) == own_BBS.amin(1)
+    return torch.where(equal_BS, torch.ones_like(raw_BS), raw_BS / means_BS.clamp_min(1e-12))
 
 
 def normalised_weights(raw_BS: Tensor, places_B: Tensor | None) -> Tensor:

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from reidray.arrays import Ints
 from reidray.config import Settings
+from reidray.dispatch import as_numpy
 from reidray.memory import clusters_in_batch, hardest_images, moved_centroids, selective_update
 from reidray.methods.acrm_settings import AcrmSettings
-from reidray.methods.label_search import Inputs, Labels, Search, Space
+from reidray.methods.label_search import Inputs, Labels, Neighbours, Search, Space
 from reidray.methods.method import BatchLosses, Memory, Method, Outputs, Targets, known
 from reidray.neighbours import neighbour_walk
 
@@ -94,7 +95,7 @@ class ACRM(Method):
         if self._relates:
             if own.order == "neighbours":
                 neighbours = search.nearest(space, self.k1())
-            order_N = self._order(search, None if neighbours is None else neighbours.indices())
+            order_N = self._order(search, neighbours)
             related = search.transformed("features", order_N, own.graph, "related")
             if own.refine:
                 space, neighbours = Space(related), None
@@ -105,13 +106,13 @@ class ACRM(Method):
             figures=known({"silhouette": found.silhouette}),
         )
 
-    def _order(self, search: Search, indices_NK: Ints | None) -> Ints:
+    def _order(self, search: Search, neighbours: Neighbours | None) -> Ints:
         """In which images are cut into graphs."""
         if self._own.order == "file_name":
             return np.arange(search.count)
         key = np.random.SeedSequence([_ORDER_STREAM, self.settings.train.seed, search.inputs.epoch])
         shuffled_N = np.random.Generator(np.random.Philox(key)).permutation(search.count)
-        return shuffled_N if indices_NK is None else neighbour_walk(indices_NK, shuffled_N)
+        return shuffled_N if neighbours is None else neighbour_walk(as_numpy(neighbours.indices()), shuffled_N)
 
     def transform(self, feature: str, rows_GBSD: Tensor, modules: nn.Module | None) -> Tensor:  # noqa: ARG002
         """v-hat of the images of each graph."""

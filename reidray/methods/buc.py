@@ -117,18 +117,21 @@ class BUC(Method):
 
     def check_inputs(self, inputs: Inputs) -> list[str]:
         """See `Method.check_inputs`."""
+        if inputs.persons_N is not None:
+            return []  # nothing is merged
         count, most = len(inputs.cameras_N), self.settings.run.merge_mb
         needed = merging_mb(count, self.criterion)
         if needed > most:
             raise ValueError(
-                f"merging {count:,} images needs {needed:,.0f} MB in a labeller and run.merge_mb allows {most:,.0f}, "
+                f"merging {count:,} images needs {needed:,.0f} MB of distances in a labeller and run.merge_mb allows "
+                f"{most:,.0f}, "
                 f"with which {most_images(most, self.criterion):,} images fit: raise run.merge_mb on a machine that "
                 "has the memory, or train on fewer images"
             )
         stages, merges = self.stages(count), self.merges(count)
         return [
-            f"{stages} times {merges:,} clusters are merged, from {count:,} to {count - stages * merges:,}; that needs "
-            f"up to {needed:,.0f} MB in a labeller"
+            f"{stages} times {merges:,} clusters are merged, from {count:,} to {count - stages * merges:,}; their "
+            f"distances need up to {needed:,.0f} MB in a labeller"
         ]
 
     def label(self, search: Search) -> Labels:
@@ -154,9 +157,11 @@ class BUC(Method):
     # ---- the training stage
 
     def batches(self, labels_N: Ints, cameras_N: Array, epoch: int) -> Ints:  # noqa: ARG002
-        """All images in a new order; those that fill no batch are left out."""
-        settings = self.settings
-        return shuffled_batches(len(labels_N), batch_size=settings.batch_size, seed=settings.train.seed, epoch=epoch)
+        """All images with a cluster in a new order; those that fill no batch are left out."""
+        settings, labelled = self.settings, np.flatnonzero(labels_N >= 0)
+        return labelled[
+            shuffled_batches(len(labelled), batch_size=settings.batch_size, seed=settings.train.seed, epoch=epoch)
+        ]
 
     def group_losses(
         self,

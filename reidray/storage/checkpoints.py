@@ -39,7 +39,7 @@ from torch import Tensor
 
 from reidray.disk import disk_errors
 
-FORMAT = 3
+FORMAT = 4
 _FILES = {"model.safetensors", "optimiser.safetensors", "heads.safetensors", "rng.safetensors"}
 _BANK = re.compile(r"bank-\d+\.safetensors")
 _PREFIX = "epoch_"

@@ -138,7 +138,7 @@ class Learner:
         else:
             done, of_batch = self._group_by_group(step, groups, views), BatchLosses({})
         with self._spans("gather"):
-            gathered = {**self._gathered(done), **{name: rows.detach() for name, rows in of_batch.rows.items()}}
+            gathered = {**self._gathered(done), **of_batch.rows}
             losses = self._mean_losses(done)
             statistics_GM = self._ranks.gather_rows(torch.stack([one.statistics_M for one in done]), self._groups)
         losses.update({name: loss_B.detach().mean() for name, loss_B in of_batch.terms.items()})
@@ -215,7 +215,9 @@ class Learner:
             set_keys(modules, self._keys(step, beside=True))
         found = self._method.batch_losses(leaves, targets, whole, modules, self._epoch)
         self._check_terms("batch_losses", found.terms, len(targets.labels_B))
-        return found
+        # Processors of other kinds may differ in the last bits, and memories must not.
+        rows = {name: self._ranks.from_first(rows.detach()) for name, rows in found.rows.items()}
+        return BatchLosses(found.terms, rows, found.figures)
 
     def _pull(self, one: _Forwarded, number: int, leaves: Mapping[str, Tensor]) -> Tensor:
         """A number whose gradient at the group's outputs is what the losses of the batch have there."""

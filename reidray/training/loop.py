@@ -127,13 +127,13 @@ def _start(context: Context, method: Method, digest: str, *, weights: bool) -> t
     """The network on its device, with its start weights unless a checkpoint's are to come, and an optimiser; the names
     of the tensors that no start weights were loaded for."""
     model, modules = method.network(), new_modules(method)
+    modules = modules if modules is None else modules.to(context.device)  # NCCL knows no tensors of a CPU
     for tensor in () if modules is None else modules.state_dict().values():
         tensor.copy_(context.ranks.from_first(tensor))
     missing = list(model.state_dict())
     if weights and context.settings.model.weights != "none":
         missing = load_weights(model, context.settings.model.weights).missing
     model = model.to(memory_format=torch.channels_last).to(context.device)
-    modules = modules if modules is None else modules.to(context.device)
     return RunState(method, model, modules, History(digest)), missing
 
 

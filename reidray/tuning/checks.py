@@ -41,6 +41,11 @@ def check_search(search: Search, settings: Settings) -> None:
         except ValueError as error:
             raise ValueError(f"a trial with {in_words(values)} cannot run: {error}") from None
         _check_objective(search.objective, tried)
+        if search.scheduler == "asha" and tried.own is not None and tried.own.has_stages:
+            raise ValueError(
+                f"scheduler: asha compares trials by train.epochs, which method.name={tried.method.name} does not "
+                "read: set scheduler: none"
+            )
 
 
 def cautions(search: Search, settings: Settings) -> list[str]:
@@ -79,6 +84,11 @@ def in_words(values: Mapping[str, Any]) -> str:
 
 
 def _check_objective(objective: str, settings: Settings) -> None:
+    if settings.own is not None and settings.own.has_stages and objective != "mAP":
+        raise ValueError(
+            f"objective: {objective} compares labels that are found anew in every epoch, and method.name="
+            f"{settings.method.name} merges them stage by stage: set objective: mAP"
+        )
     if objective == "agreement" and "agreement" not in METHODS[settings.method.name].criteria:
         raise ValueError(
             f"objective: agreement compares global and part neighbours, and method.name={settings.method.name} has no "

@@ -23,10 +23,16 @@ def draw_search(path: Path, search: Path, names: tuple[str, str], measure: str) 
         if not set(names) <= entry.values.keys():
             raise ValueError(f"{search} did not vary {names[0]} and {names[1]}, but {', '.join(sorted(entry.values))}")
         if entry.measures.get(measure) is not None:
-            pair = float(entry.values[names[0]]), float(entry.values[names[1]])
+            pair = _number(entry.values[names[0]], names[0]), _number(entry.values[names[1]], names[1])
             found.setdefault(pair, []).append(float(entry.measures[measure]))
     if not found:
         raise ValueError(f"no trial of {search} has {measure}")
     across, up = (sorted({pair[axis] for pair in found}) for axis in (0, 1))
     scores_YX = np.array([[np.mean(found.get((x, y), [np.nan])) for x in across] for y in up])
     draw_setting_grid(path, names, (across, up), scores_YX, measure)
+
+
+def _number(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"a grid needs settings with numbers as values, and {name} has {value!r}")
+    return float(value)

@@ -133,9 +133,6 @@ def test_cuhk03s_matlab_file_alone_is_one_sentence(tmp_path):
     (tmp_path / "cuhk-03.mat").touch()
     with pytest.raises(ValueError, match=r"the pictures are inside of cuhk-03\.mat: write the crops"):
         cuhk03.read(tmp_path, "detected")
-    (tmp_path / "labeled").mkdir()
-    with pytest.raises(ValueError, match=r"labeled: expected the folders bounding_box_train, query, .*found no"):
-        cuhk03.read(tmp_path, "labeled")
 
 
 def test_the_folder_of_another_data_set_is_one_sentence(tmp_path):
@@ -147,21 +144,54 @@ def test_the_folder_of_another_data_set_is_one_sentence(tmp_path):
 # ---- auto
 
 
+def market_folders(root, names):
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        trees.write(root / folder, names)
+
+
 def test_every_data_set_is_known_by_its_folder(tmp_path):
     trees.msmt17(tmp_path / "msmt17", scale=SMALL)
     trees.dukemtmc(tmp_path / "dukemtmc", SMALL)
     trees.veri776(tmp_path / "veri776", SMALL)
-    for folder in ("bounding_box_train", "query", "bounding_box_test"):
-        trees.write(tmp_path / "market1501" / folder, ["0002_c1s1_000451_03.jpg"])
-        trees.write(tmp_path / "converted" / folder, ["0002_c01_0451.jpg"])
-        trees.write(tmp_path / "cuhk03" / "detected" / folder, ["0002_c1_1.png"])
-    trees.write(tmp_path / "folder", ["one.jpg"])
-    for name in ("msmt17", "dukemtmc", "veri776", "market1501", "cuhk03", "folder"):
-        found, why = detect(tmp_path / name)
-        assert found == name
+    market_folders(tmp_path / "market1501", ["0002_c1s1_000451_03.jpg", "Thumbs.db"])
+    market_folders(tmp_path / "cuhk03" / "labeled", ["0002_c1_1.png"])
+    trees.write(tmp_path / "crops" / "folder", ["one.jpg"])
+    for place in ("msmt17", "dukemtmc", "veri776", "market1501", "cuhk03", "crops/folder"):
+        found, why = detect(tmp_path / place)
+        assert found == place.rpartition("/")[2]
         assert why.startswith("it has")
-    assert detect(tmp_path / "converted")[0] == "msmt17"
-    with pytest.raises(ValueError, match=r"converted in it is a data set; did you mean data\.root=.*converted\?"):
-        detect(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["0000_c14_0030.jpg", "0000_c01_0000.jpg"])
+def test_one_name_with_two_digits_makes_it_msmt17_wherever_it_stands(tmp_path, first):
+    """Most names of its cameras 10 to 15 could be Market-1501's."""
+    market_folders(tmp_path, [first, *(f"0001_c{camera}_0001.jpg" for camera in ("12", "03", "15"))])
+    assert detect(tmp_path)[0] == "msmt17"
+
+
+def test_names_of_several_data_sets_are_refused(tmp_path):
+    market_folders(tmp_path / "odd", ["0000_c1_0030.jpg"])
+    with pytest.raises(
+        ValueError, match=r"its 1 names, such as 0000_c1_0030\.jpg do not tell which data set it is: give"
+    ):
+        detect(tmp_path / "odd")
+
+
+def test_a_level_too_high_or_too_low_is_one_sentence(tmp_path):
+    trees.msmt17(tmp_path / "msmt17" / "MSMT17_V1", scale=SMALL)
+    with pytest.raises(ValueError, match=r"MSMT17_V1 in it is a data set; did you mean data\.root=.*MSMT17_V1\?"):
+        detect(tmp_path / "msmt17")
+    with pytest.raises(ValueError, match=r"train is a part of a data set; did you mean data\.root=.*MSMT17_V1\?"):
+        detect(tmp_path / "msmt17" / "MSMT17_V1" / "train")
+    trees.veri776(tmp_path / "cars" / "VeRi", SMALL)
+    with pytest.raises(ValueError, match=r"VeRi in it is a data set"):
+        detect(tmp_path / "cars")
     with pytest.raises(ValueError, match=r"there is none; check data\.root"):
         detect(tmp_path / "nothing")
+
+
+def test_the_other_kind_of_boxes_is_one_sentence(tmp_path):
+    market_folders(tmp_path / "labeled", ["0002_c1_1.png"])
+    with pytest.raises(ValueError, match=r"has no folder detected, but labeled: set data\.cuhk03_boxes=labeled"):
+        cuhk03.read(tmp_path, "detected")
+    assert cuhk03.read(tmp_path, "labeled").splits["train"].persons == (2,)
