@@ -198,8 +198,8 @@ def centroid_silhouette(features_ND: Floats, labels_N: Ints, *, at_once: int = 1
     """Mean over images of (b - a) / max(a, b), with distances to centroids instead of images (Hruschka et al., 2004).
 
     a: Euclidean distance to the mean direction of the other images of the cluster. b: to the nearest centroid of
-    another cluster. An image that is a cluster by itself counts 0 (Rousseeuw, 1987): while hierarchical merging is at its
-    beginning, few images count more, and where clusters of different persons are joined, the mean falls. Distances are
+    another cluster. An image that is a cluster by itself counts 0 (Rousseeuw, 1987): at the beginning of hierarchical
+    merging few images count more, and where clusters of different persons are joined, the mean falls. Distances are
     rounded to 1e-6 before, so that the last bits of a matrix product do not matter.
 
     Args:

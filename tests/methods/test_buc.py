@@ -148,7 +148,7 @@ def test_distances_that_do_not_fit_are_refused_with_the_number_of_images_that_wo
     with pytest.raises(ValueError, match=r"32,621 images needs 6,385 MB .* allows 4,096, with which 26,127 images fit"):
         method("ihc").check_inputs(inputs)
     (sentence,) = method("buc").check_inputs(inputs)
-    assert "19 times 1,631 clusters are merged, from 32,621 to 1,632; that needs up to 2,128 MB" in sentence
+    assert "19 times 1,631 clusters are merged, from 32,621 to 1,632; their distances need up to 2,128 MB" in sentence
     for criterion in (Criterion("minimum", 0.0, 0.0), Criterion("intermediate", 0.0, 0.3)):
         most = most_images(1000, criterion)
         assert merging_mb(most, criterion) <= 1000 < merging_mb(most + 1, criterion)
