@@ -332,7 +332,7 @@ def test_another_format_is_refused_by_its_number(tmp_path):
     store = written(tmp_path, 1, 2)
     state = tmp_path / "epoch_0002" / "state.json"
     state.write_text(json.dumps({**json.loads(state.read_text()), "format": 99}))
-    with pytest.raises(ValueError, match=r"epoch_0002 has checkpoint format 99; this version reads format 3"):
+    with pytest.raises(ValueError, match=r"epoch_0002 has checkpoint format 99; this version reads format 4"):
         load_checkpoint(tmp_path / "epoch_0002")
     found, passed_over = store.newest()
     assert found.epoch == 1
@@ -340,11 +340,11 @@ def test_another_format_is_refused_by_its_number(tmp_path):
 
 
 def test_a_checkpoint_of_the_format_before_is_refused_by_its_number(tmp_path):
-    """It has centroids where this version looks for memories by name."""
+    """Its settings lack readings that this version would fill in with other values in the middle of the run."""
     written(tmp_path, 1)
     state = tmp_path / "epoch_0001" / "state.json"
-    state.write_text(json.dumps({**json.loads(state.read_text()), "format": 2}))
-    with pytest.raises(ValueError, match=r"has checkpoint format 2; this version reads format 3"):
+    state.write_text(json.dumps({**json.loads(state.read_text()), "format": 3}))
+    with pytest.raises(ValueError, match=r"has checkpoint format 3; this version reads format 4"):
         load_checkpoint(tmp_path / "epoch_0001")
 
 
