@@ -35,7 +35,7 @@ class BucSettings(MethodSection):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = setting(0.5, "dropout of the embedding", "share")
     temperature: Positive = setting(0.1, "tau of the repelled loss")
     lookup_momentum: Share = setting(0.5, "share of the old row that an update of the lookup table keeps", "share")
-    learning_rate: Positive = setting(0.1, "SGD's learning rate of the new layers")
+    learning_rate: Positive = setting(1e-3, "SGD's learning rate of the new layers; the papers' is 0.1")
     backbone_rate: Positive = setting(0.1, "factor on it for the trunk")
 
     @property
