@@ -44,7 +44,7 @@ def test_one_worker_gives_the_run_of_one_process_bit_for_bit(
     assert_same_run(tmp_path / "alone", tmp_path / "one")
 
 
-@pytest.mark.parametrize("form", _tests("two workers", "aac", "acrm"))
+@pytest.mark.parametrize("form", _tests("two workers", "acrm"))
 def test_two_workers_of_which_one_is_killed_have_within_1e_4_the_losses_of_one_process(
     form: str, tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

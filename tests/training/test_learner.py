@@ -545,7 +545,8 @@ def pair(tmp_path_factory):
 
 
 def assert_agree(found, alone, weights=1e-5):
-    """weights: how far weights may be apart. Adam divides by the size of the gradient, also where that is rounding."""
+    """weights: how far weights may be apart. Adam moves a weight by up to its rate a step, however small the gradient
+    is, also where that is rounding."""
     assert_gradients(found["gradients"], alone["gradients"], 1e-5)
     for step, expected in enumerate(alone["losses"]):
         assert list(found["losses"][step]) == list(expected)
@@ -565,7 +566,7 @@ def assert_agree(found, alone, weights=1e-5):
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_agree_with_one(pair, name):
     alone = trained(settings(**RUNS[name]), OneProcess())
-    assert_agree(pair[0][name], alone, weights=RATE / 4 if name.startswith("acrm") else 1e-5)
+    assert_agree(pair[0][name], alone, weights=3 * RATE if name.startswith("acrm") else 1e-5)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -36,12 +36,14 @@ def job(name: str, *words: str) -> str:
     ("words", "said"),
     [
         (["train.epoch=3"], "did you mean train.epochs"),
-        (["train.epochs=many"], "train.epochs"),
-        (["data.dataset=market1501", "data.root=nowhere"], "nowhere"),
+        pytest.param(["train.epochs=many"], "train.epochs", marks=pytest.mark.slow),
+        pytest.param(["data.dataset=market1501", "data.root=nowhere"], "nowhere", marks=pytest.mark.slow),
         (["data.dataset=market1501", "data.packed=nowhere"], "has no dataset.json"),
         (["run.device=cuda", "--workers", "0"], "CUDA"),
-        (["method.update=weighted", "method.name=cluster_contrast"], "difficulties"),
-        (["run.workers=5"], "BN groups"),
+        pytest.param(
+            ["method.update=weighted", "method.name=cluster_contrast"], "difficulties", marks=pytest.mark.slow
+        ),
+        pytest.param(["run.workers=5"], "BN groups", marks=pytest.mark.slow),
         (["model.weights=missing.pth", "--workers", "0"], "missing.pth"),
     ],
 )

@@ -18,7 +18,7 @@ from tests.whole.runs import assert_close_losses, assert_same_run, epochs, evalu
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 
 
-@pytest.mark.parametrize("method", ["scwm", "cluster_contrast"])
+@pytest.mark.parametrize("method", ["scwm", pytest.param("cluster_contrast", marks=pytest.mark.slow)])
 def test_one_seed_gives_one_run_and_another_seed_another(
     method: str, tiny_settings: Callable[..., Any], tmp_path: Path
 ) -> None:

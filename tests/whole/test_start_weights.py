@@ -41,6 +41,7 @@ def test_the_shipped_weights_carry_their_recipe_seed_and_hash_in_less_than_3_mb(
     assert {name: now["method"][name] for name in shared} == {name: then["method"][name] for name in shared}
 
 
+@pytest.mark.slow
 def test_a_shortened_recipe_gives_the_same_bytes_twice(tmp_path: Path) -> None:
     for name in ("one", "two"):
         words = ["--output", str(tmp_path / f"{name}.safetensors"), f"run.dir={tmp_path / name}", *SHORT]
