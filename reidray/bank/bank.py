@@ -9,7 +9,7 @@ by member r mod M. The facade knows who keeps what and is all that workers and l
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -103,15 +103,11 @@ class MemoryBank:
         A block has its whole size from the first of its rows on; whoever writes sees that all of them come.
         """
         layout = self._layouts[table.split("/")[0]]
-        firsts = np.array([first for first, _ in layout])
-        blocks = np.searchsorted(firsts, indices, side="right") - 1
-        for place, member in enumerate(self._members):
-            parts = {}
-            for block in np.unique(blocks[blocks % len(self._members) == place]).tolist():
-                own = np.flatnonzero(blocks == block)
-                parts[block] = layout[block][1], indices[own] - firsts[block], rows[own]
-            if parts:
-                self._write(member.submit("put_rows", table, version, parts, self.generation))
+        for member, places in self._by_member(layout, indices):
+            parts = {
+                block: (layout[block][1], indices[own] - layout[block][0], rows[own]) for block, own in places.items()
+            }
+            self._write(member.submit("put_rows", table, version, parts, self.generation))
 
     def read(self, table: str, version: int, column: int | None = None, blocks: range | None = None) -> Array:
         """A table in index order: all of it, or some blocks that follow each other; of each row only `column` of its
@@ -136,15 +132,10 @@ class MemoryBank:
     def take(self, table: str, version: int, indices: Ints, column: int | None = None) -> Array:
         """Some rows of a table, in the order of `indices`; of each only `column` unless that is None."""
         layout = self._layouts[table.split("/")[0]]
-        firsts = np.array([first for first, _ in layout])
-        blocks = np.searchsorted(firsts, indices, side="right") - 1
-        asked: list[tuple[dict[int, Array], Pending]] = []
-        for place, member in enumerate(self._members):
-            own = [int(block) for block in np.unique(blocks) if block % len(self._members) == place]
-            if own:
-                places = {block: np.flatnonzero(blocks == block) for block in own}
-                wanted = {block: indices[places[block]] - firsts[block] for block in own}
-                asked.append((places, member.submit("take", table, version, wanted, column, self.generation)))
+        asked: list[tuple[dict[int, Ints], Pending]] = []
+        for member, places in self._by_member(layout, indices):
+            wanted = {block: indices[own] - layout[block][0] for block, own in places.items()}
+            asked.append((places, member.submit("take", table, version, wanted, column, self.generation)))
         rows: Array | None = None
         for places, pending in asked:
             for block, values in pending.result().items():
@@ -269,6 +260,14 @@ class MemoryBank:
         """The latest generation that the shards or this caller know of."""
         asked = [member.submit("generation") for member in self._members]
         return max([self.generation, *(pending.result() for pending in asked)])
+
+    def _by_member(self, layout: Sequence[tuple[int, int]], indices: Ints) -> Iterator[tuple[Member, dict[int, Ints]]]:
+        """Who keeps some rows of images: each member with the places in `indices` of each of its blocks."""
+        blocks = np.searchsorted(np.array([first for first, _ in layout]), indices, side="right") - 1
+        for place, member in enumerate(self._members):
+            own = np.unique(blocks[blocks % len(self._members) == place]).tolist()
+            if own:
+                yield member, {block: np.flatnonzero(blocks == block) for block in own}
 
     def _keeper(self, block: int) -> Member:
         return self._members[block % len(self._members)]

@@ -41,26 +41,26 @@ def detect(root: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _looks_known(root: Path) -> bool:
-    return (
-        (root / "list_train.txt").is_file()
-        or all((root / folder).is_dir() for folder in VERI776.folders.values())
-        or all((root / folder).is_dir() for folder in MARKET_FOLDERS.values())
-        or any((root / name / _TRAIN).is_dir() for name in BOXES)
-    )
+    return _marked(root) is not None or all((root / folder).is_dir() for folder in MARKET_FOLDERS.values())
 
 
 def _known(root: Path) -> tuple[str, str] | None:
+    return _marked(root) or (_by_names(root) if (root / _TRAIN).is_dir() else None)
+
+
+def _marked(root: Path) -> tuple[str, str] | None:
+    """A data set that has a file or folder as no other has."""
     if (root / "list_train.txt").is_file():
         return "msmt17", "it has list_train.txt"
     if all((root / folder).is_dir() for folder in VERI776.folders.values()):
         return "veri776", "it has image_train, image_query and image_test"
     if any((root / name / _TRAIN).is_dir() for name in BOXES):
         return "cuhk03", "it has bounding_box_train in detected or labeled"
-    return _by_names(root) if (root / _TRAIN).is_dir() else None
+    return None
 
 
 def _by_names(root: Path) -> tuple[str, str]:
-    """Of a data set in Market-1501's folders: all names are looked at, in no order."""
+    """Of a data set in Market-1501's folders: all names are looked at."""
     names = sorted(path.name for path in (root / _TRAIN).iterdir())
     for data_set, pattern, what in _NAMES:
         for name in names:

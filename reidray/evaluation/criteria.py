@@ -210,18 +210,17 @@ def centroid_silhouette(features_ND: Floats, labels_N: Ints, *, at_once: int = 1
     Returns:
       None where no cluster has two images, or there is one cluster alone.
     """
-    features_ND = np.asarray(features_ND, np.float64)
     sizes_C = np.bincount(labels_N)
     counted_M = np.flatnonzero(sizes_C[labels_N] > 1)
     if len(counted_M) == 0 or len(sizes_C) < 2:
         return None
     order_N = np.argsort(labels_N, kind="stable")
-    sums_CD = np.add.reduceat(features_ND[order_N], np.cumsum(sizes_C) - sizes_C, axis=0)
+    sums_CD = np.add.reduceat(features_ND[order_N], np.cumsum(sizes_C) - sizes_C, axis=0, dtype=np.float64)
     centroids_CD = sums_CD / np.maximum(np.linalg.norm(sums_CD, axis=1, keepdims=True), 1e-12)
     total = 0.0
     for start in range(0, len(counted_M), at_once):
         own_R = counted_M[start : start + at_once]
-        rows_RD, labels_R = features_ND[own_R], labels_N[own_R]
+        rows_RD, labels_R = features_ND[own_R].astype(np.float64), labels_N[own_R]
         others_RD = sums_CD[labels_R] - rows_RD
         others_RD /= np.maximum(np.linalg.norm(others_RD, axis=1, keepdims=True), 1e-12)
         similarities_RC = rows_RD @ centroids_CD.T

@@ -5,7 +5,7 @@ N = images, B = images shown, L = parts, H, W = cells of a map.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,11 +75,7 @@ def draw_predictions(path: Path, runs: Sequence[Run], *, images: int) -> None:
       ValueError: a run whose network predicts no parts.
     """
     rows, shown = [], None
-    digests: set[str] = set()
-    for run in runs:
-        model, settings = load_model(run.folder)
-        split = _opened(settings, "query")
-        _check_same_images(digests, split, run)
+    for run, model, settings, split in _loaded(runs, "query"):
         chosen = _spread(split.source.count, images)
         own_BHW3 = split.rows(chosen)
         shown = own_BHW3 if shown is None else shown
@@ -97,11 +93,7 @@ def draw_persons(path: Path, runs: Sequence[Run], *, persons: int) -> None:
     from sklearn.manifold import TSNE
 
     maps, chosen = [], None
-    digests: set[str] = set()
-    for run in runs:
-        model, settings = load_model(run.folder)
-        split = _opened(settings, "gallery")
-        _check_same_images(digests, split, run)
+    for run, model, settings, split in _loaded(runs, "gallery"):
         if chosen is None:
             persons_N = read_truth(f"{settings.data.packed}/gallery")
             if persons_N is None:
@@ -122,13 +114,22 @@ def _opened(settings: Settings, name: str) -> SizedImages:
     return open_split(settings, settings.data.packed, name)
 
 
-def _check_same_images(digests: set[str], split: SizedImages, run: Run) -> None:
-    """Raises ValueError where a run has other images than those before it."""
-    digests.add(split.source.digest)
-    if len(digests) > 1:
-        raise ValueError(
-            f"{run.folder} was evaluated on other images than the runs before: compare runs of one data set"
-        )
+def _loaded(runs: Sequence[Run], name: str) -> Iterator[tuple[Run, Network, Settings, SizedImages]]:
+    """The network and a split of each run; the images are the same in all.
+
+    Raises:
+      ValueError: a folder is no run, or a run has other images than those before it.
+    """
+    digests: set[str] = set()
+    for run in runs:
+        model, settings = load_model(run.folder)
+        split = _opened(settings, name)
+        digests.add(split.source.digest)
+        if len(digests) > 1:
+            raise ValueError(
+                f"{run.folder} was evaluated on other images than the runs before: compare runs of one data set"
+            )
+        yield run, model, settings, split
 
 
 def _spread(count: int, wanted: int) -> np.ndarray:

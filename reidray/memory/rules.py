@@ -58,13 +58,12 @@ def moved_centroids(
         keys_BS = uniforms_B.unsqueeze(1).expand(-1, features_BSD.shape[1])
         rows_USD = chosen_update(rows_USD, features_BSD, places_B, keys_BS, momentum=momentum)
     elif rule == "weighted" and raw_weights_BS is not None:
-        weights_BS = normalised_weights(raw_weights_BS, places_B if normalise == "cluster" else None)
-        if once:
-            rows_USD = weighted_update(rows_USD, features_BSD, places_B, weights_BS, momentum=momentum)
+        if normalise == "cluster" and not once:
+            weights_BS = weights_of_mean_one(raw_weights_BS, places_B)
         else:
-            if normalise == "cluster":
-                weights_BS = weights_of_mean_one(raw_weights_BS, places_B)
-            rows_USD = weighted_sequence(rows_USD, features_BSD, places_B, weights_BS, momentum=momentum)
+            weights_BS = normalised_weights(raw_weights_BS, places_B if normalise == "cluster" else None)
+        move = weighted_update if once else weighted_sequence
+        rows_USD = move(rows_USD, features_BSD, places_B, weights_BS, momentum=momentum)
     else:
         raise ValueError(f"unknown memory update {rule!r}: expected average, hardest, random or weighted")
     return clusters_U, rows_USD

@@ -14,6 +14,7 @@ width D and 2 D. What is ranked after training is v.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import cast, final
 
 import numpy as np
@@ -74,8 +75,11 @@ class ACRM(Method):
 
     def modules(self) -> nn.Module | None:
         """Theta and phi; those of eq. 5 are the same."""
-        width = self.network().width
-        return GraphCorrelation(width, self._own.attention_temperature) if self._relates else None
+        return GraphCorrelation(self._width, self._own.attention_temperature) if self._relates else None
+
+    @cached_property
+    def _width(self) -> int:
+        return self.network().width  # labellers make the modules for every task
 
     # ---- before clustering
 

@@ -19,11 +19,11 @@ CELL = 192  # pixels: the height of an image in a picture
 GAP = 10
 
 
-def scaled(image_HW3: np.ndarray, *, nearest: bool = False) -> Image.Image:
+def scaled(image_HW3: np.ndarray) -> Image.Image:
     """The image at the height of a cell."""
     height, width = image_HW3.shape[:2]
     size = (max(1, round(CELL * width / height)), CELL)
-    return Image.fromarray(image_HW3).resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
+    return Image.fromarray(image_HW3).resize(size, Image.Resampling.BICUBIC)
 
 
 def coloured(image_HW3: np.ndarray, parts_HW: np.ndarray) -> Image.Image:

@@ -285,12 +285,13 @@ def _train_epoch(
             with context.spans("bank"):
                 moved = {name: (own.cpu().numpy(), rows.cpu().numpy()) for name, (own, rows) in update.moved.items()}
                 behind.add(step.number, moved)
-        terms = dict(zip(update.losses, torch.stack(list(update.losses.values())).tolist(), strict=True))
+        numbers = torch.stack([*update.losses.values(), *update.figures.values()]).tolist()  # one wait for the device
+        terms = dict(zip(update.losses, numbers, strict=False))
         _stop_if_not_finite(terms, epoch, step.number)
         for name, value in terms.items():
             losses.setdefault(name, []).append(value)
-        for name, figure in update.figures.items():
-            measured.setdefault(name, []).append(float(figure))
+        for name, value in zip(update.figures, numbers[len(terms) :], strict=True):
+            measured.setdefault(name, []).append(value)
         meter.add(1, settings.batch_size, terms)
         history.updates += 1
         done = step.number + 1

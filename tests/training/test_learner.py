@@ -544,9 +544,9 @@ def pair(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def assert_agree(found, alone, weights=1e-5):
-    """weights: how far weights may be apart. Adam moves a weight by up to its rate a step, however small the gradient
-    is, also where that is rounding."""
+def assert_agree(found, alone, astray=0.0):
+    """astray: share of all weights that may be further apart than rounding. Adam divides by the size of the
+    gradient, so that a weight whose gradient is rounding alone goes anywhere, by its rate a step."""
     assert_gradients(found["gradients"], alone["gradients"], 1e-5)
     for step, expected in enumerate(alone["losses"]):
         assert list(found["losses"][step]) == list(expected)
@@ -557,16 +557,18 @@ def assert_agree(found, alone, weights=1e-5):
         assert torch.equal(found["clusters"][step], clusters_U)
         torch.testing.assert_close(found["rows"][step], alone["rows"][step], rtol=0, atol=1e-5)
     torch.testing.assert_close(found["memory"], alone["memory"], rtol=0, atol=1e-5)
-    for name, tensor in alone["network"].items():
-        torch.testing.assert_close(
-            found["network"][name], tensor, rtol=1e-5, atol=weights, msg=lambda text, name=name: f"{name}: {text}"
-        )
+    wrong = {
+        name: (found["network"][name] - tensor).abs() > 1e-5 + 1e-5 * tensor.abs()
+        for name, tensor in alone["network"].items()
+    }
+    share = sum(int(far.sum()) for far in wrong.values()) / sum(far.numel() for far in wrong.values())
+    assert share <= astray, [name for name, far in wrong.items() if far.any()]
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_agree_with_one(pair, name):
     alone = trained(settings(**RUNS[name]), OneProcess())
-    assert_agree(pair[0][name], alone, weights=3 * RATE if name.startswith("acrm") else 1e-5)
+    assert_agree(pair[0][name], alone, astray=1e-3 if name.startswith("acrm") else 0.0)
 
 
 @pytest.mark.parametrize("name", RUNS)
