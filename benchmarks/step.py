@@ -156,7 +156,7 @@ class Bare:
 
     def step(self, batch: Batch) -> dict[str, float]:
         step, (group,) = batch
-        features = self._network(as_input(group.pixels_BHW3, CPU))
+        features = self._network(as_input(group.pixels, CPU))
         terms = self._terms(features, group)
         loss = torch.stack([loss_B.mean() for loss_B in terms.values()]).sum()
         self._optimiser.zero_grad()

@@ -43,6 +43,9 @@ class DrawnSettings(Section):
     occlusion: Share = setting(0.5, "how often something stands in front of the person", "0 never")
     misalignment: Share = setting(0.4, "how badly the box fits the person", "0 tight")
     pedestrians_behind: Share = setting(0.3, "how often somebody else walks behind", "0 never")
+    frames: CountOrZero = setting(
+        0, "n: tracklets of n / 2 to n frames in the place of pictures; 0: pictures", "frames"
+    )
     fresh_scenes: CountOrZero = setting(0, "0: a fixed scene a camera; n: one of n scenes an image", "scenes")
     camera_seed: Seed = setting(1000, "draws the cameras; another seed, other cameras")
 
@@ -50,8 +53,21 @@ class DrawnSettings(Section):
 class DataSettings(Section):
     """Where images come from and how they are packed and read."""
 
-    dataset: Literal["drawn", "market1501", "msmt17", "dukemtmc", "cuhk03", "veri776", "folder", "auto"] = setting(
-        "drawn", "kind of data set; auto looks at data.root"
+    dataset: Literal[
+        "drawn",
+        "market1501",
+        "msmt17",
+        "dukemtmc",
+        "cuhk03",
+        "veri776",
+        "mars",
+        "dukemtmc_video",
+        "folder",
+        "auto",
+    ] = setting("drawn", "kind of data set; auto looks at data.root")
+    frames: Count = setting(16, "frames of a tracklet that a training step takes; all count for its feature", "frames")
+    mars_gallery: Literal["all", "without_queries"] = setting(
+        "all", "MARS's gallery: all tracklets, as in the official evaluation, or those that are no queries"
     )
     msmt17_validation: bool = setting(True, "train on MSMT17's validation list as well, as most unsupervised code does")
     cuhk03_boxes: Literal["detected", "labeled"] = setting(

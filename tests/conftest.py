@@ -65,7 +65,10 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_settings(tiny_root: Path, tmp_path: Path) -> Callable[..., Any]:
-    """Settings of a run of seconds: `tiny_settings("one", train={"epochs": 3})`; the run folder is tmp_path/one."""
+    """Settings of a run of seconds: `tiny_settings("one", train={"epochs": 3})`; the run folder is tmp_path/one.
+
+    With data={"drawn": {"frames": 4}} samples are tracklets, which are drawn once as well.
+    """
     from reidray.config import Settings
 
     def settings(name: str, **sections: dict[str, Any]) -> Settings:
@@ -73,7 +76,13 @@ def tiny_settings(tiny_root: Path, tmp_path: Path) -> Callable[..., Any]:
         tree["data"]["root"] = str(tiny_root)
         tree["run"]["dir"] = str(tmp_path / name)
         for section, values in sections.items():
-            tree.setdefault(section, {}).update(values)
+            within = tree.setdefault(section, {})
+            drawn = {**within.get("drawn", {}), **values.get("drawn", {})}
+            within.update(values)
+            if drawn:
+                within["drawn"] = drawn
+                if "frames" in drawn:
+                    within["root"] = str(tiny_root.with_name("drawn-tracklets"))
         return Settings.model_validate(tree)
 
     return settings

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from reidray.data import dukemtmc
+from reidray.data import dukemtmc, dukemtmc_video
 from reidray.data.cuhk03 import BOXES
 from reidray.data.named_folders import MARKET_FOLDERS
 from reidray.data.veri776 import LAYOUT as VERI776
@@ -50,6 +50,10 @@ def _known(root: Path) -> tuple[str, str] | None:
 
 def _marked(root: Path) -> tuple[str, str] | None:
     """A data set that has a file or folder as no other has."""
+    if (root / "bbox_train").is_dir():
+        return "mars", "it has bbox_train"
+    if all((root / folder).is_dir() for folder in dukemtmc_video.FOLDERS.values()) and _has_tracklets(root / "train"):
+        return "dukemtmc_video", "it has train, query and gallery, with a folder for each tracklet"
     if (root / "list_train.txt").is_file():
         return "msmt17", "it has list_train.txt"
     if all((root / folder).is_dir() for folder in VERI776.folders.values()):
@@ -57,6 +61,12 @@ def _marked(root: Path) -> tuple[str, str] | None:
     if any((root / name / _TRAIN).is_dir() for name in BOXES):
         return "cuhk03", "it has bounding_box_train in detected or labeled"
     return None
+
+
+def _has_tracklets(train: Path) -> bool:
+    """Whether the folders of persons have folders in them."""
+    persons = sorted(path for path in train.iterdir() if path.is_dir())
+    return bool(persons) and any(path.is_dir() for path in persons[0].iterdir())
 
 
 def _by_names(root: Path) -> tuple[str, str]:

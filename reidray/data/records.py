@@ -1,4 +1,8 @@
-"""What a data set is: named splits of image files, and why other files were left out."""
+"""What a data set is: named splits of image files, and why other files were left out.
+
+A sample is what gets one feature and one label: an image, or a tracklet, which is consecutive images (frames) of a
+person in one camera.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from reidray.data.attributes import Attributes, distinct_vectors
 JUNK = "junk (no person, or a bad crop)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image file.
 
@@ -26,34 +30,69 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
+class Tracklet:
+    """Consecutive images (frames) of one person in one camera.
+
+    Attributes:
+      name: unique in a split.
+      camera: 0-based; -1 when unknown.
+      frames: how many images it has, at least 1.
+    """
+
+    name: str
+    camera: int
+    frames: int
+
+
+@dataclass(frozen=True)
 class Split:
-    """Images in a stable order; the position of an image is its index.
+    """Samples in a stable order; the position of a sample is its index.
 
     Attributes:
       name: "train", "query", "gallery", "validation_query" or "validation_gallery".
-      images: sorted by name.
-      persons: the true identity of each image, or None when there are no labels. For evaluation only: nothing that
+      images: sorted by name; with tracklets, the frames of the first, then those of the second, and so on.
+      persons: the true identity of each sample, or None when there are no labels. For evaluation only: nothing that
         trains may look at it. 0 is a distractor: somebody no query asks for.
-      attributes: what was noted of the person in each image, or None. Annotations: only a method that says it is
+      attributes: what was noted of the person in each sample, or None. Annotations: only a method that says it is
         weakly supervised may look at them.
+      tracklets: None where every image is a sample of its own.
     """
 
     name: str
     images: tuple[ImageRecord, ...]
     persons: tuple[int, ...] | None
     attributes: Attributes | None = None
+    tracklets: tuple[Tracklet, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.persons is not None and len(self.persons) != len(self.images):
+        if self.tracklets is not None and sum(one.frames for one in self.tracklets) != len(self.images):
             raise ValueError(
-                f"split {self.name}: expected one person per image, got {len(self.persons)} persons for "
-                f"{len(self.images)} images."
+                f"split {self.name}: expected the images of {len(self.tracklets)} tracklets, got {len(self.images)}."
             )
-        if self.attributes is not None and len(self.attributes.values_NA) != len(self.images):
+        if self.persons is not None and len(self.persons) != len(self):
             raise ValueError(
-                f"split {self.name}: expected attributes of each image, got {len(self.attributes.values_NA)} rows for "
-                f"{len(self.images)} images."
+                f"split {self.name}: expected one person per {self.unit}, got {len(self.persons)} persons for "
+                f"{len(self)}."
             )
+        if self.attributes is not None and len(self.attributes.values_NA) != len(self):
+            raise ValueError(
+                f"split {self.name}: expected attributes of each {self.unit}, got {len(self.attributes.values_NA)} "
+                f"rows for {len(self)}."
+            )
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.images) if self.tracklets is None else len(self.tracklets)
+
+    @property
+    def unit(self) -> str:
+        """What a sample is."""
+        return "image" if self.tracklets is None else "tracklet"
+
+    @property
+    def cameras(self) -> list[int]:
+        """Of each sample."""
+        return [one.camera for one in (self.images if self.tracklets is None else self.tracklets)]
 
 
 @dataclass(frozen=True)
@@ -80,13 +119,16 @@ def counts(dataset: Dataset) -> dict[str, int]:
       dataset: any data set.
 
     Returns:
-      For each split "<split> images" and, where identities are known, "<split> persons" (distractors not counted),
-      where attributes are known, how many ("<split> attributes"), how many different vectors of them ("<split> distinct
-      attribute vectors") and of how many images nothing was noted ("<split> images without attributes");
-      "distractors": images of the gallery with person 0; "junk": images dropped while reading.
+      For each split "<split> tracklets" where it has some, "<split> images" and, where identities are known, "<split>
+      persons" (distractors not counted); where attributes are known, how many ("<split> attributes"), how many
+      different vectors of them ("<split> distinct attribute vectors") and of how many images nothing was noted ("<split> images without attributes");
+      "distractors": samples of the gallery with person 0; "junk": samples dropped while reading; and how many queries no
+      other camera can answer, if there are any.
     """
     numbers: dict[str, int] = {}
     for name, split in dataset.splits.items():
+        if split.tracklets is not None:
+            numbers[f"{name} tracklets"] = len(split)
         numbers[f"{name} images"] = len(split.images)
         if split.persons is not None:
             numbers[f"{name} persons"] = len(set(split.persons) - {0})
@@ -97,4 +139,20 @@ def counts(dataset: Dataset) -> dict[str, int]:
     gallery = dataset.splits.get("gallery")
     numbers["distractors"] = 0 if gallery is None or gallery.persons is None else gallery.persons.count(0)
     numbers["junk"] = dataset.ignored.get(JUNK, 0)
+    query = dataset.splits.get("query")
+    if query is not None and gallery is not None and (lone := _without_answer(query, gallery)):
+        numbers["queries without an answer in another camera, which no figure counts"] = lone
     return numbers
+
+
+def _without_answer(query: Split, gallery: Split) -> int:
+    """Queries whose person no other camera of the gallery saw."""
+    if query.persons is None or gallery.persons is None:
+        return 0
+    seen: dict[int, set[int]] = {}
+    for person, camera in zip(gallery.persons, gallery.cameras, strict=True):
+        seen.setdefault(person, set()).add(camera)
+    return sum(
+        not seen.get(person, set()) - ({camera} if camera >= 0 else set())
+        for person, camera in zip(query.persons, query.cameras, strict=True)
+    )

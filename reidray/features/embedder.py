@@ -6,12 +6,13 @@ length.
 """
 
 
-# B = batch, D = feature width, L = parts, P = stripes, S = spaces (1 + L), H, W = cells of the map
+# B = batch, T = frames of a tracklet, D = feature width, L = parts, P = stripes, S = spaces (1 + L),
+# H, W = cells of the map
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,10 +36,19 @@ class Backbone(Protocol):
     grid: CellGrid
 
 
-class Features(NamedTuple):
-    """What the network says of a batch; float32 whatever the trunk computes in."""
+class Pooled(NamedTuple):
+    """What is known of images before they become features; float32 whatever the trunk computes in."""
 
+    vectors_BSD: Tensor
     map_BDHW: Tensor
+    part_logits_BLHW: Tensor | None
+    masks_BLHW: Tensor | None  # sum to 1 over L in every cell
+
+
+class Features(NamedTuple):
+    """What the network says of a batch; of tracklets the maps are those of all frames, or None."""
+
+    map_BDHW: Tensor | None
     necks_BSD: Tensor  # before unit length
     features_BSD: Tensor  # unit length
     part_logits_BLHW: Tensor | None
@@ -85,7 +95,11 @@ def stripe_features(map_BDHW: Tensor, num_stripes: int) -> Tensor:
 
 
 class Network(nn.Module):
-    """What a method trains: images_B3HW -> a NamedTuple of tensors with B as their first axis, or None.
+    """What a method trains: a batch -> a NamedTuple of tensors with B as their first axis, or None.
+
+    A batch is images_B3HW, or tracklets_BT3HW. It is done in two steps, so that tracklets of any length fit: `pool`
+    takes images to vectors, a tracklet has the mean over the vectors of its frames, and `finish` takes vectors to
+    outputs.
 
     Attributes:
       name: of the trunk, by which start weights are found.
@@ -97,9 +111,24 @@ class Network(nn.Module):
     width: int
     grid: CellGrid
 
+    def pool(self, images_B3HW: Tensor) -> Any:
+        """A NamedTuple that begins with float32 vectors, B as their first axis."""
+        raise NotImplementedError
+
+    def finish(self, vectors: Tensor, pooled: Any = None) -> Any:
+        """Outputs of vectors; pooled: what `pool` gave of all of their images, None where that was not kept."""
+        raise NotImplementedError
+
+    def forward(self, batch: Tensor) -> Any:
+        if batch.ndim == 4:
+            pooled = self.pool(batch)
+            return self.finish(pooled[0], pooled)
+        pooled = self.pool(batch.flatten(0, 1))
+        return self.finish(pooled[0].unflatten(0, batch.shape[:2]).mean(1), pooled)
+
 
 class Embedder(Network):
-    """images_B3HW -> Features.
+    """images_B3HW -> Features; of tracklets, the mean over frames is taken before the necks.
 
     Args:
       backbone: a trunk with name, width and grid (SmallNet, ResNet).
@@ -145,7 +174,7 @@ class Embedder(Network):
             nn.init.normal_(self.part_classifier.weight, std=0.01, generator=generator)
             nn.init.zeros_(cast(Tensor, self.part_classifier.bias))
 
-    def forward(self, images_B3HW: Tensor) -> Features:
+    def pool(self, images_B3HW: Tensor) -> Pooled:
         map_BDHW = self.backbone(images_B3HW.contiguous(memory_format=torch.channels_last))
         with torch.autocast(map_BDHW.device.type, enabled=False):
             map_BDHW = map_BDHW.float()
@@ -157,10 +186,15 @@ class Embedder(Network):
                 pooled += part_features(map_BDHW, masks_BLHW, part_pooling=self.part_pooling).unbind(dim=1)
             if self.num_stripes:
                 pooled += stripe_features(map_BDHW, self.num_stripes).unbind(dim=1)
+            return Pooled(torch.stack(pooled, dim=1), map_BDHW, logits_BLHW, masks_BLHW)
+
+    def finish(self, vectors: Tensor, pooled: Pooled | None = None) -> Features:
+        with torch.autocast(vectors.device.type, enabled=False):
             necks_BSD = torch.stack(
-                [neck(pooled_BD) for neck, pooled_BD in zip(self.necks, pooled, strict=True)], dim=1
+                [neck(vectors_BD) for neck, vectors_BD in zip(self.necks, vectors.unbind(1), strict=True)], dim=1
             )
-            return Features(map_BDHW, necks_BSD, F.normalize(necks_BSD, dim=2), logits_BLHW, masks_BLHW)
+            maps = (None, None, None) if pooled is None else pooled[1:]
+            return Features(maps[0], necks_BSD, F.normalize(necks_BSD, dim=2), *maps[1:])
 
 
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {

@@ -45,7 +45,7 @@ class StagedTrunk(Protocol):
 
 
 class EmbeddingNetwork(Network):
-    """images_B3HW -> Embedded.
+    """images_B3HW -> Embedded; of tracklets, the mean over frames is taken before the fully connected layer.
 
     Args:
       backbone: a trunk (SmallNet, ResNet).
@@ -84,15 +84,18 @@ class EmbeddingNetwork(Network):
         self.norm = nn.BatchNorm1d(embedding)
         self.dropout = KeyedDropout(dropout)
 
-    def forward(self, images_B3HW: Tensor) -> Embedded:
+    def pool(self, images_B3HW: Tensor) -> tuple[Tensor]:
         blocks = {int(stage): block for stage, block in self.non_local.items()}
         trunk = cast(StagedTrunk, self.backbone)
         map_BDHW = trunk(images_B3HW.contiguous(memory_format=torch.channels_last), blocks)
         with torch.autocast(map_BDHW.device.type, enabled=False):
             map_BDHW = map_BDHW.float()
-            pooled_BP = torch.cat([pooling(map_BDHW) for pooling in self.poolings], dim=1)
-            embedded_BE = self.dropout(F.normalize(self.norm(self.embed(pooled_BP)), dim=1))
-            return Embedded(F.normalize(pooled_BP, dim=1).unsqueeze(1), embedded_BE.unsqueeze(1))
+            return (torch.cat([pooling(map_BDHW) for pooling in self.poolings], dim=1),)
+
+    def finish(self, vectors: Tensor, pooled: tuple[Tensor] | None = None) -> Embedded:  # noqa: ARG002
+        with torch.autocast(vectors.device.type, enabled=False):
+            embedded_BE = self.dropout(F.normalize(self.norm(self.embed(vectors)), dim=1))
+            return Embedded(F.normalize(vectors, dim=1).unsqueeze(1), embedded_BE.unsqueeze(1))
 
 
 def build_embedding_network(

@@ -22,7 +22,7 @@ from reidray.storage.checkpoints import CheckpointStore, load_checkpoint
 from reidray.threads import set_threads
 from reidray.training.context import Context
 from reidray.training.extraction import extract_shards
-from reidray.training.images import SizedImages
+from reidray.training.images import Samples
 from reidray.training.label_service import LabelService
 from reidray.training.loop import new_model
 
@@ -65,7 +65,7 @@ def offline_context(
     return worker_context(settings, packed, run_dir, bank, LabelService([], settings, bank), report)
 
 
-def embed(model: Network, settings: Settings, images: SizedImages, progress: Callable[[int], None]) -> Floats:
+def embed(model: Network, settings: Settings, images: Samples, progress: Callable[[int], None]) -> Floats:
     """Evaluated features [N, D] of a whole split, in index order."""
     device = chosen_device(settings)
     set_threads(settings.run.threads)

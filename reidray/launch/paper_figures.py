@@ -22,7 +22,7 @@ from reidray.report.paper_figures import draw_part_rows, draw_person_maps
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.shards import read_truth
 from reidray.training.context import open_split
-from reidray.training.images import SizedImages, as_input
+from reidray.training.images import Samples, SizedTracklets, as_input
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ def draw_parsings(path: Path, runs: Sequence[Run], *, images: int) -> None:
             [blocks[key] for key in sorted(blocks, key=lambda key: int(key.rpartition("/")[2]))]
         )
         split = _opened(settings, "train")
+        if isinstance(split, SizedTracklets):
+            raise ValueError(f"{run.folder} was trained on tracklets: this figure shows the parts of images")
         if chosen is None:
             chosen = _spread(len(masks_NLHW), images)
             shown = split.rows(chosen)
@@ -109,12 +111,12 @@ def draw_persons(path: Path, runs: Sequence[Run], *, persons: int) -> None:
     draw_person_maps(path, maps, people, cameras)
 
 
-def _opened(settings: Settings, name: str) -> SizedImages:
+def _opened(settings: Settings, name: str) -> Samples:
     assert settings.data.packed is not None
     return open_split(settings, settings.data.packed, name)
 
 
-def _loaded(runs: Sequence[Run], name: str) -> Iterator[tuple[Run, Network, Settings, SizedImages]]:
+def _loaded(runs: Sequence[Run], name: str) -> Iterator[tuple[Run, Network, Settings, Samples]]:
     """The network and a split of each run; the images are the same in all.
 
     Raises:

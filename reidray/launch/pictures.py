@@ -15,7 +15,7 @@ from reidray.storage.runfolder import RunFolder
 from reidray.storage.shards import read_masks
 from reidray.training.context import open_split
 from reidray.training.evaluation import evaluation_splits
-from reidray.training.images import SizedImages
+from reidray.training.images import Samples
 from reidray.training.loop import new_model
 
 
@@ -37,9 +37,7 @@ def draw_all(settings: Settings, packed: str, folder: RunFolder, examples: dict[
         _part_masks(settings, packed, folder, query, examples)
 
 
-def _part_masks(
-    settings: Settings, packed: str, folder: RunFolder, query: SizedImages, examples: dict[str, Any]
-) -> None:
+def _part_masks(settings: Settings, packed: str, folder: RunFolder, query: Samples, examples: dict[str, Any]) -> None:
     """The predicted parts over images, the true ones below where they are known."""
     chosen = np.array(examples["masks"])
     size, grid = (settings.data.height, settings.data.width), new_model(settings).grid

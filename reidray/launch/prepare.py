@@ -10,9 +10,9 @@ from typing import Any
 
 from reidray import events
 from reidray.config import Settings
-from reidray.data import cuhk03, dukemtmc, folder, market1501, msmt17, veri776
+from reidray.data import cuhk03, dukemtmc, dukemtmc_video, folder, market1501, mars, msmt17, veri776
 from reidray.data.detect import detect
-from reidray.data.drawn import DrawnSettings, write_market1501
+from reidray.data.drawn import DrawnSettings, write_market1501, write_tracklets
 from reidray.data.records import Dataset, counts
 from reidray.events import message
 from reidray.storage.cache import hide_login, open_folder
@@ -25,7 +25,9 @@ def data_root(settings: Settings) -> Path:
     """Where the images are; drawn ones go to data/drawn-<hash of what is drawn> unless data.root says otherwise."""
     if settings.data.root is not None:
         return Path(settings.data.root)
-    what = json.dumps([settings.data.seed, settings.data.drawn.model_dump(mode="json")])
+    drawn = _drawn(settings)
+    drawn.pop("seed")
+    what = json.dumps([settings.data.seed, drawn])
     return Path.cwd() / "data" / f"drawn-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
 
 
@@ -86,17 +88,20 @@ def read_dataset(settings: Settings, report: Report, *, processes: int) -> Datas
     """The data set that the settings name, drawn first if it is a drawn one."""
     root, data = data_root(settings), settings.data
     if data.dataset == "drawn":
-        drawn = DrawnSettings(seed=settings.data.seed, **settings.data.drawn.model_dump())
-        write_market1501(
-            drawn, root, processes=processes, progress=lambda done, total: _stage(report, "draw", done, total)
-        )
+        write = write_tracklets if data.drawn.frames else write_market1501
+        drawn = DrawnSettings(seed=data.seed, **data.drawn.model_dump())
+        write(drawn, root, processes=processes, progress=lambda done, total: _stage(report, "draw", done, total))
     readers: dict[str, Callable[[], Dataset]] = {
         "msmt17": lambda: msmt17.read(root, validation=data.msmt17_validation),
         "dukemtmc": lambda: dukemtmc.read(root),
         "cuhk03": lambda: cuhk03.read(root, data.cuhk03_boxes),
         "veri776": lambda: veri776.read(root),
+        "mars": lambda: mars.read(root, queries_in_gallery=data.mars_gallery == "all"),
+        "dukemtmc_video": lambda: dukemtmc_video.read(root),
         "folder": lambda: folder.read(root),
     }
+    if data.dataset == "drawn" and data.drawn.frames:
+        return dukemtmc_video.read(root)
     return readers.get(data.dataset, lambda: market1501.read(root))()
 
 
@@ -127,9 +132,16 @@ def _made_with(settings: Settings) -> dict[str, Any]:
         made["msmt17_validation"] = data.msmt17_validation
     if data.dataset == "cuhk03":
         made["cuhk03_boxes"] = data.cuhk03_boxes
+    if data.dataset == "mars":
+        made["mars_gallery"] = data.mars_gallery
     if data.dataset == "drawn":
-        made["drawn"] = {"seed": data.seed, **data.drawn.model_dump(mode="json")}
+        made["drawn"] = _drawn(settings)
     return made
+
+
+def _drawn(settings: Settings) -> dict[str, Any]:
+    """What is drawn, as it stands beside what was drawn."""
+    return DrawnSettings(seed=settings.data.seed, **settings.data.drawn.model_dump()).written()
 
 
 def _check_packed(settings: Settings, place: str, described: dict[str, Any], report: Report) -> None:
@@ -151,7 +163,8 @@ def _sentences(dataset: Dataset, written: Mapping[str, Any]) -> list[str]:
     """What was read, what was ignored and what was skipped, for the log."""
     found = ", ".join(f"{count:,} {what}" for what, count in counts(dataset).items())
     packed = ", ".join(f"{name} {count:,}" for name, count in written["splits"].items())
-    sentences = [f"{dataset.name}: {found}", f"packed images: {packed}"]
+    unit = next(iter(dataset.splits.values())).unit
+    sentences = [f"{dataset.name}: {found}", f"packed {unit}s: {packed}"]
     sentences += [f"ignored {count:,}: {reason}" for reason, count in dataset.ignored.items()]
     for reason, entry in written.get("skipped", {}).items():
         sentences.append(f"skipped {entry['count']:,}: {reason} (such as {entry['examples'][0]})")

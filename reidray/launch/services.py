@@ -10,18 +10,23 @@ import torch
 from reidray.bank import BankShard, InProcess, MemoryBank
 from reidray.config import Settings
 from reidray.storage.checkpoints import CheckpointStore
-from reidray.storage.shards import ShardedImages
 from reidray.threads import set_threads
 from reidray.training.context import Context, Report, open_split
+from reidray.training.images import SizedTracklets
 from reidray.training.label_service import LabelService
 from reidray.training.labeller import Labeller
 from reidray.training.ranks import OneProcess, Ranks
 
 
 def layouts(settings: Settings, packed: str) -> dict[str, list[tuple[int, int]]]:
-    """First index and number of images of every shard of the training split."""
-    images: ShardedImages = open_split(settings, packed, "train").source
-    return {"train": [images.shard_range(shard) for shard in range(images.num_shards)]}
+    """First index and number of rows of every shard of the training split, by kind of table: see `Samples`."""
+    samples = open_split(settings, packed, "train")
+    shards = range(samples.source.num_shards)
+    images = samples.images if isinstance(samples, SizedTracklets) else samples
+    return {
+        "train": [samples.source.shard_range(shard) for shard in shards],
+        samples.image_tables: [images.source.shard_range(shard) for shard in shards],
+    }
 
 
 def in_process_services(settings: Settings, packed: str) -> tuple[MemoryBank, LabelService]:

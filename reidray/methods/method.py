@@ -191,9 +191,10 @@ class Method(ABC):
     Attributes:
       num_parts: classes of the part masks that the network predicts, the background counted; 0: it predicts none.
       needs: side data that the packed images must have: "cameras", "attributes".
-      features: which of the names that `to_label` gives are features; the others go to `label_images`.
+      features: the names of the features that `to_label` gives.
       tables: rows of images that `label` writes; every worker has all of them, and those of a batch are its targets.
-      maps: larger rows of images that `label_images` or `averages` write; a worker reads those of its own images.
+      maps: larger rows of images that `label_images` or `averages` write; a worker reads those of its own images. Where
+        samples are tracklets, they are of frames.
       memories: names of the memories.
       has_batch_losses: whether `batch_losses` is to be called: the graphs of all groups of a worker are then alive at
         once.
@@ -272,11 +273,18 @@ class Method(ABC):
         return []
 
     def to_label(self, outputs: Outputs) -> dict[str, Tensor]:
-        """What labelling needs of a batch, by name: features [B, S, D], and what `label_images` takes."""
+        """The features [B, S, D] of a batch, by name."""
         return {"features": outputs.features_BSD.float()}
 
+    def to_label_images(self, pooled: Any) -> dict[str, Tensor]:  # noqa: ARG002
+        """What `label_images` needs of each image of a batch, by name; {}: nothing is computed of single images.
+
+        pooled: outputs of the network, or, where samples are tracklets, what its `pool` gave of frames.
+        """
+        return {}
+
     def label_images(self, arrays: Mapping[str, Array], device: torch.device) -> dict[str, Array] | None:  # noqa: ARG002
-        """Tables of the images of one shard, computed by a labeller from what `to_label` gave beside the features."""
+        """Tables of the images of one shard, computed by a labeller from what `to_label_images` gave."""
         return None
 
     def transform(self, feature: str, rows_GBSD: Tensor, modules: nn.Module | None) -> Tensor:
@@ -323,7 +331,10 @@ class Method(ABC):
         return {}
 
     def moved_maps(self, maps: Mapping[str, Tensor], moved: Moved) -> dict[str, Tensor]:  # noqa: ARG002
-        """More tables of the images of a group: its `maps`, moved as the images were by the augmentation."""
+        """More tables of the images of a group: its `maps`, moved as the images were by the augmentation.
+
+        Of tracklets, rows are the frames that are trained on, those of the first tracklet first.
+        """
         return {}
 
     def heads(self, beginning: Beginning) -> nn.Module | None:  # noqa: ARG002

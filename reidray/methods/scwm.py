@@ -19,7 +19,7 @@ With scwm.parts=stripes the parts are horizontal stripes, as in PPLR: no masks, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -102,14 +102,12 @@ class SCWM(Method):
 
     # ---- the clustering stage (Sec. 3.2 and 3.3)
 
-    def to_label(self, outputs: Outputs) -> dict[str, Tensor]:
-        """The features, and the inner products of each map's cells [B, H, W, P], which are all that eq. 2 needs."""
-        found = super().to_label(outputs)
-        if self._parsed:
-            height, width = outputs.map_BDHW.shape[2:]
-            grams_BPP = gram_matrices(outputs.map_BDHW)
-            found["grams"] = grams_BPP.view(-1, height, width, height * width)
-        return found
+    def to_label_images(self, pooled: Any) -> dict[str, Tensor]:
+        """The inner products of each map's cells [B, H, W, P], which are all that eq. 2 needs."""
+        if not self._parsed:
+            return {}
+        height, width = pooled.map_BDHW.shape[2:]
+        return {"grams": gram_matrices(pooled.map_BDHW).view(-1, height, width, height * width)}
 
     def label_images(self, arrays: Mapping[str, Array], device: torch.device) -> dict[str, Array] | None:
         """Spatial cascaded clustering of each image's cells (eq. 2): parts int8 [B, H, W], and whether eta fits."""
@@ -207,11 +205,11 @@ class SCWM(Method):
         """L_SCC = L_parsing + L_diversity: eq. 4, 5, 6."""
         own, terms = self._own, {}
         if own.parsing_weight:
-            loss_B = parsing_loss(outputs.part_logits_BLHW, targets["masks"], targets["visible"])
-            terms["parsing"] = own.parsing_weight * loss_B
+            terms["parsing"] = parsing_loss(outputs.part_logits_BLHW, targets["masks"], targets["visible"])
+            terms["parsing"] = own.parsing_weight * terms["parsing"]
         if own.diversity_weight:
             terms["diversity"] = own.diversity_weight * diversity_loss(outputs.masks_BLHW, cells=own.diversity_cells)
-        return terms
+        return {name: _of_samples(loss, len(targets.labels_B)) for name, loss in terms.items()}
 
     def _memory_terms(self, outputs: Outputs, targets: Targets, memory: Memory) -> dict[str, Tensor]:
         """L_WM = L_wNCE + L_sep: eq. 10, 11, 12."""
@@ -295,3 +293,8 @@ class SCWM(Method):
             parts_BLD = parts_BLD * np.sqrt(visibility_BL)[..., None]
         joined_BD = np.concatenate([features_BSD[:, 0], parts_BLD.reshape(len(parts_BLD), -1)], axis=1)
         return joined_BD / np.maximum(np.linalg.norm(joined_BD, axis=1, keepdims=True), 1e-12)
+
+
+def _of_samples(losses: Tensor, batch: int) -> Tensor:
+    """Losses [B] of images, or the means [B] over the frames of tracklets."""
+    return losses if len(losses) == batch else losses.view(batch, -1).mean(1)

@@ -1,10 +1,13 @@
 """The index beside a split's tars: where each image lies, and the checks that they belong together.
 
-    split.json      {"format": 1, "split", "count", "created_by",
-                     "shards": [{"file", "bytes", "sha256", "first", "count"}, ...]}
-    index.parquet   a row per image: shard, offset, size, crc32, name, camera, width, height, extension
+    split.json         {"format": 1, "split", "count", "created_by",
+                        "shards": [{"file", "bytes", "sha256", "first", "count"}, ...]}
+    index.parquet      a row per image: shard, offset, size, crc32, name, camera, width, height, extension
+    tracklets.parquet  only where samples are tracklets; a row each: name, camera, first, frames (rows of the index)
 
-The index carries a digest of the tars' sha256 sums, so one that was made for other tars is found out when it is opened.
+Index and tracklets carry a digest of the tars' sha256 sums, so that those of other tars are found out when they are
+opened. A tar holds whole samples: NNNNNNNNN.jpg and NNNNNNNNN.json of an image, NNNNNNNNN.0000.jpg and so on and
+NNNNNNNNN.json of a tracklet.
 """
 
 from __future__ import annotations
@@ -29,10 +32,12 @@ from reidray.version import __version__
 
 FORMAT = 1
 INDEX, SPLIT, TRUTH, MASKS = "index.parquet", "split.json", "truth.parquet", "masks.safetensors"
-ATTRIBUTES = "attributes.parquet"
+ATTRIBUTES, TRACKLETS = "attributes.parquet", "tracklets.parquet"
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp")
 MAX_MEMBER_BYTES = 256 * 2**20
 MAX_JSON_BYTES = 64 * 2**10
+MAX_FRAMES = 10_000
+MAX_TRACKLET_JSON_BYTES = 8 * 2**20
 PACK_AGAIN = "pack it again with jobs/prepare.py"
 
 _DIGEST = b"reidray.shards"
@@ -49,7 +54,10 @@ _SCHEMA = pa.schema(
         ("extension", pa.string()),
     ]
 )
-_MEMBER = re.compile(rf"(\d{{9}})\.({'|'.join(EXTENSIONS)}|json)", re.ASCII)
+_TRACKLETS_SCHEMA = pa.schema(
+    [("name", pa.string()), ("camera", pa.int32()), ("first", pa.int64()), ("frames", pa.int32())]
+)
+_MEMBER = re.compile(rf"(\d{{9}})\.(?:(\d{{4}})\.)?({'|'.join(EXTENSIONS)}|json)", re.ASCII)
 _CONTROL = r"\p{Cc}"
 _TAR_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tar", re.ASCII)
 
@@ -93,6 +101,16 @@ class Row:
 
 
 @dataclass(frozen=True)
+class TrackletRow:
+    """One row of tracklets.parquet: its frames are rows of the index from `first` on."""
+
+    name: str
+    camera: int
+    first: int
+    frames: int
+
+
+@dataclass(frozen=True)
 class Index:
     """What a reader needs for every image; `names` stay in Arrow's memory until somebody asks for them."""
 
@@ -103,31 +121,45 @@ class Index:
     names: Any
 
 
-def scan(path: Path, *, first: int) -> list[Member]:
-    """Lists the images of a tar in one pass over it.
+@dataclass(frozen=True)
+class Tracklets:
+    """The tracklets of a split: first row of the index, frames and camera of each."""
+
+    firsts_N: Ints
+    frames_N: np.ndarray[Any, np.dtype[np.int32]]
+    cameras_N: np.ndarray[Any, np.dtype[np.int32]]
+    names: Any
+
+
+def scan(path: Path, *, first: int, tracklets: bool = False) -> list[list[Member]]:
+    """Lists the samples of a tar in one pass over it.
 
     Refused are members other than regular files called <9 digits>.<jpg|jpeg|png|bmp|webp|json> (so no paths, no links,
-    no pickles), images without their JSON, keys out of order, and members beyond MAX_MEMBER_BYTES.
+    no pickles; with tracklets four digits before the extension of an image), images without their JSON, keys out of
+    order, and members beyond MAX_MEMBER_BYTES.
 
     Args:
       path: of the tar, uncompressed.
-      first: the key its first image must have.
+      first: the key its first sample must have.
+      tracklets: whether samples are tracklets, and not images.
 
     Returns:
-      One Member per image, in the order of the keys.
+      The images of each sample, in the order of the keys.
 
     Raises:
       ValueError: the tar is cut short, or holds something that is refused.
     """
-    members: list[Member] = []
+    samples: list[list[Member]] = []
+    images: list[tuple[str, int, bytes]] = []
+    meta: bytes | None = None
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            parts: dict[str, tuple[int, bytes]] = {}
             for position, member in enumerate(tar):
-                key, extension = _check_member(path, member)
-                if int(key) != first + len(members):
+                key, frame, extension = _check_member(path, member, tracklets)
+                expected = "" if not tracklets or extension == "json" else f"{len(images):04d}"
+                if int(key) != first + len(samples) or frame != expected:
                     raise ValueError(
-                        f"{path}: expected key {first + len(members):09d} at member {position}, got {member.name}; "
+                        f"{path}: expected key {first + len(samples):09d} at member {position}, got {member.name}; "
                         f"{PACK_AGAIN}."
                     )
                 content = tar.extractfile(member)
@@ -135,41 +167,57 @@ def scan(path: Path, *, first: int) -> list[Member]:
                 data = content.read()
                 if len(data) != member.size:
                     raise tarfile.ReadError("unexpected end of data")
-                parts[extension] = (member.offset_data, data)
-                if len(parts) == 2:
-                    members.append(_pair(path, key, parts))
-                    parts = {}
+                if extension == "json":
+                    meta = data
+                else:
+                    images.append((extension, member.offset_data, data))
+                if len(images) > 1 and not tracklets:
+                    raise ValueError(
+                        f"{path}: expected an image and a .json for key {key}, got two images; {PACK_AGAIN}."
+                    )
+                if meta is not None and (images or tracklets):  # of a tracklet the JSON is the last
+                    samples.append(_sample(path, key, images, meta, tracklets))
+                    images, meta = [], None
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{path}: expected a whole tar, got one that is cut short ({error}); {PACK_AGAIN}.") from error
-    if parts:
+    if images or meta is not None:
         raise ValueError(f"{path}: expected an image and its .json per key, the last has only one; {PACK_AGAIN}.")
-    return members
+    return samples
 
 
-def _check_member(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
+def _check_member(path: Path, member: tarfile.TarInfo, tracklets: bool) -> tuple[str, str, str]:
     match = _MEMBER.fullmatch(member.name)
     if match is None or not member.isreg():
+        example = "000000000.0000.jpg" if tracklets else "000000000.jpg"
         raise ValueError(
-            f"{path}: expected only files like 000000000.jpg and 000000000.json, got {member.name!r}; do not use this "
+            f"{path}: expected only files like {example} and 000000000.json, got {member.name!r}; do not use this "
             f"tar, {PACK_AGAIN}."
         )
-    limit = MAX_JSON_BYTES if match[2] == "json" else MAX_MEMBER_BYTES
+    most = MAX_TRACKLET_JSON_BYTES if tracklets else MAX_JSON_BYTES
+    limit = most if match[3] == "json" else MAX_MEMBER_BYTES
     if member.size > limit:
         raise ValueError(f"{path}: expected at most {limit} bytes in {member.name}, got {member.size}; {PACK_AGAIN}.")
-    return match[1], match[2]
+    return match[1], match[2] or "", match[3]
 
 
-def _pair(path: Path, key: str, parts: dict[str, tuple[int, bytes]]) -> Member:
-    if "json" not in parts:
-        raise ValueError(f"{path}: expected an image and a .json for key {key}, got two images; {PACK_AGAIN}.")
-    (extension,) = parts.keys() - {"json"}
-    offset, data = parts[extension]
+def _sample(
+    path: Path, key: str, images: Sequence[tuple[str, int, bytes]], meta: bytes, tracklets: bool
+) -> list[Member]:
+    """The images of a sample, named by its JSON."""
+    if not images:
+        raise ValueError(f"{path}: expected an image and its .json per key, {key} has no image; {PACK_AGAIN}.")
     try:
-        meta = json.loads(parts["json"][1])
-        name, camera = str(meta["name"]), int(meta["camera"])
+        found = json.loads(meta)
+        camera = int(found["camera"])
+        names = [str(name) for name in found["frames"]] if tracklets else [str(found["name"])]
+        if len(names) != len(images):
+            raise ValueError(f"{len(names)} names of {len(images)} frames")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: expected name and camera in {key}.json, got {error!r}; {PACK_AGAIN}.") from error
-    return Member(extension, offset, len(data), zlib.crc32(data), name, camera)
+    return [
+        Member(extension, offset, len(data), zlib.crc32(data), name, camera)
+        for name, (extension, offset, data) in zip(names, images, strict=True)
+    ]
 
 
 def digest(shards: Sequence[Shard]) -> str:
@@ -177,13 +225,19 @@ def digest(shards: Sequence[Shard]) -> str:
     return hashlib.sha256("\n".join(shard.sha256 for shard in shards).encode()).hexdigest()
 
 
-def write(folder: Path, split: str, shards: Sequence[Shard], rows: Sequence[Row]) -> None:
-    """Writes index.parquet and split.json into a split's folder."""
-    columns = list(zip(*map(astuple, rows), strict=True))
+def write(
+    folder: Path,
+    split: str,
+    shards: Sequence[Shard],
+    rows: Sequence[Row],
+    tracklets: Sequence[TrackletRow] | None = None,
+) -> None:
+    """Writes index.parquet, split.json and, where samples are tracklets, tracklets.parquet into a split's folder."""
     assert [field.name for field in fields(Row)] == _SCHEMA.names
-    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
-    table = pa.Table.from_arrays(arrays, schema=_SCHEMA.with_metadata({_DIGEST: digest(shards).encode()}))
-    pq.write_table(table, folder / INDEX, write_page_checksum=True)
+    assert [field.name for field in fields(TrackletRow)] == _TRACKLETS_SCHEMA.names
+    _write_table(folder / INDEX, _SCHEMA, shards, rows)
+    if tracklets is not None:
+        _write_table(folder / TRACKLETS, _TRACKLETS_SCHEMA, shards, tracklets)
     text = {
         "format": FORMAT,
         "split": split,
@@ -192,6 +246,13 @@ def write(folder: Path, split: str, shards: Sequence[Shard], rows: Sequence[Row]
         "created_by": __version__,
     }
     (folder / SPLIT).write_text(json.dumps(text, indent=1) + "\n")
+
+
+def _write_table(path: Path, schema: pa.Schema, shards: Sequence[Shard], rows: Sequence[Any]) -> None:
+    columns = list(zip(*map(astuple, rows), strict=True))
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=schema.with_metadata({_DIGEST: digest(shards).encode()}))
+    pq.write_table(table, path, write_page_checksum=True)
 
 
 def parse_split(data: bytes | None, *, folder: str) -> list[Shard]:
@@ -253,17 +314,7 @@ def parse_index(data: bytes | None, shards: Sequence[Shard], *, folder: str) -> 
     where = f"{folder}/{INDEX}"
     if data is None:
         raise ValueError(f"{where}: expected the index of the shards, found none; {PACK_AGAIN}.")
-    try:
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{where}: expected a whole index, got a damaged one ({error}); {PACK_AGAIN}.") from error
-    if not table.schema.equals(_SCHEMA, check_metadata=False):
-        raise ValueError(f"{where}: expected columns {', '.join(_SCHEMA.names)}, got others; {PACK_AGAIN}.")
-    count = sum(shard.count for shard in shards)
-    if table.num_rows != count:
-        raise ValueError(f"{where}: expected {count} rows as in {SPLIT}, got {table.num_rows}; {PACK_AGAIN}.")
-    if (table.schema.metadata or {}).get(_DIGEST) != digest(shards).encode():
-        raise ValueError(f"{where}: the index is stale, it was made for other tars than {SPLIT} names; {PACK_AGAIN}.")
+    table = _parse_table(data, _SCHEMA, shards, where, "index", sum(shard.count for shard in shards))
     shard_N, offsets_N, sizes_N, crcs_N, cameras_N = (
         table.column(name).to_numpy() for name in ("shard", "offset", "size", "crc32", "camera")
     )
@@ -272,6 +323,48 @@ def parse_index(data: bytes | None, shards: Sequence[Shard], *, folder: str) -> 
     inside_N = (offsets_N >= 0) & (sizes_N >= 0) & (sizes_N <= MAX_MEMBER_BYTES) & (offsets_N <= ends_N - sizes_N)
     if not (inside_N & (shard_N == np.repeat(np.arange(len(shards)), counts))).all():
         raise ValueError(f"{where}: some images lie outside their tars; {PACK_AGAIN}.")
+    _check_names_column(table, where)
+    return Index(offsets_N, sizes_N, crcs_N, cameras_N, table.column("name"))
+
+
+def parse_tracklets(data: bytes, shards: Sequence[Shard], *, folder: str) -> Tracklets:
+    """Reads tracklets.parquet and checks it against the shards: each tracklet lies in one of them.
+
+    Args:
+      data: the file's bytes.
+      shards: from split.json.
+      folder: shown in errors.
+
+    Raises:
+      ValueError: damaged, or made for other tars.
+    """
+    where = f"{folder}/{TRACKLETS}"
+    table = _parse_table(data, _TRACKLETS_SCHEMA, shards, where, "list of tracklets", None)
+    cameras_N, firsts_N, frames_N = (table.column(name).to_numpy() for name in ("camera", "first", "frames"))
+    ends_N = np.cumsum(frames_N, dtype=np.int64)
+    whole = len(ends_N) and (frames_N >= 1).all() and np.array_equal(firsts_N, ends_N - frames_N)
+    if not whole or not np.isin([shard.first + shard.count for shard in shards], ends_N).all():
+        raise ValueError(f"{where}: its tracklets are not those of the shards; {PACK_AGAIN}.")
+    _check_names_column(table, where)
+    return Tracklets(firsts_N, frames_N, cameras_N, table.column("name"))
+
+
+def _parse_table(
+    data: bytes, schema: pa.Schema, shards: Sequence[Shard], where: str, what: str, count: int | None
+) -> pa.Table:
+    try:
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{where}: expected a whole {what}, got a damaged one ({error}); {PACK_AGAIN}.") from error
+    if not table.schema.equals(schema, check_metadata=False):
+        raise ValueError(f"{where}: expected columns {', '.join(schema.names)}, got others; {PACK_AGAIN}.")
+    if count is not None and table.num_rows != count:
+        raise ValueError(f"{where}: expected {count} rows as in {SPLIT}, got {table.num_rows}; {PACK_AGAIN}.")
+    if (table.schema.metadata or {}).get(_DIGEST) != digest(shards).encode():
+        raise ValueError(f"{where}: the {what} is stale, it was made for other tars than {SPLIT} names; {PACK_AGAIN}.")
+    return table
+
+
+def _check_names_column(table: pa.Table, where: str) -> None:
     if pc.any(pc.match_substring_regex(table.column("name"), _CONTROL)).as_py():
         raise ValueError(f"{where}: some names have control characters, which a terminal would obey; {PACK_AGAIN}.")
-    return Index(offsets_N, sizes_N, crcs_N, cameras_N, table.column("name"))

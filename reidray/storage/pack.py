@@ -101,21 +101,24 @@ def pack(
 ) -> dict[str, Any]:
     """Packs all splits of a data set into out_dir/<split>/ and describes them in out_dir/dataset.json.
 
+    A tracklet is one record of a tar with all of its frames; one without a readable frame is left out.
+
     Images that cannot be decoded are left out, counted by reason and named by example. Identities go to truth.parquet
     only, attributes to attributes.parquet only, never into the tars. Where `<root>/masks/<folder>/<stem>.png` exists
-    for every image of a split, the masks go to masks.safetensors.
+    for every image of a split without tracklets, the masks go to masks.safetensors.
 
     Args:
       dataset: from reidray.data.market1501, folder or drawn.
       out_dir: must not exist, be empty, or hold an earlier pack, which is replaced once the new one is whole.
-      images_per_shard: at least 1.
+      images_per_shard: at least 1; a tracklet with more gets a tar of its own.
       max_pixels: images with more are left out.
       max_bytes: image files with more are left out; at most index.MAX_MEMBER_BYTES.
       made_with: settings to keep in dataset.json, JSON values only.
       progress: called with split, images done and images in all, after each image.
 
     Returns:
-      The content of dataset.json: format, name, source, splits (counts), ignored, skipped, fingerprint, created_by.
+      The content of dataset.json: format, name, source, splits (samples of each), ignored, skipped, fingerprint,
+      created_by.
 
     Raises:
       ValueError: out_dir holds something else, two images of a split share a name, a split has no readable image, a
@@ -138,7 +141,8 @@ def pack(
             (folder / name).mkdir()
             packer = _SplitPacker(folder / name, split, images_per_shard, skipped, prints)
             sizes[name] = packer.run(max_pixels=max_pixels, max_bytes=max_bytes, progress=progress)
-            _write_masks(folder / name, dataset.root, packer.kept, max_pixels=max_pixels)
+            if split.tracklets is None:
+                _write_masks(folder / name, dataset.root, packer.kept, max_pixels=max_pixels)
         description = {
             "format": indexing.FORMAT,
             "name": dataset.name,
@@ -164,6 +168,8 @@ class _SplitPacker:
         self._sizes: list[tuple[int, int]] = []
         self._rows: list[indexing.Row] = []
         self._shards: list[indexing.Shard] = []
+        self._tracklets: list[indexing.TrackletRow] = []
+        self._in_shard, self._listed = 0, 0
         self.kept: list[ImageRecord] = []
 
     def run(self, *, max_pixels: int, max_bytes: int, progress: Progress | None) -> int:
@@ -171,12 +177,12 @@ class _SplitPacker:
         os.environ["WDS_SECURE"] = "1"  # read by webdataset when it is imported: no commands, no pickles
         import webdataset
 
-        images = self._split.images
+        split = self._split
         keep: list[int] = []
         # Tars carry no time, no user and no machine: equal input, equal bytes.
         writer = webdataset.ShardWriter(
-            f"{self._split.name}-%06d.tar",
-            maxcount=self._images_per_shard,
+            f"{split.name}-%06d.tar",
+            maxcount=float("inf"),  # counted here: a tracklet has many images
             maxsize=float("inf"),
             verbose=0,
             opener=self._open,
@@ -188,44 +194,75 @@ class _SplitPacker:
             mode=0o444,
         )
         try:
-            for place, result in enumerate(_read_all(images, max_pixels=max_pixels, max_bytes=max_bytes)):
-                if isinstance(result, BadImage):
-                    self._skipped.add(result.reason, images[place].name)
-                else:
-                    writer.write(self._sample(images[place], result))
-                    keep.append(place)
-                if progress is not None:
-                    progress(self._split.name, place + 1, len(images))
+            for place, frames in enumerate(self._samples(max_pixels, max_bytes, progress)):
+                if not frames:
+                    continue
+                if self._in_shard + len(frames) > self._images_per_shard and self._in_shard:
+                    writer.next_stream()
+                self._in_shard += len(frames)
+                writer.write(self._record(place, len(keep), frames))
+                keep.append(place)
         finally:
             writer.close()
         if not keep:
             raise ValueError(
-                f"split {self._split.name}: expected at least one readable image, got none out of {len(images)} files; "
+                f"split {split.name}: expected at least one readable image, got none out of {len(split.images)} files; "
                 f"first reasons: {', '.join(self._skipped.reasons) or 'no files'}."
             )
-        indexing.write(self._folder, self._split.name, self._shards, self._rows)
-        if self._split.persons is not None:
-            persons = [self._split.persons[place] for place in keep]
-            table = pa.table({"name": [images[place].name for place in keep], "person": pa.array(persons, pa.int64())})
+        tracklets = None if split.tracklets is None else self._tracklets
+        indexing.write(self._folder, split.name, self._shards, self._rows, tracklets)
+        named = split.images if split.tracklets is None else split.tracklets
+        names = [named[place].name for place in keep]
+        if split.persons is not None:
+            table = pa.table({"name": names, "person": pa.array([split.persons[place] for place in keep], pa.int64())})
             pq.write_table(table, self._folder / indexing.TRUTH)
-        if self._split.attributes is not None:
-            values_NA = self._split.attributes.values_NA[keep]
-            columns = {name: values_NA[:, place] for place, name in enumerate(self._split.attributes.names)}
-            table = pa.table({"name": [images[place].name for place in keep], **columns})
+        if split.attributes is not None:
+            values_NA = split.attributes.values_NA[keep]
+            columns = {name: values_NA[:, place] for place, name in enumerate(split.attributes.names)}
+            table = pa.table({"name": names, **columns})
             pq.write_table(table, self._folder / indexing.ATTRIBUTES, write_page_checksum=True)
         return len(keep)
 
-    def _sample(self, record: ImageRecord, image: _Image) -> dict[str, Any]:
-        key = len(self.kept)
-        self.kept.append(record)
-        self._sizes.append((image.width, image.height))
-        content = hashlib.sha256(image.data).hexdigest()
-        self._prints.update(json.dumps([self._split.name, record.name, content]).encode())
-        meta = json.dumps({"name": record.name, "camera": record.camera})
-        extension = record.path.suffix[1:].lower()
-        return {"__key__": f"{key:09d}", extension: image.data, "json": meta.encode()}
+    def _samples(
+        self, max_pixels: int, max_bytes: int, progress: Progress | None
+    ) -> Iterator[list[tuple[ImageRecord, _Image]]]:
+        """The readable images of each sample."""
+        split, tracklets = self._split, self._split.tracklets
+        sizes = iter([1] * len(split.images) if tracklets is None else [one.frames for one in tracklets])
+        wanted, seen, readable = next(sizes, 0), 0, []
+        for place, result in enumerate(_read_all(split.images, max_pixels=max_pixels, max_bytes=max_bytes)):
+            if isinstance(result, BadImage):
+                self._skipped.add(result.reason, split.images[place].name)
+            else:
+                readable.append((split.images[place], result))
+            seen += 1
+            if seen == wanted:
+                yield readable
+                wanted, seen, readable = next(sizes, 0), 0, []
+            if progress is not None:
+                progress(split.name, place + 1, len(split.images))
+
+    def _record(self, place: int, key: int, frames: list[tuple[ImageRecord, _Image]]) -> dict[str, Any]:
+        """What WebDataset writes of a sample."""
+        record: dict[str, Any] = {"__key__": f"{key:09d}"}
+        tracklets = self._split.tracklets
+        for number, (image, read) in enumerate(frames):
+            self._sizes.append((read.width, read.height))
+            content = hashlib.sha256(read.data).hexdigest()
+            self._prints.update(json.dumps([self._split.name, image.name, content]).encode())
+            extension = image.path.suffix[1:].lower()
+            record[extension if tracklets is None else f"{number:04d}.{extension}"] = read.data
+        if tracklets is None:
+            meta: dict[str, Any] = {"name": frames[0][0].name, "camera": frames[0][0].camera}
+        else:
+            whole, first = tracklets[place], len(self.kept)
+            self._tracklets.append(indexing.TrackletRow(whole.name, whole.camera, first, len(frames)))
+            meta = {"name": whole.name, "camera": whole.camera, "frames": [image.name for image, _ in frames]}
+        self.kept += [image for image, _ in frames]
+        return {**record, "json": json.dumps(meta).encode()}
 
     def _open(self, file: str) -> _TarFile:
+        self._in_shard = 0
         self._file = _TarFile(_create(self._folder / file))
         return self._file
 
@@ -238,7 +275,9 @@ class _SplitPacker:
         if failed:
             return
         first = len(self._rows)
-        for member in indexing.scan(self._folder / file, first=first):
+        samples = indexing.scan(self._folder / file, first=self._listed, tracklets=self._split.tracklets is not None)
+        self._listed += len(samples)
+        for member in (image for images in samples for image in images):
             width, height = self._sizes[len(self._rows)]
             self._rows.append(
                 indexing.Row(

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from reidray.arrays import Bytes, Ints
 from reidray.data.attributes import Attributes
 from reidray.storage import index as indexing
-from reidray.storage.cache import open_folder
+from reidray.storage.cache import Folder, open_folder
 from reidray.storage.pack import pack
 
 __all__ = ["ShardedImages", "pack", "read_attributes", "read_masks", "read_truth"]
@@ -78,6 +78,16 @@ class ShardedImages:
 
     def __len__(self) -> int:
         return self.count
+
+    @property
+    def folder(self) -> Folder:
+        """Where it lies."""
+        return self._folder
+
+    @property
+    def shards(self) -> list[indexing.Shard]:
+        """Its tars."""
+        return self._shards
 
     @property
     def names(self) -> list[str]:
@@ -186,7 +196,7 @@ def read_truth(folder: str | os.PathLike[str]) -> Ints | None:
       folder: <packed>/<split>, path or URL.
 
     Returns:
-      int64 [N] in the order of the images, or None when they are unknown.
+      int64 [N] in the order of the images, or of the tracklets; None when they are unknown.
 
     Raises:
       ValueError: the list does not belong to the images.
@@ -208,7 +218,8 @@ def read_attributes(folder: str | os.PathLike[str]) -> Attributes | None:
       folder: <packed>/<split>, path or URL.
 
     Returns:
-      Rows in the order of the images, -1 where nothing was noted; None where no attributes were packed.
+      Rows in the order of the images, or of the tracklets, -1 where nothing was noted; None where no attributes were
+      packed.
 
     Raises:
       ValueError: the file is damaged, has other columns, or does not belong to the images.
@@ -266,14 +277,18 @@ def read_masks(folder: str | os.PathLike[str]) -> Bytes | None:
 
 
 def _table_of_images(folder: str | os.PathLike[str], file: str, expected: str) -> tuple[str, pa.Table] | None:
-    """A table with a row an image in the order of the index, and where it lies; None where there is no such file."""
+    """A table with a row a sample in the order of their list, and where it lies; None where there is no such file."""
     place = open_folder(folder, None)
     data = place.read(file)
     if data is None:
         return None
     where = f"{place.shown}/{file}"
     shards = indexing.parse_split(place.read(indexing.SPLIT), folder=place.shown)
-    names = indexing.parse_index(place.read(indexing.INDEX), shards, folder=place.shown).names
+    tracklets = place.read(indexing.TRACKLETS)
+    if tracklets is not None:
+        names = indexing.parse_tracklets(tracklets, shards, folder=place.shown).names
+    else:
+        names = indexing.parse_index(place.read(indexing.INDEX), shards, folder=place.shown).names
     try:
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:

@@ -1,6 +1,6 @@
 """The global batches of an epoch, and the part of them that a worker forwards.
 
-N = images, B = global batch, G = BN groups in it.
+N = samples (images or tracklets), B = global batch, T = images taken of a sample, G = BN groups in the batch.
 
 A global batch is always the same list of BN groups, whatever the number of workers; worker r of W forwards a
 contiguous share of them. Everything random is keyed by (train.seed, epoch, step) and the place in the global batch.
@@ -22,7 +22,7 @@ from reidray.data import augment
 from reidray.features.grid import CellGrid
 from reidray.methods.method import Method, Moved, Targets
 from reidray.spans import OFF, Spans
-from reidray.training.images import SizedImages
+from reidray.training.images import Samples
 from reidray.training.prefetch import prefetch
 
 _UPDATE_STREAM = 3  # 1 and 2 are the streams of sampling and augmentation
@@ -38,20 +38,24 @@ def shares(num_groups: int, size: int) -> list[range]:
 class Step:
     """One global batch as all ranks know it.
 
-    targets: of the images in global order. uniforms_B: a random number an image; augmentation: a row an image.
+    targets: of the samples in global order. uniforms_B: a random number a sample. images_BT: the images taken of each;
+    augmentation: a row for each of those.
     """
 
     number: int
     targets: Targets
     uniforms_B: Tensor
+    images_BT: Ints
     augmentation: augment.Augmentation
 
 
 @dataclass(frozen=True)
 class Group:
-    """One BN group, ready to forward: augmented pixels and what they are trained towards."""
+    """One BN group, ready to forward: augmented pixels, [B, H, W, 3] or of tracklets [B, T, H, W, 3], and what they are
+    trained towards.
+    """
 
-    pixels_BHW3: Bytes
+    pixels: Bytes
     targets: Targets
 
 
@@ -76,7 +80,7 @@ class EpochBatches:
         self,
         settings: Settings,
         method: Method,
-        images: SizedImages,
+        images: Samples,
         *,
         batches: Ints,
         labels_N: Ints,
@@ -136,16 +140,18 @@ class EpochBatches:
             torch.from_numpy(self._cameras_N[indices_B]),
             {name: torch.from_numpy(rows[indices_B]) for name, rows in self._tables.items()},
         )
+        images_BT = self._images.chosen(indices_B, seed=settings.train.seed, epoch=self._epoch, step=number)
         return Step(
             number=number,
             targets=targets.with_tables(self._method.targets(targets)),
             uniforms_B=torch.from_numpy(uniforms_B),
+            images_BT=images_BT,
             augmentation=augment.draw(
                 augment.AugmentSettings(**settings.augment.model_dump()),
                 seed=settings.train.seed,
                 epoch=self._epoch,
                 step=number,
-                batch_size=len(indices_B),
+                batch_size=images_BT.size,
                 height=data.height,
                 width=data.width,
             ),
@@ -153,19 +159,19 @@ class EpochBatches:
 
     def _group(self, step: Step, group: int) -> Group:
         size = self._settings.model.bn_group_size
-        own = slice(group * size, (group + 1) * size)
-        drawn, targets = step.augmentation.rows(own), step.targets.rows(own)
-        pad = self._settings.augment.pad
+        own, taken = slice(group * size, (group + 1) * size), step.images_BT.shape[1]
+        drawn = step.augmentation.rows(slice(own.start * taken, own.stop * taken))
+        targets = step.targets.rows(own)
         return Group(
-            pixels_BHW3=self._images.crops(targets.indices_B.numpy(), drawn, pad=pad),
-            targets=targets.with_tables(self._moved_maps(targets.indices_B.numpy(), drawn)),
+            pixels=self._images.crops(step.images_BT[own], drawn, pad=self._settings.augment.pad),
+            targets=targets.with_tables(self._moved_maps(step.images_BT[own].reshape(-1), drawn)),
         )
 
-    def _moved_maps(self, indices_B: Ints, drawn: augment.Augmentation) -> dict[str, Tensor]:
+    def _moved_maps(self, images_B: Ints, drawn: augment.Augmentation) -> dict[str, Tensor]:
         """The method's maps of these images, moved as the images were."""
         if not self._maps:
             return {}
-        places_B = np.searchsorted(self._map_indices, indices_B)
+        places_B = np.searchsorted(self._map_indices, images_B)
         moved = Moved(
             grid=self._grid,
             image_size=(self._settings.data.height, self._settings.data.width),

@@ -22,8 +22,9 @@ from reidray.spans import Spans
 from reidray.storage.cache import open_folder
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.shards import ShardedImages, read_attributes, read_masks, read_truth
+from reidray.storage.tracklets import open_samples
 from reidray.training.background_evaluation import BackgroundEvaluation
-from reidray.training.images import SizedImages
+from reidray.training.images import Samples, SizedImages, SizedTracklets
 from reidray.training.label_service import LabelService
 from reidray.training.ranks import Ranks
 
@@ -56,7 +57,7 @@ class Context:
     background: BackgroundEvaluation | None = None
     filed: Callable[[], None] = lambda: None
     spans: Spans = field(default_factory=Spans)
-    _splits: dict[str, SizedImages] = field(default_factory=dict)
+    _splits: dict[str, Samples] = field(default_factory=dict)
     _true_masks: dict[str, Bytes | None] = field(default_factory=dict)
     _true_persons: dict[str, Ints | None] = field(default_factory=dict)
 
@@ -85,8 +86,8 @@ class Context:
     def __post_init__(self) -> None:
         self.spans.process = f"worker {self.ranks.rank}"
 
-    def split(self, name: str) -> SizedImages:
-        """A split's images; opened once, decoded once where memory allows."""
+    def split(self, name: str) -> Samples:
+        """A split's images or tracklets; opened once, decoded once where memory allows."""
         if name not in self._splits:
             self._splits[name] = open_split(self.settings, self.packed, name)
         return self._splits[name]
@@ -101,18 +102,19 @@ class Context:
             self.report(event)
 
 
-def open_split(settings: Settings, packed: str, name: str) -> SizedImages:
+def open_split(settings: Settings, packed: str, name: str) -> Samples:
     """A packed split at the network's size."""
     data = settings.data
     cache_dir = Path(data.cache_dir) if data.cache_dir else Path.home() / ".cache" / "reidray"
-    images = ShardedImages(f"{packed}/{name}", cache_dir=cache_dir)
-    return SizedImages(
-        images,
+    source = open_samples(f"{packed}/{name}", cache_dir=cache_dir)
+    images = SizedImages(
+        source if isinstance(source, ShardedImages) else source.frames,
         height=data.height,
         width=data.width,
         max_pixels=int(data.max_megapixels * 1e6),
         cache_mb=data.decoded_cache_mb,
     )
+    return images if isinstance(source, ShardedImages) else SizedTracklets(source, images, data.frames)
 
 
 def split_exists(packed: str, name: str) -> bool:

@@ -1,30 +1,33 @@
-"""Extraction: a shard of a split becomes what the method keeps of the network's outputs.
-
-B = images.
-"""
+"""Extraction: a shard of a split becomes what the method keeps of the network's outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from reidray.arrays import Array, Bytes
+from reidray.features import Network
 from reidray.spans import OFF, Spans
-from reidray.training.images import SizedImages, as_input
+from reidray.training.images import Samples, SizedImages, SizedTracklets, as_input
 from reidray.training.prefetch import prefetch
 
 
 @dataclass(frozen=True)
 class ExtractedShard:
-    """What extraction leaves of a shard: arrays by name, with the shard's images as their first axis."""
+    """What extraction leaves of a shard.
+
+    arrays: by name, with the shard's samples as their first axis. images: with its images, which are frames where
+    samples are tracklets.
+    """
 
     shard: int
     arrays: dict[str, Array]
+    images: dict[str, Array]
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -35,7 +38,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 @torch.no_grad()
 def extract_shards(
     model: nn.Module,
-    images: SizedImages,
+    samples: Samples,
     shards: list[int],
     *,
     batch: int,
@@ -43,36 +46,113 @@ def extract_shards(
     precision: str,
     keep: Callable[[Any], dict[str, Tensor]],
     progress: Callable[[int], None],
+    keep_images: Callable[[Any], dict[str, Tensor]] = lambda _: {},
     spans: Spans = OFF,
 ) -> Iterator[ExtractedShard]:
     """Walk shards in evaluation mode. Batches never cross a shard, so a feature does not depend on who computes it.
 
-    The next shard is decoded while the network is at work on this one.
+    The next images are decoded while the network is at work on these. Of a tracklet all frames count: their vectors are
+    averaged before the network finishes them (`reidray.features.Network`).
 
     Args:
       batch: images at once.
       keep: what of the network's outputs is kept, by name (`Method.to_label`, `Method.to_evaluate`).
-      progress: called with the number of images done.
+      progress: called with the number of samples done.
+      keep_images: what is kept of single images (`Method.to_label_images`).
       spans: of this worker: "decode" beside, "data" (the wait for it) and "forward" here; extracted images are counted.
     """
     model.eval()
+    forward = _Forward(model, batch, device, precision, keep, keep_images, spans)
+    if isinstance(samples, SizedTracklets):
+        yield from _of_tracklets(forward, samples, shards, progress)
+    else:
+        yield from _of_images(forward, samples, shards, progress)
 
-    def decode(number: int) -> Bytes:
-        with spans("decode"):
-            return images.shard(shards[number])
 
-    decoded = prefetch(decode, len(shards), depth=1, threads=1)
-    for shard in shards:
-        with spans("data"):
-            pixels = next(decoded)
+@dataclass(frozen=True)
+class _Forward:
+    """The network, and how it is run."""
+
+    model: nn.Module
+    batch: int
+    device: torch.device
+    precision: str
+    keep: Callable[[Any], dict[str, Tensor]]
+    keep_images: Callable[[Any], dict[str, Tensor]]
+    spans: Spans
+
+    def ahead(self, decode: Callable[[int], Bytes], count: int) -> Iterator[Bytes]:
+        """Images that another thread decodes while these are worked on."""
+
+        def decoded(number: int) -> Bytes:
+            with self.spans("decode"):
+                return decode(number)
+
+        ahead = prefetch(decoded, count, depth=1, threads=1)
+        while True:
+            with self.spans("data"):
+                images = next(ahead, None)
+            if images is None:
+                return
+            yield images
+
+    def __call__(self, run: Callable[[Tensor], Any], given: Tensor) -> Any:
+        with self.spans("forward"), autocast(self.device, self.precision):
+            return run(given)
+
+
+def _of_images(
+    forward: _Forward, images: SizedImages, shards: list[int], progress: Callable[[int], None]
+) -> Iterator[ExtractedShard]:
+    decoded = forward.ahead(lambda number: images.shard(shards[number]), len(shards))
+    for shard, pixels in zip(shards, decoded, strict=True):
         kept: dict[str, list[Array]] = {}
-        for start in range(0, len(pixels), batch):
-            piece = pixels[start : start + batch]
-            with spans("forward"):
-                with autocast(device, precision):
-                    outputs = model(as_input(piece, device))
-                for name, rows in keep(outputs).items():
-                    kept.setdefault(name, []).append(rows.cpu().numpy())
-            spans.count("extracted images", len(piece))
+        of_images: dict[str, list[Array]] = {}
+        for start in range(0, len(pixels), forward.batch):
+            piece = pixels[start : start + forward.batch]
+            outputs = forward(forward.model, as_input(piece, forward.device))
+            _append(kept, forward.keep(outputs))
+            _append(of_images, forward.keep_images(outputs))
+            forward.spans.count("extracted images", len(piece))
             progress(len(piece))
-        yield ExtractedShard(shard, {name: np.concatenate(parts) for name, parts in kept.items()})
+        yield ExtractedShard(shard, _joined(kept), _joined(of_images))
+
+
+def _of_tracklets(
+    forward: _Forward, tracklets: SizedTracklets, shards: list[int], progress: Callable[[int], None]
+) -> Iterator[ExtractedShard]:
+    source, network = tracklets.source, cast(Network, forward.model)
+    pieces: list[tuple[int, int]] = []
+    for shard in shards:
+        first, count = source.frames.shard_range(shard)
+        pieces += [
+            (start, min(start + forward.batch, first + count)) for start in range(first, first + count, forward.batch)
+        ]
+    decoded = forward.ahead(lambda number: tracklets.images.rows(np.arange(*pieces[number])), len(pieces))
+    for shard in shards:
+        first, count = source.frames.shard_range(shard)
+        vectors, kept, of_images = [], dict[str, list[Array]](), dict[str, list[Array]]()
+        for _ in range(-(-count // forward.batch)):
+            piece = next(decoded)
+            pooled = forward(network.pool, as_input(piece, forward.device))
+            vectors.append(pooled[0].cpu().numpy())
+            _append(of_images, forward.keep_images(pooled))
+            forward.spans.count("extracted images", len(piece))
+        start, number = source.shard_range(shard)
+        own = slice(start, start + number)
+        sums = np.add.reduceat(np.concatenate(vectors), source.firsts_N[own] - first, axis=0, dtype=np.float64)
+        counts = source.counts_N[own].reshape(-1, *[1] * (sums.ndim - 1))
+        means = torch.from_numpy((sums / counts).astype(np.float32)).to(forward.device)
+        for some in torch.split(means, forward.batch):
+            _append(kept, forward.keep(forward(network.finish, some)))
+        progress(number)
+        yield ExtractedShard(shard, _joined(kept), _joined(of_images))
+
+
+def _append(kept: dict[str, list[Array]], rows: dict[str, Tensor]) -> None:
+    for name, own in rows.items():
+        kept.setdefault(name, []).append(own.cpu().numpy())
+
+
+def _joined(kept: dict[str, list[Array]]) -> dict[str, Array]:
+    return {name: np.concatenate(parts) for name, parts in kept.items()}

@@ -1,6 +1,7 @@
-"""Images of a packed split at the network's size: decoded once, kept while memory allows.
+"""Images of a packed split at the network's size: decoded once, kept while memory allows. And tracklets of them.
 
-N = images, B = batch, h, w = pixels of a picture as it was stored, H, W = pixels of the network's input.
+N = samples (images or tracklets), B = batch, T = frames taken of a tracklet, h, w = pixels of a picture as it was
+stored, H, W = pixels of the network's input.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from torch import Tensor
 from reidray.arrays import Bytes, Ints
 from reidray.data.augment import Augmentation, augmented
 from reidray.data.decode import decode
+from reidray.data.frames import draw_frames
 from reidray.data.resize import resize, resize_into
 from reidray.storage.shards import ShardedImages
+from reidray.storage.tracklets import ShardedTracklets
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -36,10 +39,14 @@ class SizedImages:
       images: the packed split.
       max_pixels: larger images are refused (they were skipped when the split was packed).
       cache_mb: decoded images are kept up to so many MB (10^6 bytes), in this process.
+
+    Attributes:
+      image_tables: of the memory bank's tables, those with a row an image: "train" here, where images are samples.
     """
 
     def __init__(self, images: ShardedImages, *, height: int, width: int, max_pixels: int, cache_mb: float) -> None:
         self.source = images
+        self.image_tables = "train"
         self._names = images.names
         self._size = (height, width)
         self._max_pixels = max_pixels
@@ -56,8 +63,13 @@ class SizedImages:
         """uint8 [B, H, W, 3] of the images at `indices`."""
         return self._sized((self._picture(int(index)) for index in indices), len(indices))
 
+    def chosen(self, indices_B: Ints, *, seed: int, epoch: int, step: int) -> Ints:  # noqa: ARG002
+        """The images that a training step takes of each sample: itself, [B, 1]."""
+        return indices_B[:, None]
+
     def crops(self, indices: Ints, augmentation: Augmentation, *, pad: int) -> Bytes:
         """uint8 [B, H, W, 3] of the images at `indices`, augmented; what is outside or erased has the mean colour."""
+        indices = indices.reshape(-1)
         height, width = self._size
         pictures = {index: self._picture(index) for index in dict.fromkeys(indices.tolist())}
         images = [pictures[index] for index in indices.tolist()]
@@ -93,11 +105,58 @@ class SizedImages:
         return picture
 
 
-def as_input(images_BHW3: Bytes, device: torch.device) -> Tensor:
-    """uint8 images as the network wants them: float32 [B, 3, H, W] on the device, ImageNet's mean 0 and deviation 1."""
-    images = torch.from_numpy(np.ascontiguousarray(images_BHW3)).to(device, non_blocking=True)
-    mean_W3, std_W3 = _lines(images.shape[2], device)
-    return images.float().sub_(mean_W3).div_(std_W3).permute(0, 3, 1, 2)
+class SizedTracklets:
+    """Tracklets whose frames are at the network's size.
+
+    Args:
+      source: the packed tracklets.
+      images: their frames, which are images by themselves.
+      taken: T, frames of a tracklet that a training step takes.
+
+    Attributes:
+      image_tables: of the memory bank's tables, those with a row a frame: "frames"; a row of "train" is a tracklet.
+    """
+
+    def __init__(self, source: ShardedTracklets, images: SizedImages, taken: int) -> None:
+        self.source = source
+        self.images = images
+        self.image_tables = "frames"
+        self._taken = taken
+
+    def rows(self, indices: Ints) -> Bytes:
+        """uint8 [B, H, W, 3]: the frame in the middle of each tracklet at `indices`."""
+        return self.images.rows(self.source.firsts_N[indices] + self.source.counts_N[indices] // 2)
+
+    def chosen(self, indices_B: Ints, *, seed: int, epoch: int, step: int) -> Ints:
+        """The images that a training step takes of each tracklet: [B, T]."""
+        counts_B = self.source.counts_N[indices_B]
+        frames_BT = draw_frames(counts_B, self._taken, seed=seed, epoch=epoch, step=step)
+        return self.source.firsts_N[indices_B][:, None] + frames_BT
+
+    def crops(self, images_BT: Ints, augmentation: Augmentation, *, pad: int) -> Bytes:
+        """uint8 [B, T, H, W, 3] of frames; `augmentation` has a row each, those of the first tracklet first."""
+        pixels = self.images.crops(images_BT, augmentation, pad=pad)
+        return pixels.reshape(*images_BT.shape, *pixels.shape[1:])
+
+
+Samples = SizedImages | SizedTracklets
+
+
+def as_input(images: Bytes, device: torch.device) -> Tensor:
+    """Images as the network wants them: on the device, ImageNet's mean 0 and deviation 1.
+
+    Args:
+      images: uint8 [B, H, W, 3], or of tracklets [B, T, H, W, 3].
+
+    Returns:
+      float32 [B, 3, H, W] or [B, T, 3, H, W].
+    """
+    if images.ndim == 5:
+        frames = as_input(images.reshape(-1, *images.shape[2:]), device)
+        return frames.view(*images.shape[:2], *frames.shape[1:])
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device, non_blocking=True)
+    mean_W3, std_W3 = _lines(pixels.shape[2], device)
+    return pixels.float().sub_(mean_W3).div_(std_W3).permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=8)

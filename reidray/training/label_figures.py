@@ -48,7 +48,8 @@ def label_figures(
     if persons_N is not None:
         quality = cluster_quality(labels_N, persons_N)
         figures.update(ARI=quality.ARI, AMI=quality.AMI, purity=quality.purity)
-    figures.update(method.figures(lambda name: context.bank.read(f"train/{name}", epoch)))
+    of_images = context.split("train").image_tables
+    figures.update(method.figures(lambda name: context.bank.read(f"{of_images}/{name}", epoch)))
     truth_Nhw = context.true_masks("train") if method.num_parts else None
     if truth_Nhw is not None:
         parts_NHW = context.bank.read("train/parts", epoch)

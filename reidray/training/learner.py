@@ -177,7 +177,7 @@ class Learner:
         targets = group.targets.to(self._device)
         self._key_dropout(step, number)
         with self._spans("forward"), autocast(self._device, self._settings.train.precision):
-            outputs, terms = self._objective(as_input(group.pixels_BHW3, self._device), targets, view)
+            outputs, terms = self._objective(as_input(group.pixels, self._device), targets, view)
             for other in idle if self._must_attend else []:
                 self._attend(other, outputs, targets)
         self._check_terms("group_losses", terms, len(targets.labels_B))

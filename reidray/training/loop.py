@@ -189,18 +189,18 @@ def _extract(context: Context, state: RunState, epoch: int) -> None:
         device=context.device,
         precision=settings.train.precision,
         keep=method.to_label,
+        keep_images=method.to_label_images,
         progress=meter.add,
         spans=context.spans,
     )
     for shard in extracted:
-        features = {name: shard.arrays.pop(name) for name in method.features}
         with context.spans("bank"):
-            context.bank.put_tables("train", epoch, shard.shard, features, {})
-        if shard.arrays:
+            context.bank.put_tables("train", epoch, shard.shard, shard.arrays, {})
+        if shard.images:
             with context.spans("labeller"):
-                tables = context.labellers.parse(shard.shard, shard.arrays)
+                tables = context.labellers.parse(shard.shard, shard.images)
             with context.spans("bank"):
-                context.bank.put_tables("train", epoch, shard.shard, tables, averages)
+                context.bank.put_tables(images.image_tables, epoch, shard.shard, tables, averages)
     with context.spans("bank"):
         context.bank.flush()
     with context.spans("workers"):
@@ -314,10 +314,13 @@ def _batches(context: Context, state: RunState, labels_N: Ints, epoch: int, firs
     batches = method.batches(labels_N, cameras_N, epoch)
     check_batches(method, batches, labels_N)
     groups = shares(settings.num_groups, context.ranks.size)[context.ranks.rank]
-    size = settings.model.bn_group_size
-    wanted = np.unique(batches[first:, groups.start * size : groups.stop * size])
+    size, seed = settings.model.bn_group_size, settings.train.seed
+    wanted = np.empty(0, np.int64)
+    if method.maps:
+        taken = [images.chosen(batch_B, seed=seed, epoch=epoch, step=step) for step, batch_B in enumerate(batches)]
+        wanted = np.unique(np.stack(taken)[first:, groups.start * size : groups.stop * size])
     with context.spans("bank"):
-        maps = {name: context.bank.take(f"train/{name}", version, wanted) for name in method.maps}
+        maps = {name: context.bank.take(f"{images.image_tables}/{name}", version, wanted) for name in method.maps}
     return EpochBatches(
         settings,
         method,

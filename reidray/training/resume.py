@@ -132,7 +132,8 @@ def _save(
         context.filed()
         return files
 
-    tables = [f"train/{name}" for name in ("labels", *method.tables, *method.maps)]
+    of_images = context.split("train").image_tables
+    tables = [f"train/{name}" for name in ("labels", *method.tables)] + [f"{of_images}/{name}" for name in method.maps]
     memories = method.memories if goes_on else ()
     snapshot = context.bank.mark(tables, state.history.labelled, memories=memories)
     context.checkpoints.save(

@@ -371,6 +371,7 @@ def test_stripes_have_no_maps_and_keep_nothing_for_the_labeller_but_features():
     assert one.maps == ()
     assert one.averages(0) == {}
     assert list(one.to_label(features())) == ["features"]
+    assert one.to_label_images(features()) == {}
     assert one.label_images({}, torch.device("cpu")) is None
 
 

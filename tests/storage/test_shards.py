@@ -606,7 +606,7 @@ def test_members_that_do_not_belong_in_a_shard_are_refused(tmp_path, member, mes
 
 def test_an_honest_tar_is_indexed(tmp_path):
     path = tar_with(tmp_path / "a.tar", ("000000007.json", META), ("000000007.webp", b"data"))
-    (member,) = index.scan(path, first=7)
+    ((member,),) = index.scan(path, first=7)
     assert (member.name, member.camera, member.extension, member.size) == ("a.jpg", 0, "webp", 4)
     assert path.read_bytes()[member.offset :][:4] == b"data"
 

@@ -30,8 +30,11 @@ class Pictures:
     def __init__(self):
         self.images_NHW3 = np.random.default_rng(0).integers(0, 256, (N, HEIGHT, WIDTH, 3), np.uint8)
 
+    def chosen(self, indices_B, *, seed, epoch, step):
+        return indices_B[:, None]
+
     def crops(self, indices, augmentation, *, pad):
-        images = self.images_NHW3[indices]
+        images = self.images_NHW3[indices.ravel()]
         return augment.augmented(images, augmentation, height=HEIGHT, width=WIDTH, pad=pad, fill=MEAN_PIXEL)
 
 
@@ -140,7 +143,7 @@ def test_the_groups_of_all_workers_are_the_batch_of_one_process_bit_for_bit(work
         found = [group for worker in together for group in worker[number][1]]
         assert len(groups) == len(found) == 6
         for group, expected in zip(found, groups, strict=True):
-            assert same(group.pixels_BHW3, expected.pixels_BHW3)
+            assert same(group.pixels, expected.pixels)
             assert_same_targets(group.targets, expected.targets)
         for worker in together:
             other = worker[number][0]
@@ -152,9 +155,7 @@ def test_the_groups_of_all_workers_are_the_batch_of_one_process_bit_for_bit(work
 @pytest.mark.parametrize("group", [4, 6, 12])
 def test_the_size_of_a_group_changes_neither_pixels_nor_targets(group):
     def together(tree):
-        return [
-            [np.concatenate([g.pixels_BHW3 for g in groups]), joined(groups, "masks")] for _, groups in batches_of(tree)
-        ]
+        return [[np.concatenate([g.pixels for g in groups]), joined(groups, "masks")] for _, groups in batches_of(tree)]
 
     for found, expected in zip(together(settings(group=group)), together(settings()), strict=True):
         assert same(found[0], expected[0])
@@ -167,7 +168,7 @@ def test_the_size_of_a_group_changes_neither_pixels_nor_targets(group):
 def test_without_augmentation_groups_are_the_images_and_their_masks():
     for step, groups in batches_of(settings(NOTHING)):
         assert step.targets.indices_B.shape == (12,)
-        assert same(np.concatenate([g.pixels_BHW3 for g in groups]), Pictures().images_NHW3[step.targets.indices_B])
+        assert same(np.concatenate([g.pixels for g in groups]), Pictures().images_NHW3[step.targets.indices_B])
         found = joined(groups, "masks")
         torch.testing.assert_close(found, torch.from_numpy(masks()[step.targets.indices_B]).float())
         assert bool(joined(groups, "visible").all())
@@ -178,7 +179,7 @@ def test_a_flip_takes_the_mask_along():
         found = joined(groups, "masks")
         expected = torch.from_numpy(masks()[step.targets.indices_B]).float().flip(-1)
         torch.testing.assert_close(found, expected)
-        pixels = np.concatenate([g.pixels_BHW3 for g in groups])
+        pixels = np.concatenate([g.pixels for g in groups])
         np.testing.assert_array_equal(pixels, Pictures().images_NHW3[step.targets.indices_B][:, :, ::-1])
 
 
@@ -197,7 +198,7 @@ def test_pixels_are_the_tables_draws_for_the_whole_batch():
         rows = zip(drawn.flips_B, drawn.dy_B, drawn.dx_B, drawn.boxes_B4, strict=True)
         images = Pictures().images_NHW3[step.targets.indices_B]
         expected = [reference.augmented(image, *row, 3, MEAN_PIXEL) for image, row in zip(images, rows, strict=True)]
-        assert same(np.concatenate([g.pixels_BHW3 for g in groups]), np.stack(expected))
+        assert same(np.concatenate([g.pixels for g in groups]), np.stack(expected))
 
 
 def test_moved_masks_sum_to_1_and_erased_cells_are_not_visible():
@@ -359,7 +360,7 @@ def test_how_far_and_by_how_many_batches_are_prepared_changes_nothing(data):
         assert step.number == expected_step.number
         assert same(step.targets.indices_B, expected_step.targets.indices_B)
         for group, other in zip(groups, expected, strict=True):
-            assert same(group.pixels_BHW3, other.pixels_BHW3)
+            assert same(group.pixels, other.pixels)
             assert same(group.targets["masks"], other.targets["masks"])
 
 
@@ -381,7 +382,7 @@ def test_an_epoch_can_be_gone_on_with_from_any_step():
         assert same(step.uniforms_B, expected_step.uniforms_B)
         assert_same_targets(step.targets, expected_step.targets)
         for group, other in zip(groups, expected, strict=True):
-            assert same(group.pixels_BHW3, other.pixels_BHW3)
+            assert same(group.pixels, other.pixels)
             assert_same_targets(group.targets, other.targets)
 
 

@@ -45,12 +45,12 @@ def method(name="scwm", **scwm):
 
 def everything(outputs):
     """What SCWM keeps for labelling, and what it keeps for evaluation."""
-    return {**method().to_label(outputs), **method().to_evaluate(outputs)}
+    return {**method().to_label(outputs), **method().to_label_images(outputs), **method().to_evaluate(outputs)}
 
 
-def extracted(model=None, shards=(0, 1, 2), *, batch=4, keep=everything, precision="float32", progress=lambda _: None):
-    arguments = {"batch": batch, "device": CPU, "precision": precision, "keep": keep, "progress": progress}
-    return list(extract_shards(model or embedder(), Pictures(), list(shards), **arguments))
+def extracted(model=None, shards=(0, 1, 2), *, batch=4, keep=everything, precision="float32", **more):
+    arguments = {"batch": batch, "device": CPU, "precision": precision, "keep": keep, "progress": lambda _: None}
+    return list(extract_shards(model or embedder(), Pictures(), list(shards), **(arguments | more)))
 
 
 def test_every_shard_gives_the_networks_features_in_order():
@@ -109,15 +109,17 @@ def test_methods_without_parts_keep_the_features_alone():
 
 
 def test_grams_are_kept_for_labelling_and_masks_for_evaluation():
-    for keep, names in ((method().to_label, {"features", "grams"}), (method().to_evaluate, {"features", "masks"})):
-        assert all(set(one.arrays) == names for one in extracted(keep=keep))
+    for one in extracted(keep=method().to_label, keep_images=method().to_label_images):
+        assert (set(one.arrays), set(one.images)) == ({"features"}, {"grams"})
+    for one in extracted(keep=method().to_evaluate):
+        assert (set(one.arrays), set(one.images)) == ({"features", "masks"}, set())
 
 
 def test_stripes_have_neither_grams_nor_masks():
     striped = method(parts="stripes")
     for keep in (striped.to_label, striped.to_evaluate):
-        for one in extracted(striped.network(), keep=keep):
-            assert list(one.arrays) == ["features"]
+        for one in extracted(striped.network(), keep=keep, keep_images=striped.to_label_images):
+            assert (list(one.arrays), one.images) == (["features"], {})
             assert one.arrays["features"].shape[1:] == (1 + STRIPES, 192)
 
 

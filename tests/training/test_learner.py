@@ -274,7 +274,7 @@ def by_hand(tree, number=0, epoch=5, method=None):
     step, groups = batch(tree, number, method)
     outputs, terms = [], []
     for group in groups:
-        outputs.append(plain(as_input(group.pixels_BHW3, CPU)))
+        outputs.append(plain(as_input(group.pixels, CPU)))
         terms.append(method.group_losses(outputs[-1], group.targets, replicas_of(tree), heads, epoch))
     losses = {name: torch.cat([group[name] for group in terms]) for name in terms[0]}
     if method.has_batch_losses:

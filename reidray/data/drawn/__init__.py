@@ -17,3 +17,4 @@ from .population import population as population
 from .settings import SPLITS as SPLITS
 from .settings import DrawnSettings as DrawnSettings
 from .writer import write_market1501 as write_market1501
+from .writer import write_tracklets as write_tracklets

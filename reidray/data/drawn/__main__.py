@@ -70,6 +70,7 @@ def main() -> None:
         occlusion=told.difficulty,
         misalignment=told.difficulty,
         pedestrians_behind=0.4 * told.difficulty,
+        frames=0,
         fresh_scenes=told.fresh_scenes,
         camera_seed=told.seed,
     )

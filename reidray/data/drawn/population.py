@@ -15,7 +15,7 @@ class Population:
     """The persons of a split, and which cameras see them.
 
     identities: one per person, in order. models: for a twin, the person whose near-copy it is, else None.
-    visits: (person, camera, pictures), persons ascending. first: the number of person 0 in file names.
+    visits: (person, camera, pictures or tracklets), persons ascending. first: the number of person 0 in file names.
     """
 
     identities: tuple[Identity, ...]

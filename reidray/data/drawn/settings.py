@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +48,8 @@ class DrawnSettings:
     """chance, 0..1, of another pedestrian behind the person"""
     fresh_scenes: int
     """0: each camera has one fixed scene; n > 0: every picture has a random piece of one of n scenes"""
+    frames: int
+    """0: pictures; n > 0: tracklets of n / 2 to n frames in their place"""
     camera_seed: int
     """cameras, and their scenes, of two data sets are the same when this is the same"""
 
@@ -54,6 +58,7 @@ class DrawnSettings:
         object.__setattr__(self, "images_per_camera", tuple(self.images_per_camera))
         for name in ("seed", "train_persons", "validation_persons", "test_persons", "twin_changes", "fresh_scenes"):
             _expect(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        _expect(0 <= self.frames <= 99, "frames", "0 to 99", self.frames)
         _expect(self.camera_seed >= 0, "camera_seed", "0 or more", self.camera_seed)
         _expect(1 <= self.num_cameras <= 99, "num_cameras", "1 to 99", self.num_cameras)
         fewest, most = self.cameras_per_person
@@ -67,6 +72,11 @@ class DrawnSettings:
             _expect(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
         for name in ("camera_strength", "camera_blur", "camera_noise", "view_spread"):
             _expect(0 <= getattr(self, name) <= 4, name, "0 to 4", getattr(self, name))
+
+    def written(self) -> dict[str, Any]:
+        """As JSON values, by which a data set is known again; `frames` only where there are tracklets."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return found if self.frames else {name: value for name, value in found.items() if name != "frames"}
 
     def persons(self, split: str) -> int:
         """The number of persons of a split ("train", "validation" or "test")."""

@@ -1,4 +1,7 @@
-"""Writes drawn pedestrians to disk in the layout of Market-1501, with masks and attributes beside the pictures."""
+"""Writes drawn pedestrians to disk: pictures in the layout of Market-1501, or tracklets in that of DukeMTMC-VideoReID.
+
+Attributes lie beside both, masks beside pictures.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,10 @@ DRAWING = 1
 """raise this whenever the same settings give other bytes"""
 
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test", "validation_query", "validation_gallery")
+TRACKLET_FOLDERS = ("train", "query", "gallery", "validation_query", "validation_gallery")
 _QUERY = {"validation": "validation_query", "test": "query"}
 _GALLERY = {"train": "bounding_box_train", "validation": "validation_gallery", "test": "bounding_box_test"}
+_TRACKLETS = {"train": "train", "validation": "validation_gallery", "test": "gallery"}
 _DONE, _BEGUN = "drawn.json", "drawn.partial.json"
 _STRAY_SHARE = 0.02
 
@@ -47,22 +51,48 @@ def write_market1501(
     Returns: the number of pictures per folder.
     Raises: ValueError if `root` holds anything else.
     """
+    return _write(settings, root, _tasks(settings), FOLDERS, processes=processes, progress=progress)
+
+
+def write_tracklets(
+    settings: DrawnSettings, root: Path, *, processes: int, progress: Progress | None = None
+) -> dict[str, int]:
+    """Draw tracklets into `root`: as `write_market1501`, in the layout of DukeMTMC-VideoReID.
+
+    A camera's tracklets of a person are stretches of one walk. There are a few distractors, tracklets of one frame of
+    person 0; no junk and no masks.
+
+    Args:
+        settings: what to draw; frames > 0.
+    """
+    return _write(settings, root, _tracklet_tasks(settings), TRACKLET_FOLDERS, processes=processes, progress=progress)
+
+
+def _write(
+    settings: DrawnSettings,
+    root: Path,
+    tasks: list[_Task],
+    folders: tuple[str, ...],
+    *,
+    processes: int,
+    progress: Progress | None,
+) -> dict[str, int]:
     if processes < 1:
         raise ValueError(f"drawn pedestrians: expected processes to be 1 or more, got {processes}")
     root = Path(root)
-    header = {"format": 1, "drawing": DRAWING, "settings": json.loads(json.dumps(asdict(settings)))}
+    header = {"format": 1, "drawing": DRAWING, "settings": settings.written()}
     counts = _existing(root, header)
     if counts is not None:
         return counts
     _write_json(root / _BEGUN, header)
-    for folder in FOLDERS:
+    for folder in folders:
         (root / folder).mkdir(exist_ok=True)
-        (root / "masks" / folder).mkdir(parents=True, exist_ok=True)
-    tasks = _tasks(settings)
-    counts = dict.fromkeys(FOLDERS, 0)
+        if not settings.frames:
+            (root / "masks" / folder).mkdir(parents=True, exist_ok=True)
+    counts = dict.fromkeys(folders, 0)
     for _, pictures in tasks:
         for folder, *_ in pictures:
-            counts[folder] += 1
+            counts[folder.split("/")[0]] += 1
     done, total = 0, sum(counts.values())
     for drawn in _drawn(settings, root, tasks, processes):
         done += drawn
@@ -87,7 +117,7 @@ def _existing(root: Path, header: dict[str, Any]) -> dict[str, int] | None:
                 f"drawn pedestrians: expected the settings asked for in {root / _DONE}, got others; give another folder"
             )
         for folder, count in counts.items():
-            got = sum(1 for _ in (root / folder).glob("*.jpg"))
+            got = sum(1 for _ in (root / folder).rglob("*.jpg"))
             if got != count:
                 raise ValueError(
                     f"drawn pedestrians: expected {count} pictures in {root / folder}, got {got}; remove {root}"
@@ -114,6 +144,28 @@ def _tasks(settings: DrawnSettings) -> list[_Task]:
     strays = max(1, round(_STRAY_SHARE * gallery)) if gallery else 0
     for kind in ("distractor", "junk"):
         tasks.extend((kind, (("bounding_box_test", number, 0, 0),)) for number in range(strays))
+    return tasks
+
+
+def _tracklet_tasks(settings: DrawnSettings) -> list[_Task]:
+    tasks: list[_Task] = []
+    gallery = 0
+    for code, split in enumerate(SPLITS):
+        people = population(settings, split)
+        queries = _queries(settings, split, people)
+        for person, camera, count in people.visits:
+            frames = []
+            for number in range(count):
+                top = _QUERY[split] if (person, camera, number) in queries else _TRACKLETS[split]
+                gallery += top == "gallery"
+                folder = f"{top}/{people.first + person:04d}/{camera + 1:02d}{number:02d}"
+                rng = stream(settings.seed, Purpose.VISITS, code, person, camera, number)
+                taken = int(rng.integers(max(settings.frames // 2, 1), settings.frames + 1))
+                first = number * settings.frames
+                frames += [(folder, person, camera, first + frame) for frame in range(taken)]
+            tasks.append((split, tuple(frames)))
+    strays = max(1, round(_STRAY_SHARE * gallery)) if gallery else 0
+    tasks += [("distractor", ((f"gallery/0000/{number:04d}", number, 0, 0),)) for number in range(strays)]
     return tasks
 
 
@@ -158,8 +210,18 @@ def _draw(settings: DrawnSettings, root: Path, task: _Task) -> int:
             picture = draw_picture(settings, kind, person, camera, number)
         else:
             picture = draw_stray(settings, kind, person)
-        _save(root, folder, picture)
+        if settings.frames:
+            _save_frame(root, folder, picture, number % settings.frames)
+        else:
+            _save(root, folder, picture)
     return len(pictures)
+
+
+def _save_frame(root: Path, folder: str, picture: Picture, frame: int) -> None:
+    person, camera, time, _ = picture.name.split("_")  # such as 0007_c2s1_000451_03.jpg
+    name = f"{person}_{camera.split('s')[0].upper()}_F{frame + 1:04d}_X{time}.jpg"
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / folder / name).write_bytes(picture.jpeg)
 
 
 def _save(root: Path, folder: str, picture: Picture) -> None:
