@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 from pydantic import Field, create_model, model_validator
 
 from reidray.methods import METHODS
-from reidray.section import Count, CountOrZero, MethodSection, NotNegative, Positive, Section, Seed, Share, setting
+from reidray.section import (
+    Count,
+    CountOrZero,
+    Epochs,
+    MethodSection,
+    NotNegative,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    setting,
+)
 
 if TYPE_CHECKING:
     MethodName = str
@@ -159,7 +170,7 @@ class TrainSettings(Section):
     steps: Count = setting(40, "updates an epoch", "steps")
     learning_rate: Positive = setting(3.5e-4, "Adam's learning rate")
     weight_decay: NotNegative = setting(5e-4, "Adam's weight decay")
-    lr_every: Count = setting(10, "epochs after which the learning rate falls", "epochs")
+    lr_every: Epochs = setting(10, "after which the learning rate falls, each time", "epochs, or below 1 their share")
     lr_factor: Positive = setting(0.1, "factor by which it falls")
     extract_batch: Count = setting(64, "images extracted at once; batches never cross a shard", "images")
     precision: Literal["float32", "bfloat16"] = setting("float32", "autocast of the forward pass")

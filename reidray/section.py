@@ -15,6 +15,16 @@ NotNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Part = Annotated[float, Field(gt=0.0, lt=1.0)]
+Epochs = Count | Part
+"""A number of epochs, or below 1 a share of train.epochs, so that a longer run keeps its shape."""
+FirstEpoch = CountOrZero | Part
+"""An epoch, counted from 0, or a share of train.epochs that are before it."""
+
+
+def epochs_of(value: float, epochs: int) -> int:
+    """Epochs, from a setting that is `Epochs` or `FirstEpoch`; a share is rounded, and no share is no epoch."""
+    return max(1, round(value * epochs)) if 0 < value < 1 else int(value)
 
 
 def setting(default: Any, meaning: str, unit: str = "") -> Any:

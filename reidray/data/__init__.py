@@ -2,8 +2,8 @@
 
 `records` says what a data set is. `market1501`, `msmt17`, `dukemtmc`, `cuhk03`, `veri776` and `folder` read one from
 disk (names only, no pixels), `mars` and `dukemtmc_video` read tracklets, `detect` knows which it is, and `drawn` makes
-one. `attributes` reads what was noted about persons, `decode` turns bytes into pixels, `sampling` chooses the samples of
-an epoch's batches, `frames` the frames of a tracklet, and `augment` changes their pixels. All randomness is keyed by
+one. `attributes` reads what was noted about persons, `decode` turns bytes into pixels, `sampling` chooses the samples
+of an epoch's batches, `frames` the frames of a tracklet, and `augment` changes their pixels. All randomness is keyed by
 (seed, epoch, step): who computes a batch, and on how many machines, changes nothing.
 """
 

@@ -121,9 +121,9 @@ def counts(dataset: Dataset) -> dict[str, int]:
     Returns:
       For each split "<split> tracklets" where it has some, "<split> images" and, where identities are known, "<split>
       persons" (distractors not counted); where attributes are known, how many ("<split> attributes"), how many
-      different vectors of them ("<split> distinct attribute vectors") and of how many images nothing was noted ("<split> images without attributes");
-      "distractors": samples of the gallery with person 0; "junk": samples dropped while reading; and how many queries no
-      other camera can answer, if there are any.
+      different vectors of them ("<split> distinct attribute vectors") and of how many images nothing was noted
+      ("<split> images without attributes"); "distractors": samples of the gallery with person 0; "junk": samples
+      dropped while reading; and how many queries no other camera can answer, if there are any.
     """
     numbers: dict[str, int] = {}
     for name, split in dataset.splits.items():

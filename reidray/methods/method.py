@@ -35,6 +35,7 @@ from reidray.methods.label_search import (
     Search,
     Space,
 )
+from reidray.section import epochs_of
 
 Outputs = Any
 """What a network says of a batch: a NamedTuple of tensors with B as their first axis, or None."""
@@ -246,7 +247,8 @@ class Method(ABC):
         """What each epoch of the run does, the first of which must label: here, all relabel, and the rate falls every
         train.lr_every epochs."""
         train = self.settings.train
-        return [EpochPlan(rate=train.lr_factor ** (epoch // train.lr_every)) for epoch in range(train.epochs)]
+        every = epochs_of(train.lr_every, train.epochs)
+        return [EpochPlan(rate=train.lr_factor ** (epoch // every)) for epoch in range(train.epochs)]
 
     def optimiser(self, parameters: Sequence[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Of the network's and the modules' parameters that need a gradient, by name: Adam."""

@@ -37,6 +37,7 @@ from reidray.memory import proxy_groups
 from reidray.methods.label_search import Inputs, Labels, Search, Space
 from reidray.methods.method import BatchLosses, Beginning, Memory, Method, Moments, Outputs, Targets, known
 from reidray.methods.pplr_settings import PplrSettings
+from reidray.section import epochs_of
 
 
 class Classifiers(nn.Module):
@@ -171,7 +172,7 @@ class PPLR(Method):
 
     def _stripe_loss(self, part_logits_BPC: Tensor, targets: Targets, epoch: int) -> Tensor:
         """Agreement-aware label smoothing of each stripe, plain label smoothing in the first epochs."""
-        if epoch < self._own.agreement_from:
+        if epoch < epochs_of(self._own.agreement_from, self.settings.train.epochs):
             loss_BP = label_smoothed_loss(part_logits_BPC, targets.labels_B, smoothing=self._own.label_smoothing)
         else:
             loss_BP = agreement_smoothed_loss(part_logits_BPC, targets.labels_B, targets["agreements"])

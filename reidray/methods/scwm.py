@@ -54,6 +54,7 @@ from reidray.methods.method import (
 )
 from reidray.methods.scwm_settings import ScwmSettings
 from reidray.parsing import gram_matrices
+from reidray.section import epochs_of
 
 
 class IdentityHeads(nn.Module):
@@ -134,7 +135,8 @@ class SCWM(Method):
     def averages(self, epoch: int) -> Mapping[str, Average]:
         """Eq. 3: soft masks are a moving average of the hard ones; gamma falls to 0 (Sec. 4.2)."""
         own = self._own
-        gamma = own.mask_momentum * max(0.0, 1 - epoch / own.mask_momentum_epochs)
+        falls = epochs_of(own.mask_momentum_epochs, self.settings.train.epochs)
+        gamma = own.mask_momentum * max(0.0, 1 - epoch / falls)
         return {"masks": Average("parts", own.num_parts, gamma)} if self._parsed else {}
 
     def label(self, search: Search) -> Labels:
@@ -243,7 +245,7 @@ class SCWM(Method):
             targets_BC = distilled_global_targets(targets.labels_B, alphas_BL, part_logits_BLC, beta=own.beta)
             terms["global_identity"] = own.global_identity_weight * identity_loss(logits_BSC[:, 0], targets_BC)
         if own.part_identity_weight:
-            if epoch < own.part_refinement_from:
+            if epoch < epochs_of(own.part_refinement_from, self.settings.train.epochs):
                 alphas_BL = torch.full_like(alphas_BL, 1 - own.label_smoothing)
             targets_BLC = refined_part_targets(targets.labels_B, alphas_BL, num_clusters)
             terms["part_identity"] = own.part_identity_weight * identity_loss(part_logits_BLC, targets_BLC).mean(1)

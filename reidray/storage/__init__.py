@@ -2,7 +2,8 @@
 
 `pack` turns a data set into WebDataset tars with an index beside them, `shards` reads single images (or whole tars)
 from there, `tracklets` knows which of them are frames of one tracklet, `index` ties tars and index together and refuses
-what does not match, `cache` copies remote tars to a node once. Bytes of shards are data, never code: nothing is unpickled, and only image and JSON members are read.
+what does not match, `cache` copies remote tars to a node once. Bytes of shards are data, never code: nothing is
+unpickled, and only image and JSON members are read.
 """
 
 from reidray.storage.shards import ShardedImages, read_attributes, read_masks, read_truth

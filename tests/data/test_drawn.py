@@ -6,12 +6,14 @@ import io
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from reidray.data import dukemtmc_video
 from reidray.data.drawn import (
     GROUPS,
     SPLITS,
@@ -19,10 +21,12 @@ from reidray.data.drawn import (
     draw_picture,
     population,
     write_market1501,
+    write_tracklets,
 )
 from reidray.data.drawn.camera import develop, make_camera
 from reidray.data.drawn.canvas import Canvas
 from reidray.data.drawn.figure import draw_figure, fit
+from reidray.data.records import counts
 
 CLEAN = DrawnSettings(
     seed=3,
@@ -41,6 +45,7 @@ CLEAN = DrawnSettings(
     occlusion=0.0,
     misalignment=0.0,
     pedestrians_behind=0.0,
+    frames=0,
     fresh_scenes=0,
     camera_seed=1,
 )
@@ -320,3 +325,72 @@ def test_impossible_settings_are_refused_by_name(field, value):
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="train, validation, test"):
         draw_picture(CLEAN, "holiday", 0, 0, 0)
+
+
+# ---- tracklets
+
+
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory):
+    root = tmp_path_factory.mktemp("walks")
+    return root, write_tracklets(replace(CLEAN, frames=6), root, processes=1)
+
+
+def test_drawn_tracklets_are_read_as_those_of_dukemtmc_video(walks):
+    root, written = walks
+    dataset = dukemtmc_video.read(root)
+    assert {name: len(split.images) for name, split in dataset.splits.items()} == written
+    assert dataset.ignored == {}
+    for split in dataset.splits.values():
+        people = [frames for one, frames in _tracks(split) if "/0000/" not in one.name]
+        assert all(3 <= len(frames) <= 6 for frames in people)
+        assert {len(frames) for frames in people} > {3, 6}
+    numbers = counts(dataset)
+    assert (numbers["train persons"], numbers["gallery persons"], numbers["distractors"]) == (5, 4, 1)
+    assert not [name for name in numbers if "without an answer" in name]
+
+
+def _tracks(split):
+    first = 0
+    for one in split.tracklets:
+        yield one, split.images[first : first + one.frames]
+        first += one.frames
+
+
+def test_a_tracklet_is_a_stretch_of_one_walk(walks):
+    """Without a camera's own faults, neighbouring frames differ by a step, and frames of other persons by more."""
+    train = dukemtmc_video.read(walks[0]).splits["train"]
+    images = [[np.asarray(Image.open(frame.path), np.float32) for frame in frames] for _, frames in _tracks(train)]
+    within = np.mean([np.abs(one - other).mean() for track in images for one, other in pairwise(track)])
+    across = np.mean([np.abs(one[0] - other[0]).mean() for one, other in pairwise(images)])
+    assert within < across
+
+
+def test_every_query_tracklet_has_a_match_under_another_camera(walks):
+    dataset = dukemtmc_video.read(walks[0])
+    for queries, gallery in (("query", "gallery"), ("validation_query", "validation_gallery")):
+        asked, found = dataset.splits[queries], dataset.splits[gallery]
+        there = set(zip(found.persons, found.cameras, strict=True))
+        for person, camera in zip(asked.persons, asked.cameras, strict=True):
+            assert any(other == person and where != camera for other, where in there)
+
+
+def test_tracklets_do_not_depend_on_the_number_of_processes_and_are_found_again(walks, tmp_path):
+    root, written = walks
+    settings = replace(CLEAN, frames=6)
+    assert write_tracklets(settings, tmp_path / "two", processes=2) == written
+    for path in root.rglob("*.jpg"):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(root)).read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")}
+    assert write_tracklets(settings, root, processes=1) == written
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")} == before
+    next(root.rglob("*.jpg")).unlink()
+    with pytest.raises(ValueError, match="pictures in .*, got"):
+        write_tracklets(settings, root, processes=1)
+
+
+def test_pictures_that_were_drawn_before_there_were_tracklets_are_found_again():
+    assert "frames" not in CLEAN.written()
+    assert replace(CLEAN, frames=3).written()["frames"] == 3
+    with pytest.raises(ValueError, match="expected frames to be 0 to 99"):
+        replace(CLEAN, frames=100)
