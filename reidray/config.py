@@ -170,7 +170,11 @@ class TrainSettings(Section):
     steps: Count = setting(40, "updates an epoch", "steps")
     learning_rate: Positive = setting(3.5e-4, "Adam's learning rate")
     weight_decay: NotNegative = setting(5e-4, "Adam's weight decay")
-    lr_every: Epochs = setting(10, "after which the learning rate falls, each time", "epochs, or below 1 their share")
+    lr_every: Epochs = setting(
+        0.84,
+        "after which the learning rate falls, each time (papers: 20 of 50 or 60)",
+        "epochs, or below 1 their share",
+    )
     lr_factor: Positive = setting(0.1, "factor by which it falls")
     extract_batch: Count = setting(64, "images extracted at once; batches never cross a shard", "images")
     precision: Literal["float32", "bfloat16"] = setting("float32", "autocast of the forward pass")

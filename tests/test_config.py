@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from reidray import settings_io
 from reidray.config import Settings
 from reidray.methods import METHODS
+from reidray.section import epochs_of
 
 
 def settings_of(*words: str) -> Settings:
@@ -344,3 +345,34 @@ def test_relative_paths_are_resolved_and_urls_left_alone(tmp_path: Path):
     assert settings.model.weights == str(tmp_path / "w.safetensors")
     assert settings.data.cache_dir is None
     assert Settings().resolved(tmp_path).model.weights == "shipped"
+
+
+@pytest.mark.parametrize(
+    ("value", "epochs", "expected"),
+    [
+        (10, 12, 10),
+        (0.33, 12, 4),
+        (0.33, 60, 20),
+        (0.08, 60, 5),
+        (0.08, 12, 1),
+        (0.01, 12, 1),
+        (0, 12, 0),
+        (0.99, 3, 3),
+    ],
+)
+def test_epochs_are_a_number_or_a_share_of_the_run(value, epochs, expected):
+    assert epochs_of(value, epochs) == expected
+
+
+def test_the_defaults_of_a_paper_s_length_are_those_of_the_papers():
+    """SCWM: gamma falls for 20 of 60 epochs, eq. 13 begins at epoch 5; PPLR's public code: agreement from 5 of 50."""
+    settings = Settings()
+    assert epochs_of(settings.scwm.mask_momentum_epochs, 60) == 20
+    assert epochs_of(settings.scwm.part_refinement_from, 60) == 5
+    assert epochs_of(settings.pplr.agreement_from, 50) == 5
+
+
+@pytest.mark.parametrize("wrong", [1.5, -1, 0, "many"])
+def test_a_share_of_the_epochs_is_below_1(wrong):
+    with pytest.raises(ValueError, match=r"lr_every"):
+        Settings(train={"lr_every": wrong})

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from reidray.section import epochs_of
 from reidray.settings_io import from_file, from_words, settings_from
 from reidray.tuning.checks import check_search
 from reidray.tuning.search_file import read_search
@@ -98,7 +99,10 @@ def test_full_ablation_reads_the_paper_as_the_market1501_config_does() -> None:
     written = yaml.safe_load((ROOT / "configs" / "ablations" / "full.yaml").read_text())
     for section, values in written.items():
         for name in values:
-            assert getattr(getattr(full, section), name) == getattr(getattr(paper, section), name), f"{section}.{name}"
+            own, theirs = (getattr(getattr(settings, section), name) for settings in (full, paper))
+            if name == "part_refinement_from":  # a share here, since this run is shorter
+                own = epochs_of(own, paper.train.epochs)
+            assert own == theirs, f"{section}.{name}"
 
 
 def test_constraints_are_names_and_versions_only() -> None:

@@ -13,12 +13,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18, resnet50
 
 from reidray.features.grid import CellGrid
 from reidray.features.small import initialise_convolutions
 
-ARCHITECTURES = {"resnet18": resnet18, "resnet50": resnet50}
+ARCHITECTURES = ("resnet18", "resnet50")
 
 
 class ResNet(nn.Module):
@@ -39,8 +38,10 @@ class ResNet(nn.Module):
         super().__init__()
         if name not in ARCHITECTURES:
             raise ValueError(f"a ResNet trunk must be one of {', '.join(ARCHITECTURES)}; got {name!r}")
+        from torchvision import models  # takes seconds, in every process that has no use for it
+
         with torch.random.fork_rng(devices=[]):  # torchvision draws start values; they are replaced
-            whole = ARCHITECTURES[name](weights=None)
+            whole = models.get_model(name, weights=None)
         first = whole.layer4[0]
         strided = first.conv2 if hasattr(first, "conv3") else first.conv1  # bottleneck, basic block
         for convolution in (strided, first.downsample[0]):

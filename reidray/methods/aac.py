@@ -23,6 +23,7 @@ from reidray.methods.aac_settings import AacSettings
 from reidray.methods.cluster_contrast import ClusterContrast
 from reidray.methods.label_search import Inputs, Labels, Search, Space
 from reidray.methods.method import Memory, Method, Outputs, Targets, known
+from reidray.section import epochs_of
 
 
 @final
@@ -59,7 +60,7 @@ class AAC(Method):
         figures: dict[str, float | None] = {"silhouette": found.silhouette}
         if inputs.attributes_NA is not None:
             figures["attribute_vectors"] = distinct_vectors(inputs.attributes_NA)
-            if inputs.epoch >= self._own.start_epoch:
+            if inputs.epoch >= epochs_of(self._own.start_epoch, self.settings.train.epochs):
                 split = split_by_attributes(labels_N, inputs.attributes_NA, least=self._own.least)
                 labels_N = split.labels_N
                 figures.update(

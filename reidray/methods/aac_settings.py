@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reidray.section import Count, CountOrZero, MethodSection, setting
+from reidray.section import Count, FirstEpoch, MethodSection, epochs_of, setting
 
 if TYPE_CHECKING:
     from reidray.config import Settings
@@ -14,11 +14,11 @@ class AacSettings(MethodSection):
     """Attribute auxiliary clustering (used where method.name=aac); weakly supervised: attributes are annotations."""
 
     least: Count = setting(5, "delta: images with equal attributes that make a cluster of their own", "images")
-    start_epoch: CountOrZero = setting(0, "first epoch in which clusters are split", "epoch")
+    start_epoch: FirstEpoch = setting(0, "first epoch in which clusters are split", "epoch, or below 1 their share")
 
     def check(self, settings: Settings) -> None:
         """See `MethodSection.check`."""
-        if self.start_epoch >= settings.train.epochs:
+        if epochs_of(self.start_epoch, settings.train.epochs) >= settings.train.epochs:
             raise ValueError(
                 f"aac.start_epoch={self.start_epoch} is no epoch of train.epochs={settings.train.epochs}, so that no "
                 "cluster would be split: lower it, or take method.name=cluster_contrast"

@@ -24,13 +24,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from reidray.features import Network
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "small.safetensors"
 FORMAT = "reidray-weights-1"
-IMAGENET = {"resnet18": ResNet18_Weights.IMAGENET1K_V1, "resnet50": ResNet50_Weights.IMAGENET1K_V1}
+IMAGENET = {"resnet18": "ResNet18_Weights.IMAGENET1K_V1", "resnet50": "ResNet50_Weights.IMAGENET1K_V1"}
 
 State = dict[str, Tensor]
 
@@ -188,11 +187,14 @@ def _shipped(name: str) -> State:
 def _imagenet(name: str) -> State:
     if name not in IMAGENET:
         raise ValueError(f"there are no ImageNet weights for model.backbone={name}: use shipped, none or a file")
+    from torchvision import models
+
+    weights = models.get_weight(IMAGENET[name])
     try:
-        return dict(IMAGENET[name].get_state_dict(progress=False, check_hash=True))
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError) as error:  # no network, or a download that does not have its hash
         raise ValueError(
-            f"the ImageNet weights of {name} could not be downloaded ({error}): fetch {IMAGENET[name].url} on a "
+            f"the ImageNet weights of {name} could not be downloaded ({error}): fetch {weights.url} on a "
             f"connected machine and set model.weights to the file"
         ) from error
 

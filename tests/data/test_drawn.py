@@ -385,7 +385,7 @@ def test_tracklets_do_not_depend_on_the_number_of_processes_and_are_found_again(
     assert write_tracklets(settings, root, processes=1) == written
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")} == before
     next(root.rglob("*.jpg")).unlink()
-    with pytest.raises(ValueError, match="pictures in .*, got"):
+    with pytest.raises(ValueError, match=r"pictures in .*, got"):
         write_tracklets(settings, root, processes=1)
 
 

@@ -7,6 +7,7 @@ import torch
 import torchvision
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torchvision import models
 
 from reidray.features import Embedder, build_embedder
 from reidray.storage import weights
@@ -324,15 +325,12 @@ def test_imagenet_weights_are_torchvisions_and_without_a_network_there_is_advice
     class Weights:
         url = "https://example.org/resnet18.pth"
 
-        def __str__(self):
-            return "ResNet18_Weights.IMAGENET1K_V1"
-
         def get_state_dict(self, **options):
             if offline:
                 raise OSError("no route to host")
             return torchvision_state
 
-    monkeypatch.setitem(weights.IMAGENET, "resnet18", Weights())
+    monkeypatch.setattr(models, "get_weight", {"ResNet18_Weights.IMAGENET1K_V1": Weights()}.__getitem__)
     offline = True
     advice = (
         r"could not be downloaded \(no route to host\): fetch https://example.org/resnet18.pth on a connected machine"
