@@ -45,7 +45,7 @@ def main() -> None:
     done = _read(options.output)
     wanted = [(name, seed) for seed in options.data_seeds for name in variants if (name, seed) not in done]
     with ThreadPoolExecutor(options.parallel) as pool:
-        for run in pool.map(lambda job: _run(job[0], variants[job[0]].split(), job[1], options.set), wanted):
+        for run in pool.map(lambda job: run_once(job[0], variants[job[0]].split(), job[1], options.set), wanted):
             with options.output.open("a") as stream:
                 stream.write(json.dumps(run) + "\n")
             print(f"{run['variant']} data.seed={run['data_seed']}: mAP {run['after']['mAP']:.1f}", file=sys.stderr)
@@ -56,7 +56,7 @@ def main() -> None:
         _plot(options.plot, chosen)
 
 
-def _run(name: str, words: list[str], seed: int, common: list[str]) -> dict[str, Any]:
+def run_once(name: str, words: list[str], seed: int, common: list[str]) -> dict[str, Any]:
     """One training run in a process of one thread; its result.json."""
     config = [word for pair in words if pair.startswith("@") for word in ("--config", str(ROOT / pair[1:]))]
     settings = [word for word in words if not word.startswith("@")]

@@ -72,12 +72,12 @@ class Split:
         if self.persons is not None and len(self.persons) != len(self):
             raise ValueError(
                 f"split {self.name}: expected one person per {self.unit}, got {len(self.persons)} persons for "
-                f"{len(self)}."
+                f"{len(self)} {self.unit}s."
             )
         if self.attributes is not None and len(self.attributes.values_NA) != len(self):
             raise ValueError(
                 f"split {self.name}: expected attributes of each {self.unit}, got {len(self.attributes.values_NA)} "
-                f"rows for {len(self)}."
+                f"rows for {len(self)} {self.unit}s."
             )
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ def small(root, **more):
 def write_all(folder, persons, *, first_frame=0):
     for frame, person in enumerate(persons, start=first_frame):
         who = str(person) if person < 0 else f"{person:04d}"
-        (folder / f"{who}_c{frame % 6 + 1}s{frame % 3 + 1}_{frame:06d}_{frame % 9:02d}.jpg").touch()
+        (folder / f"{who}_c{(frame + frame // 750) % 6 + 1}s{frame % 3 + 1}_{frame:06d}_{frame % 9:02d}.jpg").touch()
 
 
 def test_a_tree_with_market1501s_names_has_market1501s_counts(tmp_path):

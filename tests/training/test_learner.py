@@ -201,7 +201,7 @@ def batch(tree, number, method=None):
         own = slice(group * size, (group + 1) * size)
         of_group = targets.rows(own).with_tables({name: rows[own] for name, rows in maps.items()})
         groups.append(Group(pixels[own], of_group))
-    return Step(number, targets, uniforms_B, table), groups
+    return Step(number, targets, uniforms_B, np.arange(B)[:, None], table), groups
 
 
 def begun(tree, *, method=None, ranks=None, epoch=5, replicas=None, rate=1.0, state=None):
