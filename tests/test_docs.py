@@ -123,6 +123,7 @@ BESIDE = {
     "events",
     "version",
     "config",
+    "shared_settings",
     "section",
     "settings_io",
     "command",
@@ -173,7 +174,7 @@ def test_every_room_has_its_place() -> None:
 
 
 def test_mathematics_imports_neither_ray_nor_settings_nor_the_rooms_above_it() -> None:
-    above = _in_reidray(*COMPOSITION, *WORLD, "config", "settings_io", "command")
+    above = _in_reidray(*COMPOSITION, *WORLD, "config", "shared_settings", "settings_io", "command")
     _assert_free_of(
         _files(*sorted(MATHEMATICS)), above | {"ray", "pydantic", "yaml", "webdataset", "fsspec", "safetensors"}
     )

@@ -22,7 +22,8 @@ from reidray.labelling import split_by_attributes
 from reidray.methods.aac_settings import AacSettings
 from reidray.methods.cluster_contrast import ClusterContrast
 from reidray.methods.label_search import Inputs, Labels, Search, Space
-from reidray.methods.method import Memory, Method, Outputs, Targets, known
+from reidray.methods.method import Method, known
+from reidray.methods.step import Memory, Outputs, Targets
 from reidray.section import epochs_of
 
 

@@ -28,7 +28,8 @@ from reidray.dispatch import as_numpy
 from reidray.memory import clusters_in_batch, hardest_images, moved_centroids, selective_update
 from reidray.methods.acrm_settings import AcrmSettings
 from reidray.methods.label_search import Inputs, Labels, Neighbours, Search, Space
-from reidray.methods.method import BatchLosses, Memory, Method, Outputs, Targets, known
+from reidray.methods.method import Method, known
+from reidray.methods.step import BatchLosses, Memory, Outputs, Targets
 from reidray.neighbours import neighbour_walk
 
 _ORDER_STREAM = 7  # keeps these random numbers apart from those of other rooms with the same seed and epoch

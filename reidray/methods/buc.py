@@ -27,7 +27,8 @@ from reidray.labelling import Criterion, labels_from_persons, merging_mb, most_i
 from reidray.memory import moved_centroids
 from reidray.methods.buc_settings import BucSettings
 from reidray.methods.label_search import Inputs, Labels, Search, Space
-from reidray.methods.method import EpochPlan, Memory, Method, Outputs, Targets
+from reidray.methods.method import Method
+from reidray.methods.step import EpochPlan, Memory, Outputs, Targets
 
 _ORDER_STREAM = 8  # keeps these random numbers apart from those of other rooms with the same seed
 

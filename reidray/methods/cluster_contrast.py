@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from reidray.memory import moved_centroids
 from reidray.methods.label_search import Labels, Search, Space
-from reidray.methods.method import Memory, Method, Outputs, Targets, known
+from reidray.methods.method import Method, known
+from reidray.methods.step import Memory, Outputs, Targets
 
 
 @final

@@ -35,8 +35,9 @@ from reidray.losses import (
 )
 from reidray.memory import proxy_groups
 from reidray.methods.label_search import Inputs, Labels, Search, Space
-from reidray.methods.method import BatchLosses, Beginning, Memory, Method, Moments, Outputs, Targets, known
+from reidray.methods.method import Method, known
 from reidray.methods.pplr_settings import PplrSettings
+from reidray.methods.step import BatchLosses, Beginning, Memory, Moments, Outputs, Targets
 from reidray.section import epochs_of
 
 

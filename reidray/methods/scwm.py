@@ -42,17 +42,9 @@ from reidray.losses import (
 )
 from reidray.memory import clusters_in_batch, equal_weights, moved_centroids, normalised_weights, of_mean_one
 from reidray.methods.label_search import Labels, Search, Space
-from reidray.methods.method import (
-    Average,
-    Beginning,
-    Memory,
-    Method,
-    Moved,
-    Outputs,
-    Targets,
-    known,
-)
+from reidray.methods.method import Method, known
 from reidray.methods.scwm_settings import ScwmSettings
+from reidray.methods.step import Average, Beginning, Memory, Moved, Outputs, Targets
 from reidray.parsing import gram_matrices
 from reidray.section import epochs_of
 

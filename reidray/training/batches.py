@@ -20,7 +20,8 @@ from reidray.arrays import Array, Bytes, Ints
 from reidray.config import Settings
 from reidray.data import augment
 from reidray.features.grid import CellGrid
-from reidray.methods.method import Method, Moved, Targets
+from reidray.methods.method import Method
+from reidray.methods.step import Moved, Targets
 from reidray.spans import OFF, Spans
 from reidray.training.images import Samples
 from reidray.training.prefetch import prefetch

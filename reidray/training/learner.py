@@ -17,7 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from reidray.config import Settings
 from reidray.features import apply_statistics, recorded_layers, take_statistics
 from reidray.features.dropout import KeyedDropout, image_keys, set_keys
-from reidray.methods.method import BatchLosses, Memory, Method, Outputs, Targets
+from reidray.methods.method import Method
+from reidray.methods.step import BatchLosses, Memory, Outputs, Targets
 from reidray.spans import OFF, Spans
 from reidray.training.batches import Group, Step, shares
 from reidray.training.extraction import autocast

@@ -16,7 +16,8 @@ from reidray.config import Settings
 from reidray.features import Network
 from reidray.methods import make_method
 from reidray.methods.label_search import Inputs
-from reidray.methods.method import EpochPlan, Method
+from reidray.methods.method import Method
+from reidray.methods.step import EpochPlan
 from reidray.spans import Spans, step_figures
 from reidray.storage.checkpoints import Checkpoint
 from reidray.storage.weights import load_weights

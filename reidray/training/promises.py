@@ -9,7 +9,8 @@ import numpy as np
 
 from reidray.arrays import Ints
 from reidray.methods.label_search import Inputs
-from reidray.methods.method import EpochPlan, Method
+from reidray.methods.method import Method
+from reidray.methods.step import EpochPlan
 
 _SIDE_DATA = {"cameras", "attributes"}
 

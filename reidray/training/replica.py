@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reidray.losses import centroid_contrast, joined_contrast, partial_contrast, unpacked, with_gradient
 from reidray.memory import clusters_in_batch
-from reidray.methods.method import Memory, WholeMemory
+from reidray.methods.step import Memory, WholeMemory
 from reidray.training.ranks import Ranks
 
 # Of each rank, the places of its images in the global batch; an empty range where it has no group.

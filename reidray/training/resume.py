@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from reidray.methods.method import EpochPlan
+from reidray.methods.step import EpochPlan
 from reidray.storage.checkpoints import Checkpoint, optimiser_tensors, restore_optimiser
 from reidray.training.context import Context
 from reidray.training.history import History

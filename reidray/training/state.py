@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from reidray.arrays import Array, Ints
 from reidray.features import Network, convert
-from reidray.methods.method import Beginning, Method, Moments, WholeMemory
+from reidray.methods.method import Method
+from reidray.methods.step import Beginning, Moments, WholeMemory
 from reidray.storage.checkpoints import optimiser_tensors, restore_optimiser
 from reidray.training.history import History
 

@@ -12,7 +12,7 @@ from reidray.features import Features
 from reidray.labelling import split_by_attributes
 from reidray.methods import make_method
 from reidray.methods.label_search import Clustering, DbscanSettings, Inputs, JaccardSettings, Space
-from reidray.methods.method import Targets
+from reidray.methods.step import Targets
 from reidray.training.replica import Replicated
 from tests.reference import attributes as reference
 

@@ -10,7 +10,7 @@ from reidray.memory import hardest_images, selective_update
 from reidray.methods import make_method
 from reidray.methods.acrm import GraphCorrelation, attention_shares
 from reidray.methods.label_search import Clustering, Inputs, Space
-from reidray.methods.method import Targets
+from reidray.methods.step import Targets
 from reidray.neighbours import neighbour_walk
 from reidray.training.replica import Replicated
 from reidray.training.state import drawn_from

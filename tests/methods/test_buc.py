@@ -11,7 +11,7 @@ from reidray.features.embedding import Embedded
 from reidray.labelling import Criterion, merging_mb, most_images
 from reidray.methods import make_method
 from reidray.methods.label_search import Inputs, Merging, Space
-from reidray.methods.method import Targets
+from reidray.methods.step import Targets
 from reidray.training.replica import Replicated
 from tests.reference import losses as loss_reference
 from tests.reference import memory as memory_reference

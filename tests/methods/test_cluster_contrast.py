@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from reidray.config import Settings
 from reidray.features import Features
 from reidray.methods import make_method
-from reidray.methods.method import Beginning, Targets
+from reidray.methods.step import Beginning, Targets
 from reidray.training.replica import Replicated
 from tests.reference import losses as reference
 from tests.reference import memory as memory_reference

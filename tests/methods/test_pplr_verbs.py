@@ -12,8 +12,8 @@ from reidray.features import Features
 from reidray.memory import proxy_groups
 from reidray.methods import make_method
 from reidray.methods.label_search import Clustering, Inputs, Space
-from reidray.methods.method import Beginning, Targets
 from reidray.methods.pplr import Classifiers
+from reidray.methods.step import Beginning, Targets
 from reidray.storage.checkpoints import optimiser_tensors
 from reidray.training.history import History
 from reidray.training.replica import Replicated

@@ -5,7 +5,7 @@ import pytest
 
 from reidray.config import Settings
 from reidray.methods import make_method
-from reidray.methods.method import Average
+from reidray.methods.step import Average
 
 
 def averages(epoch, **scwm):

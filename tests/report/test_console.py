@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from reidray.config import Settings, TrainSettings
+from reidray.config import Settings
 from reidray.report.console import Console
 from reidray.report.progress import Pace, Stage, duration
+from reidray.shared_settings import TrainSettings
 from reidray.storage.runfolder import RunFolder
 
 EPOCHS = 3

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reidray.config import RunSettings, Settings, TrainSettings
+from reidray.config import Settings
 from reidray.settings_io import load
+from reidray.shared_settings import RunSettings, TrainSettings
 from reidray.storage.runfolder import RunFolder, default_run_dir
 
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from reidray.features.dropout import KeyedDropout
 from reidray.methods.cluster_contrast import ClusterContrast
-from reidray.methods.method import BatchLosses, Method
+from reidray.methods.method import Method
+from reidray.methods.step import BatchLosses
 from reidray.storage.checkpoints import CheckpointStore, optimiser_tensors
 from reidray.training.history import History
 from reidray.training.ranks import OneProcess, ProcessGroup

@@ -11,7 +11,8 @@ from reidray.data import augment
 from reidray.data.sampling import epoch_batches
 from reidray.features import CellGrid
 from reidray.methods import make_method
-from reidray.methods.method import Method, Targets
+from reidray.methods.method import Method
+from reidray.methods.step import Targets
 from reidray.training.batches import EpochBatches, shares
 from reidray.training.images import MEAN_PIXEL
 from tests.reference import augmentation as reference

@@ -17,7 +17,7 @@ from reidray.data.augment import Augmentation
 from reidray.features import Embedder, SmallNet
 from reidray.memory import proxy_groups
 from reidray.methods import make_method
-from reidray.methods.method import Beginning, Targets
+from reidray.methods.step import Beginning, Targets
 from reidray.training.batches import Group, Step, shares
 from reidray.training.history import History
 from reidray.training.images import as_input

@@ -7,7 +7,7 @@ import pytest
 
 from reidray.config import Settings
 from reidray.methods.label_search import Inputs
-from reidray.methods.method import EpochPlan
+from reidray.methods.step import EpochPlan
 from reidray.training.promises import check_batches, check_needs, checked_plans
 
 SETTINGS = Settings(

@@ -11,7 +11,8 @@ from torch import nn
 
 from reidray.bank import BankShard, InProcess, MemoryBank, read_snapshot
 from reidray.config import Settings
-from reidray.methods.method import EpochPlan, Method
+from reidray.methods.method import Method
+from reidray.methods.step import EpochPlan
 from reidray.spans import OFF
 from reidray.storage.checkpoints import Checkpoint, CheckpointStore
 from reidray.training.history import History, UnderWay

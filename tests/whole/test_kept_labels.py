@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from reidray.launch.launch import launch
-from reidray.methods.method import EpochPlan
 from reidray.methods.scwm import SCWM
+from reidray.methods.step import EpochPlan
 from reidray.storage.checkpoints import CheckpointStore
 from tests.whole.runs import assert_same_run, epochs, losses
 

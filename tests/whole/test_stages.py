@@ -12,8 +12,8 @@ from torch import Tensor
 from reidray.launch.launch import launch
 from reidray.losses import identity_loss, refined_part_targets
 from reidray.methods import METHODS, Entry
-from reidray.methods.method import EpochPlan
 from reidray.methods.scwm import IdentityHeads
+from reidray.methods.step import EpochPlan
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.training.batches import Group, Step
 from reidray.training.learner import Learner, Update
