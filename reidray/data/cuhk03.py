@@ -1,4 +1,4 @@
-"""CUHK03 in its new protocol (Zhong et al., CVPR 2017), as the folders of crops that the protocol is published with.
+"""CUHK03 in its new protocol (Zhong et al., CVPR 2017), as released (`cuhk03_release`) or as folders of crops:
 
     root/detected/bounding_box_train/0001_c1_1.png   boxes of a detector; root/labeled/... boxes drawn by hand
     root/detected/query/..., root/detected/bounding_box_test/...
@@ -14,7 +14,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from reidray.data import market1501
+from reidray.data import cuhk03_release, market1501
 from reidray.data.records import Dataset
 
 BOXES = ("detected", "labeled")
@@ -34,7 +34,7 @@ def read(root: str | os.PathLike[str], boxes: str) -> Dataset:
       boxes: "detected" or "labeled", where the root has both.
 
     Raises:
-      ValueError: as `NamedFolders.read`, or there is only the MATLAB file that no crops were written from.
+      ValueError: as `NamedFolders.read` and `cuhk03_release.read`, or there is cuhk-03.mat without the protocol's file.
     """
     root = Path(root)
     there = [name for name in BOXES if (root / name).is_dir()]
@@ -42,10 +42,11 @@ def read(root: str | os.PathLike[str], boxes: str) -> Dataset:
         raise ValueError(f"{root} has no folder {boxes}, but {there[0]}: set data.cuhk03_boxes={there[0]}")
     if there:
         return LAYOUT.read(root / boxes)
-    if root.is_dir() and not (root / "bounding_box_train").is_dir() and any(root.glob("cuhk*03*.mat")):
+    if cuhk03_release.config_file(root, boxes).is_file():
+        return cuhk03_release.read(root, boxes)
+    if not (root / "bounding_box_train").is_dir() and cuhk03_release.pictures_file(root) is not None:
         raise ValueError(
-            f"{root}: the pictures are inside of {next(root.glob('cuhk*03*.mat')).name}: write the crops of the new "
-            "protocol into detected/ and labeled/ (bounding_box_train, query, bounding_box_test) first, and give that "
-            "folder as data.root"
+            f"{root} has cuhk-03.mat, but not {cuhk03_release.config_file(root, boxes).name}: put the file of the new "
+            "protocol (person-re-ranking on GitHub, evaluation/data/CUHK03) beside it"
         )
     return LAYOUT.read(root)

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from reidray.data import dukemtmc, dukemtmc_video
+from reidray.data import cuhk03_release, dukemtmc, dukemtmc_video
 from reidray.data.cuhk03 import BOXES
 from reidray.data.named_folders import MARKET_FOLDERS
 from reidray.data.veri776 import LAYOUT as VERI776
@@ -58,6 +58,8 @@ def _marked(root: Path) -> tuple[str, str] | None:
         return "msmt17", "it has list_train.txt"
     if all((root / folder).is_dir() for folder in VERI776.folders.values()):
         return "veri776", "it has image_train, image_query and image_test"
+    if any(cuhk03_release.config_file(root, name).is_file() for name in BOXES):
+        return "cuhk03", "it has the file of the new protocol"
     if any((root / name / _TRAIN).is_dir() for name in BOXES):
         return "cuhk03", "it has bounding_box_train in detected or labeled"
     return None

@@ -129,9 +129,9 @@ def test_a_missing_list_folder_or_file_of_msmt17_is_one_sentence(tmp_path):
         msmt17.read(root)
 
 
-def test_cuhk03s_matlab_file_alone_is_one_sentence(tmp_path):
+def test_cuhk03s_matlab_file_without_the_protocol_is_one_sentence(tmp_path):
     (tmp_path / "cuhk-03.mat").touch()
-    with pytest.raises(ValueError, match=r"the pictures are inside of cuhk-03\.mat: write the crops"):
+    with pytest.raises(ValueError, match=r"has cuhk-03\.mat, but not cuhk03_new_protocol_config_detected\.mat: put"):
         cuhk03.read(tmp_path, "detected")
 
 
