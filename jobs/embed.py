@@ -58,7 +58,7 @@ def main() -> None:
             def progress(count: int) -> None:
                 nonlocal done
                 done += count
-                console.handle(stage("extract", done=done, total=images.source.count))
+                console.handle(stage("extract", done=done, total=images.source.count, unit=images.unit))
 
             features_ND = embed(model, settings, images, progress)
             table = pa.table(

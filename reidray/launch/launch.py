@@ -22,7 +22,7 @@ from reidray.report.console import Console
 from reidray.report.loggers import check_loggers
 from reidray.storage.runfolder import RunFolder, default_run_dir
 from reidray.storage.weights import load_weights
-from reidray.training.context import Report
+from reidray.training.context import Report, open_split
 from reidray.training.history import History
 from reidray.training.loop import new_model, train
 from reidray.version import __version__
@@ -64,7 +64,8 @@ def launch(
         packed = prepared(settings, console.handle, processes=num_cpus())
         listeners = [console.handle, _settings_kept(folder, settings), *([watch] if watch else [])]
         history = _trained(settings, packed, place, lambda event: _tell(listeners, event))
-        result = summary(settings, history, time.perf_counter() - started, place)
+        taken = open_split(settings, packed, "train").taken
+        result = summary(settings, history, time.perf_counter() - started, place, taken=taken)
         folder.write_result(result)
         draw_pictures(settings, packed, folder, history)
     return result
@@ -157,8 +158,13 @@ def _check_machines(settings: Settings, console: Console) -> None:
     console.handle(message(f"to train: {workers} {many} {where}"))
 
 
-def summary(settings: Settings, history: History, total_seconds: float, place: Path) -> dict[str, Any]:
-    """result.json: figures before and after in percent, the last labels, seconds by stage, and what was run."""
+def summary(
+    settings: Settings, history: History, total_seconds: float, place: Path, *, taken: int = 1
+) -> dict[str, Any]:
+    """result.json: figures before and after in percent, the last labels, seconds by stage, and what was run.
+
+    taken: images of a sample that a training step takes.
+    """
     method = make_method(settings)
     reported = len(history.epochs) - 1 if history.selected is None else history.selected[0]
     labelled = [figures for figures in history.epochs[: reported + 1] if "clusters" in figures]
@@ -167,7 +173,7 @@ def summary(settings: Settings, history: History, total_seconds: float, place: P
     before, after = (history.evaluations[when] or {} if measured else {} for when in ("before", "after"))
     seconds = {stage: round(spent, 2) for stage, spent in history.seconds.items()}
     total_seconds = max(total_seconds, sum(seconds.values()))  # a resumed run was at work before
-    images = history.updates * settings.batch_size
+    images = history.updates * settings.batch_size * taken
     return {
         "before": {name: before[name] for name in _FIGURES} if measured else None,
         "after": {name: after[name] for name in _FIGURES} if measured else None,

@@ -50,15 +50,15 @@ def draw_parsings(path: Path, runs: Sequence[Run], *, images: int) -> None:
                 f"{run.folder} was trained on other images than {runs[0].folder}: compare runs of one data set"
             )
         digest = checkpoint.history["images"]
+        split = _opened(settings, "train")
+        if isinstance(split, SizedTracklets):
+            raise ValueError(f"{run.folder} was trained on tracklets: this figure shows the pseudo parts of images")
         blocks = {key: rows for key, rows in read_snapshot(checkpoint.bank).items() if key.startswith("train/masks/")}
         if not blocks:
             raise ValueError(f"{run.folder} has no pseudo parts: its method is {settings.method.name}, and has none")
         masks_NLHW = np.concatenate(
             [blocks[key] for key in sorted(blocks, key=lambda key: int(key.rpartition("/")[2]))]
         )
-        split = _opened(settings, "train")
-        if isinstance(split, SizedTracklets):
-            raise ValueError(f"{run.folder} was trained on tracklets: this figure shows the parts of images")
         if chosen is None:
             chosen = _spread(len(masks_NLHW), images)
             shown = split.rows(chosen)

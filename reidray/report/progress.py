@@ -42,7 +42,7 @@ class Stage:
         """Seconds to the end of the stage at its rate so far; None until some progress was seen."""
         seen = self.done - self.first
         if seen <= 0:
-            known = self.unit == "images" and self.images_per_second
+            known = self.unit != "steps" and self.images_per_second
             return (self.total - self.done) / self.images_per_second if known and self.images_per_second else None
         return (now - self.started) * (self.total - self.done) / seen
 
@@ -51,9 +51,9 @@ class Stage:
         return f"{self.done}/{self.total} {self.unit}"
 
     def speed(self) -> str:
-        """Images a second, or nothing where unknown."""
-        rate = self.images_per_second
-        return "" if rate is None else f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s"
+        """Images (or tracklets, where these are counted) a second, or nothing where unknown."""
+        rate, unit = self.images_per_second, "tracklets" if self.unit == "tracklets" else "images"
+        return "" if rate is None else f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2g} {unit}/s"
 
     def left_words(self, now: float) -> str:
         """Time left, or nothing where unknown."""

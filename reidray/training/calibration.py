@@ -44,7 +44,7 @@ def calibrate(context: Context, model: nn.Module, names: Sequence[str]) -> None:
     """
     layers = {name: cast(nn.BatchNorm1d, model.get_submodule(name)) for name in names}
     images, train = context.split("train"), context.settings.train
-    meter = Meter(context, "calibrate", images.source.count, "images", None)
+    meter = Meter(context, "calibrate", images.source.count, images.unit, None)
     met: dict[str, Tensor] = {}
     hooks = [
         layer.register_forward_pre_hook(lambda _, given, name=name: met.update({name: given[0].detach()}))

@@ -131,7 +131,7 @@ class Meter:
       context: of this worker.
       stage: extract, label, train or evaluate.
       total: images or steps of the stage, all workers together.
-      unit: "images" or "steps".
+      unit: "images", "tracklets" or "steps".
       epoch: None outside of the epochs.
       done: before this began.
     """
@@ -150,7 +150,7 @@ class Meter:
 
     def add(self, count: int, images: int | None = None, losses: Mapping[str, float] | None = None) -> None:
         """Count what this worker did; `images` of all workers where the unit is not images."""
-        share = self._context.ranks.size if self._unit == "images" else 1
+        share = self._context.ranks.size if self._unit != "steps" else 1
         self._done = min(self._total, self._done + count * share)
         self._images += count * share if images is None else images
         if time.perf_counter() - self._told > _TELL_SECONDS and self._done < self._total:
@@ -159,7 +159,7 @@ class Meter:
     def finish(self, losses: Mapping[str, float] | None = None) -> None:
         """The stage is over on all workers."""
         self._done = self._total
-        if self._unit == "images":
+        if self._unit != "steps":
             self._images = self._total
         self._tell(losses)
 

@@ -63,7 +63,8 @@ def evaluate(context: Context, model: Network, epoch: int | None, *, lists: int 
     """
     settings, method = context.settings, context.method
     names = evaluation_splits(settings)
-    meter = Meter(context, "evaluate", sum(context.split(name).source.count for name in names), "images", epoch)
+    splits = [context.split(name) for name in names]
+    meter = Meter(context, "evaluate", sum(split.source.count for split in splits), splits[0].unit, epoch)
     found = _Found({name: [] for name in names}, [], np.zeros((2, method.num_parts, _TRUE_CLASSES), np.int64))
     for name in names:
         truth = context.true_masks(name) if method.num_parts else None

@@ -42,11 +42,13 @@ class SizedImages:
 
     Attributes:
       image_tables: of the memory bank's tables, those with a row an image: "train" here, where images are samples.
+      unit: what samples are, in words.
+      taken: images of a sample that a training step takes.
     """
 
     def __init__(self, images: ShardedImages, *, height: int, width: int, max_pixels: int, cache_mb: float) -> None:
         self.source = images
-        self.image_tables = "train"
+        self.image_tables, self.unit, self.taken = "train", "images", 1
         self._names = images.names
         self._size = (height, width)
         self._max_pixels = max_pixels
@@ -115,13 +117,15 @@ class SizedTracklets:
 
     Attributes:
       image_tables: of the memory bank's tables, those with a row a frame: "frames"; a row of "train" is a tracklet.
+      unit: what samples are, in words.
+      taken: images of a sample that a training step takes.
     """
 
     def __init__(self, source: ShardedTracklets, images: SizedImages, taken: int) -> None:
         self.source = source
         self.images = images
-        self.image_tables = "frames"
-        self._taken = taken
+        self.image_tables, self.unit = "frames", "tracklets"
+        self.taken = taken
 
     def rows(self, indices: Ints) -> Bytes:
         """uint8 [B, H, W, 3]: the frame in the middle of each tracklet at `indices`."""
@@ -130,7 +134,7 @@ class SizedTracklets:
     def chosen(self, indices_B: Ints, *, seed: int, epoch: int, step: int) -> Ints:
         """The images that a training step takes of each tracklet: [B, T]."""
         counts_B = self.source.counts_N[indices_B]
-        frames_BT = draw_frames(counts_B, self._taken, seed=seed, epoch=epoch, step=step)
+        frames_BT = draw_frames(counts_B, self.taken, seed=seed, epoch=epoch, step=step)
         return self.source.firsts_N[indices_B][:, None] + frames_BT
 
     def crops(self, images_BT: Ints, augmentation: Augmentation, *, pad: int) -> Bytes:

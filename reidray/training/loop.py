@@ -178,7 +178,7 @@ def _evaluated(context: Context, state: RunState, when: str, epoch: int | None) 
 def _extract(context: Context, state: RunState, epoch: int) -> None:
     """Features of all training images into the bank; labellers look at finished shards while the next is extracted."""
     settings, method, images = context.settings, state.method, context.split("train")
-    meter = Meter(context, "extract", images.source.count, "images", epoch)
+    meter = Meter(context, "extract", images.source.count, images.unit, epoch)
     averages = {name: (one.of, one.num_classes, one.momentum) for name, one in method.averages(epoch).items()}
     if context.ranks.rank == 0:
         context.labellers.begin(_inputs(context, state, epoch), context.bank.generation)
@@ -211,7 +211,8 @@ def _extract(context: Context, state: RunState, epoch: int) -> None:
 
 def _label(context: Context, state: RunState, epoch: int) -> Figures:
     """Labels, their tables and the memories into the bank; how good they are, where the truth is known."""
-    meter = Meter(context, "label", context.split("train").source.count, "images", epoch)
+    samples = context.split("train")
+    meter = Meter(context, "label", samples.source.count, samples.unit, epoch)
     figures: Figures | None = None
     if context.ranks.rank == 0:
         inputs, before = _inputs(context, state, epoch), state.history.labelled
@@ -293,7 +294,7 @@ def _train_epoch(
             losses.setdefault(name, []).append(value)
         for name, value in zip(update.figures, numbers[len(terms) :], strict=True):
             measured.setdefault(name, []).append(value)
-        meter.add(1, settings.batch_size, terms)
+        meter.add(1, step.images_BT.size, terms)
         history.updates += 1
         done = step.number + 1
         if every and done % every == 0 and done < len(batches):
