@@ -45,7 +45,7 @@ def _numbered(first_stage: int) -> tuple[tuple[str, str], ...]:
 LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "torchvision": (("", "backbone."),),
     "moco": (("encoder_q.", "backbone."),),  # also LUPerson
-    # PLIP's own release is a CLIP-like ResNet and is refused by its shapes
+    # the release pretrained on SYNTH-PEDES is of a modified ResNet-50, whose stem does not fit: refused by its shapes
     "plip": tuple((theirs, "backbone.") for theirs in ("image_encoder.backbone.", "image_encoder.", "visual.")),
     # also DINO and fast-reid
     "openunreid": (("backbone.", "backbone."), ("head.feat_bn.", "necks.0."), ("global_pooling.", "pooling.")),
