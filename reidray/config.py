@@ -139,10 +139,20 @@ class _Tree(Section):
         found |= {f"{chosen}.{name}" for name in (self.own.unread if self.own is not None else ())}
         if self.method.labels == "ground_truth":
             found |= {"method.eps", "method.min_samples", "method.k2"}
+        if not self._may_have_tracklets:
+            found |= {"data.frames"}
+        if self.data.dataset not in ("mars", "auto"):
+            found |= {"data.mars_gallery"}
         for name, entry in METHODS.items():
             if entry.section is not None and name != chosen:
                 found |= {f"{name}.{field}" for field in entry.section.model_fields}
         return found
+
+    @property
+    def _may_have_tracklets(self) -> bool:
+        """Whether samples may be tracklets, as far as settings tell."""
+        data = self.data
+        return data.dataset in ("mars", "dukemtmc_video", "auto") or bool(data.dataset == "drawn" and data.drawn.frames)
 
     def without_effect(self) -> list[str]:
         """What was changed and is not read: section.name=value, and whole sections of other methods."""
@@ -155,11 +165,27 @@ class _Tree(Section):
                 found.append(f"the section {section}" if other else f"{dotted}={value}")
         return list(dict.fromkeys(found))
 
+    def with_counted_epochs(self) -> Self:
+        """The same settings with shares of the epochs as numbers, so that a run that is given more epochs goes on with
+        the schedule that it began with."""
+        found: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            section = getattr(self, name)
+            read = {
+                setting: epochs
+                for setting, epochs in section.counted_epochs(self.train.epochs).items()
+                if f"{name}.{setting}" not in self.unread
+            }
+            if read:
+                found[name] = section.model_copy(update=read)
+        return self.model_copy(update=found)
+
     def hash(self) -> str:
         """Twelve hex digits over everything that can change a result: all but the section `run`, where data lie, how
         they are loaded, and the sections of other methods."""
         loading = {"root", "packed", "cache_dir", "decoded_cache_mb", "loader_threads", "batches_ahead"}
         others: dict[str, Any] = dict.fromkeys(set(METHODS) - {self.method.name}, True)
+        loading |= {name.partition(".")[2] for name in self.unread if name.startswith("data.")}
         tree = self.model_dump(mode="json", exclude={"run": True, "data": loading, **others})
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
 

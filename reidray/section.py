@@ -32,10 +32,26 @@ def setting(default: Any, meaning: str, unit: str = "") -> Any:
     return Field(default=default, description=meaning, json_schema_extra={"unit": unit})
 
 
+def epochs_setting(default: float, meaning: str) -> Any:
+    """A setting that is `Epochs` or `FirstEpoch`; a run keeps the number that it had in the beginning."""
+    unit = "epochs, or below 1 a share of them"
+    return Field(default=default, description=meaning, json_schema_extra={"unit": unit, "counts_epochs": True})
+
+
 class Section(BaseModel):
     """A frozen group of settings; unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    def counted_epochs(self, epochs: int) -> dict[str, int]:
+        """What shares of a run of so many epochs are in numbers of epochs, by setting; what is no share is left out."""
+        found = {}
+        for name, field in type(self).model_fields.items():
+            extra = field.json_schema_extra
+            value = getattr(self, name)
+            if isinstance(extra, dict) and extra.get("counts_epochs") and 0 < value < 1:
+                found[name] = epochs_of(value, epochs)
+        return found
 
 
 class MethodSection(Section):

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from reidray.methods import METHODS
-from reidray.section import Count, CountOrZero, Epochs, NotNegative, Positive, Section, Seed, Share, setting
+from reidray.section import (
+    Count,
+    CountOrZero,
+    Epochs,
+    NotNegative,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    epochs_setting,
+    setting,
+)
 
 if TYPE_CHECKING:
     MethodName = str
@@ -35,7 +46,7 @@ class DrawnSettings(Section):
     occlusion: Share = setting(0.5, "how often something stands in front of the person", "0 never")
     misalignment: Share = setting(0.4, "how badly the box fits the person", "0 tight")
     pedestrians_behind: Share = setting(0.3, "how often somebody else walks behind", "0 never")
-    frames: CountOrZero = setting(
+    frames: Annotated[int, Field(ge=0, le=99)] = setting(
         0, "n: tracklets of n / 2 to n frames in the place of pictures; 0: pictures", "frames"
     )
     fresh_scenes: CountOrZero = setting(0, "0: a fixed scene a camera; n: one of n scenes an image", "scenes")
@@ -151,11 +162,7 @@ class TrainSettings(Section):
     steps: Count = setting(40, "updates an epoch", "steps")
     learning_rate: Positive = setting(3.5e-4, "Adam's learning rate")
     weight_decay: NotNegative = setting(5e-4, "Adam's weight decay")
-    lr_every: Epochs = setting(
-        0.84,
-        "after which the learning rate falls, each time (papers: 20 of 50 or 60)",
-        "epochs, or below 1 their share",
-    )
+    lr_every: Epochs = epochs_setting(0.84, "after which the learning rate falls, each time (papers: 20 of 50 or 60)")
     lr_factor: Positive = setting(0.1, "factor by which it falls")
     extract_batch: Count = setting(64, "images extracted at once; batches never cross a shard", "images")
     precision: Literal["float32", "bfloat16"] = setting("float32", "autocast of the forward pass")

@@ -376,3 +376,23 @@ def test_the_defaults_of_a_paper_s_length_are_those_of_the_papers():
 def test_a_share_of_the_epochs_is_below_1(wrong):
     with pytest.raises(ValueError, match=r"lr_every"):
         Settings(train={"lr_every": wrong})
+
+
+def test_a_run_keeps_the_epochs_that_its_shares_were_in_the_beginning():
+    begun = Settings(train={"epochs": 12, "lr_every": 0.5}).with_counted_epochs()
+    assert (begun.train.lr_every, begun.scwm.mask_momentum_epochs, begun.scwm.part_refinement_from) == (6, 4, 0.08)
+    assert begun.pplr.agreement_from == 0.1  # of another method
+    longer = begun.model_copy(update={"train": begun.train.model_copy(update={"epochs": 24})})
+    assert longer.with_counted_epochs().train.lr_every == 6
+    assert begun.without_effect() == []
+
+
+def test_what_images_do_not_read_does_not_change_the_hash():
+    plain = Settings()
+    for data in ({"frames": 3}, {"mars_gallery": "without_queries"}):
+        other = Settings(data=data)
+        assert other.hash() == plain.hash()
+        assert [text.split("=")[0] for text in other.without_effect()] == [f"data.{next(iter(data))}"]
+    tracklets = Settings(data={"drawn": {"frames": 4}})
+    assert Settings(data={"drawn": {"frames": 4}, "frames": 3}).hash() != tracklets.hash() != plain.hash()
+    assert Settings(data={"drawn": {"frames": 4}, "frames": 3}).without_effect() == []

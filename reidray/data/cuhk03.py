@@ -44,6 +44,9 @@ def read(root: str | os.PathLike[str], boxes: str) -> Dataset:
         return LAYOUT.read(root / boxes)
     if cuhk03_release.config_file(root, boxes).is_file():
         return cuhk03_release.read(root, boxes)
+    other = next((name for name in BOXES if cuhk03_release.config_file(root, name).is_file()), None)
+    if other is not None:
+        raise ValueError(f"{root} has the new protocol of {other} boxes alone: set data.cuhk03_boxes={other}")
     if not (root / "bounding_box_train").is_dir() and cuhk03_release.pictures_file(root) is not None:
         raise ValueError(
             f"{root} has cuhk-03.mat, but not {cuhk03_release.config_file(root, boxes).name}: put the file of the new "

@@ -11,6 +11,7 @@ the protocol are those of person-re-ranking on GitHub.
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -84,10 +85,13 @@ def _protocol(path: Path) -> tuple[list[str], Ints, Ints, dict[str, Ints]]:
     fields = {name: content[name].ravel() for name in _FIELDS}
     names = [str(name) for name in fields["filelist"]]
     count = len(names)
+    for name in _FIELDS[1:]:
+        if fields[name].dtype.kind not in "iuf" or not np.array_equal(np.round(fields[name]), fields[name]):
+            raise ValueError(f"{path}: expected whole numbers in {name}, got something else")
     numbers = {name: fields[name].astype(np.int64) for name in _FIELDS[1:]}
     splits = {name: numbers[f"{name}_idx"] - 1 for name in ("train", "query", "gallery")}
     odd = next((name for name in names if _NAME.fullmatch(name) is None), None)
-    fits = len(numbers["labels"]) == len(numbers["camId"]) == count
+    fits = len(numbers["labels"]) == len(numbers["camId"]) == count and set(numbers["camId"].tolist()) <= {1, 2}
     fits = fits and all(len(own) and own.min() >= 0 and own.max() < count for own in splits.values())
     if odd is not None or not fits:
         got = f"the name {odd!r}" if odd is not None else "lists that do not belong together"
@@ -104,13 +108,15 @@ def _write_crops(root: Path, boxes: str, folder: Path, names: Sequence[str]) -> 
         raise ValueError(
             f"{root}: expected the crops in {folder.name}, or {' or '.join(_PLACES)} to write them from; found neither"
         )
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with disk_errors():
-        partial.mkdir()
-        for name, pixels_HW3 in _pictures(source, boxes, names):
-            Image.fromarray(pixels_HW3).save(partial / name)
-        partial.replace(folder)
+    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with disk_errors():
+            partial.mkdir()
+            for name, pixels_HW3 in _pictures(source, boxes, names):
+                Image.fromarray(pixels_HW3).save(partial / name)
+            partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _pictures(source: Path, boxes: str, names: Sequence[str]) -> Iterator[tuple[str, Bytes]]:

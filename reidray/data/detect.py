@@ -60,15 +60,22 @@ def _marked(root: Path) -> tuple[str, str] | None:
         return "veri776", "it has image_train, image_query and image_test"
     if any(cuhk03_release.config_file(root, name).is_file() for name in BOXES):
         return "cuhk03", "it has the file of the new protocol"
+    if cuhk03_release.pictures_file(root) is not None:
+        return "cuhk03", "it has cuhk-03.mat"
     if any((root / name / _TRAIN).is_dir() for name in BOXES):
         return "cuhk03", "it has bounding_box_train in detected or labeled"
     return None
 
 
 def _has_tracklets(train: Path) -> bool:
-    """Whether the folders of persons have folders in them."""
-    persons = sorted(path for path in train.iterdir() if path.is_dir())
-    return bool(persons) and any(path.is_dir() for path in persons[0].iterdir())
+    """Whether the folders of persons have folders with frames in them; the first one with files tells."""
+    persons = sorted(path for path in train.iterdir() if path.is_dir() and not path.name.startswith("."))
+    for person in persons:
+        for place in sorted(path for path in person.iterdir() if path.is_dir() and not path.name.startswith(".")):
+            names = [path.name for path in place.iterdir()]
+            if names:
+                return any(dukemtmc_video.FRAME.fullmatch(name) for name in names)
+    return False
 
 
 def _by_names(root: Path) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from reidray.data.records import Dataset, ImageRecord, Split, Tracklet
 
 FOLDERS = {"train": "train", "query": "query", "gallery": "gallery"}
 _OPTIONAL = {"validation_query": "validation_query", "validation_gallery": "validation_gallery"}
-_FRAME = re.compile(
+FRAME = re.compile(
     r"(?P<person>\d{4,9})_?C(?P<camera>[1-9]\d?)_?F(?P<frame>\d{1,6})(?:_?\w*)\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII
 )
 _EXAMPLE = "0001_C6_F0001_X30823.jpg"
@@ -69,8 +69,8 @@ def _split(split: str, root: Path, folder: str, ignored: Counter[str]) -> Split:
     images: list[ImageRecord] = []
     persons: list[int] = []
     tracklets: list[Tracklet] = []
-    for person in sorted(path for path in (root / folder).iterdir() if path.is_dir()):
-        for place in sorted(path for path in person.iterdir() if path.is_dir()):
+    for person in _folders(root / folder, ignored):
+        for place in _folders(person, ignored):
             frames = _frames(place, ignored)
             if not frames:
                 continue
@@ -94,11 +94,19 @@ def _split(split: str, root: Path, folder: str, ignored: Counter[str]) -> Split:
     return Split(split, tuple(images), tuple(persons), None, tuple(tracklets))
 
 
+def _folders(place: Path, ignored: Counter[str]) -> list[Path]:
+    """The folders in a folder, in order; other files are counted."""
+    inside = sorted(path for path in place.iterdir() if not path.name.startswith("."))
+    folders = [path for path in inside if path.is_dir()]
+    ignored["file outside of the folders of tracklets"] += len(inside) - len(folders)
+    return folders
+
+
 def _frames(place: Path, ignored: Counter[str]) -> list[re.Match[str]]:
     """The frames of a tracklet, in the order of their numbers."""
     found = []
     for name in os.listdir(place):  # noqa: PTH208 (a tracklet may have thousands)
-        match = _FRAME.fullmatch(name)
+        match = FRAME.fullmatch(name)
         if match is None:
             is_image = name.lower().endswith((".jpg", ".jpeg", ".png"))
             ignored["name does not tell person, camera and frame" if is_image else "not an image"] += 1

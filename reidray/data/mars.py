@@ -23,7 +23,7 @@ from reidray.arrays import Ints
 from reidray.data import mat5
 from reidray.data.records import JUNK, Dataset, ImageRecord, Split, Tracklet
 
-_NAME = re.compile(r"(?P<person>\d{4}|00-1)C\d+T\d+F\d+\.jpg", re.ASCII)
+_NAME = re.compile(r"(\d{4}|00-1)C(\d)T\d+F\d+\.jpg", re.ASCII)
 _MOST_BYTES = 64 * 2**20
 _FETCH = "fetch the folder info of MARS-evaluation again"
 
@@ -63,7 +63,7 @@ def read(root: str | os.PathLike[str], *, queries_in_gallery: bool = True) -> Da
         raise ValueError(f"{root}/info/query_IDX.mat: expected rows 1 to {len(test):,}, got others; {_FETCH}.")
     is_query = np.zeros(len(test), bool)
     is_query[queries - 1] = True
-    is_junk = np.array([person < 0 for _, person, _ in test])
+    is_junk = np.array([person < 0 for _, person, _ in test], bool)
     in_gallery = ~is_junk if queries_in_gallery else ~is_junk & ~is_query
     splits = {
         "train": _split("train", train, np.ones(len(train), bool)),
@@ -96,8 +96,12 @@ def _tracks(root: Path, part: str) -> list[_Track]:
                 f"{last}, {camera}; {_FETCH}."
             )
         frames = names[first - 1 : last]
-        if any(int(name[:4].replace("00-1", "-1")) != person for name in frames):
-            raise ValueError(f"{where}: row {row} is of person {person}, its frames {frames[0]} are not; {_FETCH}.")
+        shown = {(match[1], match[2]) for match in map(_NAME.fullmatch, frames) if match is not None}
+        if {(int(who.replace("00-1", "-1")), int(where_)) for who, where_ in shown} != {(person, camera)}:
+            raise ValueError(
+                f"{where}: row {row} is of person {person} in camera {camera}, its frames such as {frames[0]} are not; "
+                f"{_FETCH}."
+            )
         folder = f"bbox_{part}"
         records = [
             ImageRecord(root / folder / name[:4] / name, f"{folder}/{name[:4]}/{name}", camera - 1) for name in frames
@@ -111,7 +115,10 @@ def _names(root: Path, part: str) -> list[str]:
     path, folder = root / "info" / f"{part}_name.txt", root / f"bbox_{part}"
     if not path.is_file():
         raise ValueError(f"{path}: expected the names of the images, found none; {_FETCH}.")
-    names = path.read_text().split()
+    try:
+        names = path.read_text().split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected a text of names, got something else ({error}); {_FETCH}.") from error
     odd = next((name for name in names if _NAME.fullmatch(name) is None), None)
     if odd is not None or not names:
         raise ValueError(f"{path}: expected names like 0001C1T0001F001.jpg, got {odd!r}; {_FETCH}.")
@@ -142,7 +149,8 @@ def _numbers(path: Path, variable: str, columns: int) -> Ints:
         ) from error
     table = table if isinstance(table, np.ndarray) else np.empty(0)
     fits = table.ndim == 2 and (table.shape[1] == columns if columns > 1 else 1 in table.shape)
-    if not fits or table.dtype.kind not in "iuf" or not np.array_equal(np.round(table), table):
+    fits = fits and table.size > 0 and table.dtype.kind in "iuf"
+    if not fits or not np.array_equal(np.round(table), table) or np.abs(table).max() > 2**31:
         raise ValueError(f"{path}: expected {variable}, whole numbers in {columns} columns, got another; {_FETCH}.")
     numbers: Ints = table.astype(np.int64)
     return numbers

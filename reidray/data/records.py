@@ -135,7 +135,7 @@ def counts(dataset: Dataset) -> dict[str, int]:
         if split.attributes is not None:
             numbers[f"{name} attributes"] = len(split.attributes.names)
             numbers[f"{name} distinct attribute vectors"] = distinct_vectors(split.attributes.values_NA)
-            numbers[f"{name} images without attributes"] = split.attributes.num_unknown
+            numbers[f"{name} {split.unit}s without attributes"] = split.attributes.num_unknown
     gallery = dataset.splits.get("gallery")
     numbers["distractors"] = 0 if gallery is None or gallery.persons is None else gallery.persons.count(0)
     numbers["junk"] = dataset.ignored.get(JUNK, 0)

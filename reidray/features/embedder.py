@@ -11,7 +11,7 @@ length.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -40,6 +40,7 @@ class Pooled(NamedTuple):
     """What is known of images before they become features; float32 whatever the trunk computes in."""
 
     vectors_BSD: Tensor
+    visibility_BL: Tensor | None  # largest value of each mask, to float16's precision
     map_BDHW: Tensor
     part_logits_BLHW: Tensor | None
     masks_BLHW: Tensor | None  # sum to 1 over L in every cell
@@ -53,6 +54,9 @@ class Features(NamedTuple):
     features_BSD: Tensor  # unit length
     part_logits_BLHW: Tensor | None
     masks_BLHW: Tensor | None  # sum to 1 over L in every cell
+    visibility_BL: Tensor | None = (
+        None  # of each part: the largest value of its mask, of tracklets the mean over frames
+    )
 
 
 def part_features(map_BDHW: Tensor, masks_BLHW: Tensor, *, part_pooling: str) -> Tensor:
@@ -98,10 +102,10 @@ class Network(nn.Module):
     """What a method trains: a batch -> a NamedTuple of tensors with B as their first axis, or None.
 
     A batch is images_B3HW, or tracklets_BT3HW. It is done in two steps, so that tracklets of any length fit: `pool`
-    takes images to vectors, a tracklet has the mean over the vectors of its frames, and `finish` takes vectors to
-    outputs.
+    takes images to vectors, a tracklet has the means over those of its frames, and `finish` takes vectors to outputs.
 
     Attributes:
+      averaged: how many of the first tensors that `pool` gives a tracklet has the means of; the others stay of frames.
       name: of the trunk, by which start weights are found.
       width: of the map that the trunk makes.
       grid: where the cells of that map lie in the image.
@@ -110,21 +114,28 @@ class Network(nn.Module):
     name: str
     width: int
     grid: CellGrid
+    averaged: int = 1
 
     def pool(self, images_B3HW: Tensor) -> Any:
-        """A NamedTuple that begins with float32 vectors, B as their first axis."""
+        """A tuple that begins with float32 vectors, B as the first axis of its tensors."""
         raise NotImplementedError
 
-    def finish(self, vectors: Tensor, pooled: Any = None) -> Any:
-        """Outputs of vectors; pooled: what `pool` gave of all of their images, None where that was not kept."""
+    def finish(self, means: Sequence[Tensor], pooled: Any = None) -> Any:
+        """Outputs of a batch.
+
+        Args:
+          means: the first tensors of `pool`, those of tracklets averaged over frames.
+          pooled: what `pool` gave of all of the images; None where that was not kept.
+        """
         raise NotImplementedError
 
     def forward(self, batch: Tensor) -> Any:
         if batch.ndim == 4:
             pooled = self.pool(batch)
-            return self.finish(pooled[0], pooled)
+            return self.finish(pooled[: self.averaged], pooled)
         pooled = self.pool(batch.flatten(0, 1))
-        return self.finish(pooled[0].unflatten(0, batch.shape[:2]).mean(1), pooled)
+        means = [rows.unflatten(0, batch.shape[:2]).mean(1) for rows in pooled[: self.averaged]]
+        return self.finish(means, pooled)
 
 
 class Embedder(Network):
@@ -168,6 +179,7 @@ class Embedder(Network):
             cast(nn.BatchNorm1d, neck).bias.requires_grad_(False)
         self.part_classifier: nn.Conv2d | None = None
         if num_parts:
+            self.averaged = 2
             with torch.random.fork_rng(devices=[]):
                 self.part_classifier = nn.Conv2d(self.width, num_parts, 3, padding=1)
             generator = torch.Generator().manual_seed(seed ^ _PART_SEED)
@@ -179,22 +191,25 @@ class Embedder(Network):
         with torch.autocast(map_BDHW.device.type, enabled=False):
             map_BDHW = map_BDHW.float()
             pooled = [self.pooling(map_BDHW)]
-            logits_BLHW = masks_BLHW = None
+            logits_BLHW = masks_BLHW = visibility_BL = None
             if self.part_classifier is not None:
                 logits_BLHW = self.part_classifier(map_BDHW)
                 masks_BLHW = logits_BLHW.softmax(dim=1)
+                visibility_BL = masks_BLHW.detach().half().amax(dim=(2, 3)).float()
                 pooled += part_features(map_BDHW, masks_BLHW, part_pooling=self.part_pooling).unbind(dim=1)
             if self.num_stripes:
                 pooled += stripe_features(map_BDHW, self.num_stripes).unbind(dim=1)
-            return Pooled(torch.stack(pooled, dim=1), map_BDHW, logits_BLHW, masks_BLHW)
+            vectors_BSD = torch.stack(pooled).transpose(0, 1)  # each space is contiguous, as its neck likes it
+            return Pooled(vectors_BSD, visibility_BL, map_BDHW, logits_BLHW, masks_BLHW)
 
-    def finish(self, vectors: Tensor, pooled: Pooled | None = None) -> Features:
-        with torch.autocast(vectors.device.type, enabled=False):
+    def finish(self, means: Sequence[Tensor], pooled: Pooled | None = None) -> Features:
+        vectors_BSD, visibility_BL = means[0], means[1] if len(means) > 1 else None
+        with torch.autocast(vectors_BSD.device.type, enabled=False):
             necks_BSD = torch.stack(
-                [neck(vectors_BD) for neck, vectors_BD in zip(self.necks, vectors.unbind(1), strict=True)], dim=1
+                [neck(vectors_BD) for neck, vectors_BD in zip(self.necks, vectors_BSD.unbind(1), strict=True)], dim=1
             )
-            maps = (None, None, None) if pooled is None else pooled[1:]
-            return Features(maps[0], necks_BSD, F.normalize(necks_BSD, dim=2), *maps[1:])
+            maps = (None, None, None) if pooled is None else pooled[2:]
+            return Features(maps[0], necks_BSD, F.normalize(necks_BSD, dim=2), *maps[1:], visibility_BL)
 
 
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {

@@ -8,7 +8,7 @@ it. IHC adds non-local blocks and maximum pooling.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, cast
 
 import torch
@@ -92,7 +92,8 @@ class EmbeddingNetwork(Network):
             map_BDHW = map_BDHW.float()
             return (torch.cat([pooling(map_BDHW) for pooling in self.poolings], dim=1),)
 
-    def finish(self, vectors: Tensor, pooled: tuple[Tensor] | None = None) -> Embedded:  # noqa: ARG002
+    def finish(self, means: Sequence[Tensor], pooled: tuple[Tensor] | None = None) -> Embedded:  # noqa: ARG002
+        vectors = means[0]
         with torch.autocast(vectors.device.type, enabled=False):
             embedded_BE = self.dropout(F.normalize(self.norm(self.embed(vectors)), dim=1))
             return Embedded(F.normalize(vectors, dim=1).unsqueeze(1), embedded_BE.unsqueeze(1))

@@ -44,7 +44,7 @@ def launch(
       ValueError: one sentence for everything a person can put right.
     """
     check_loggers(settings.run.loggers)
-    settings = with_places(settings.resolved(Path.cwd()))
+    settings = with_places(settings.resolved(Path.cwd())).with_counted_epochs()
     place = resume or Path(settings.run.dir or default_run_dir(Path.cwd() / "runs", settings, datetime.now()))
     place = place.resolve()
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"dir": str(place)})})

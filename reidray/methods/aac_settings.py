@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reidray.section import Count, FirstEpoch, MethodSection, epochs_of, setting
+from reidray.section import Count, FirstEpoch, MethodSection, epochs_of, epochs_setting, setting
 
 if TYPE_CHECKING:
     from reidray.config import Settings
@@ -14,7 +14,7 @@ class AacSettings(MethodSection):
     """Attribute auxiliary clustering (used where method.name=aac); weakly supervised: attributes are annotations."""
 
     least: Count = setting(5, "delta: images with equal attributes that make a cluster of their own", "images")
-    start_epoch: FirstEpoch = setting(0, "first epoch in which clusters are split", "epoch, or below 1 their share")
+    start_epoch: FirstEpoch = epochs_setting(0, "before clusters are split")
 
     def check(self, settings: Settings) -> None:
         """See `MethodSection.check`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from reidray.section import Count, FirstEpoch, MethodSection, NotNegative, Positive, Share, setting
+from reidray.section import Count, FirstEpoch, MethodSection, NotNegative, Positive, Share, epochs_setting, setting
 
 
 class PplrSettings(MethodSection):
@@ -13,10 +13,8 @@ class PplrSettings(MethodSection):
     num_stripes: Count = setting(3, "horizontal stripes of the map: the parts", "stripes")
     agreement_neighbours: Count = setting(20, "k of the cross agreement, the image itself not counted", "images")
     beta: Share = setting(0.5, "share of the pseudo-label in the refined global target", "share")
-    agreement_from: FirstEpoch = setting(
-        0.1,
-        "from which label smoothing by agreement replaces plain label smoothing (public code: 5 of 50)",
-        "epoch, or below 1 their share",
+    agreement_from: FirstEpoch = epochs_setting(
+        0.1, "before label smoothing by agreement replaces plain label smoothing (public code: 5 of 50)"
     )
     label_smoothing: Share = setting(0.1, "plain label smoothing of the stripes before that epoch", "share")
     triplet_weight: NotNegative = setting(1.0, "weight of the batch-hard triplet loss of the global feature")

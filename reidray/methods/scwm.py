@@ -269,22 +269,26 @@ class SCWM(Method):
 
     def to_evaluate(self, outputs: Outputs) -> dict[str, Tensor]:
         """The features and the predicted masks."""
-        masks = {} if outputs.masks_BLHW is None else {"masks": outputs.masks_BLHW.half()}
-        return {"features": outputs.features_BSD.float(), **masks}
+        kept = {"features": outputs.features_BSD.float()}
+        if outputs.visibility_BL is not None:
+            kept["visibility"] = outputs.visibility_BL
+        if outputs.masks_BLHW is not None:
+            kept["masks"] = outputs.masks_BLHW.half()
+        return kept
 
     def evaluated(self, arrays: Mapping[str, Array]) -> Floats:
         """The global feature, or joined with the foreground parts'.
 
-        Each part is scaled by the square root of its visibility (the mask's largest value over the cells), so that a
-        part missing in either of two images counts little in their similarity.
+        Each part is scaled by the square root of its visibility (the mask's largest value over the cells; of a
+        tracklet, its mean over the frames), so that a part missing in either of two images counts little in their
+        similarity.
         """
         features_BSD = arrays["features"]
         if self._own.feature == "global":
             return features_BSD[:, 0]
         parts_BLD = features_BSD[:, list(self._joined[1:])]
-        if "masks" in arrays:
-            visibility_BL = arrays["masks"][:, :-1].astype(np.float32).max(axis=(2, 3))
-            parts_BLD = parts_BLD * np.sqrt(visibility_BL)[..., None]
+        if "visibility" in arrays:
+            parts_BLD = parts_BLD * np.sqrt(arrays["visibility"][:, :-1])[..., None]
         joined_BD = np.concatenate([features_BSD[:, 0], parts_BLD.reshape(len(parts_BLD), -1)], axis=1)
         return joined_BD / np.maximum(np.linalg.norm(joined_BD, axis=1, keepdims=True), 1e-12)
 

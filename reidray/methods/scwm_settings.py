@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from reidray.section import Count, Epochs, FirstEpoch, MethodSection, NotNegative, Positive, Share, setting
+from reidray.section import (
+    Count,
+    Epochs,
+    FirstEpoch,
+    MethodSection,
+    NotNegative,
+    Positive,
+    Share,
+    epochs_setting,
+    setting,
+)
 
 if TYPE_CHECKING:
     from reidray.config import Settings
@@ -32,9 +42,7 @@ class ScwmSettings(MethodSection):
     log_magnitude: bool = setting(False, "cluster the logarithm of the magnitudes")
     centre_prior: NotNegative = setting(0.15, "weak prior for cells near the centre column", "per cell")
     mask_momentum: Share = setting(0.2, "gamma of eq. 3 at the first epoch", "share")
-    mask_momentum_epochs: Epochs = setting(
-        0.33, "in which gamma falls to 0 (paper: 20 of 60)", "epochs, or below 1 their share"
-    )
+    mask_momentum_epochs: Epochs = epochs_setting(0.33, "in which gamma falls to 0 (paper: 20 of 60)")
     difficulty_neighbours: Count = setting(20, "k of eq. 7, the image itself not counted", "images")
     background_in_difficulty: bool = setting(True, "the background part counts in alpha of the global feature")
     background_in_losses: bool = setting(True, "the background part has contrastive and identity losses")
@@ -58,8 +66,8 @@ class ScwmSettings(MethodSection):
     global_identity_weight: NotNegative = setting(0.0, "weight of the global term of eq. 15")
     part_identity_weight: NotNegative = setting(0.0, "weight of the part term of eq. 15")
     beta: Share = setting(0.35, "eq. 14: share of the pseudo-label in the global target", "share")
-    part_refinement_from: FirstEpoch = setting(
-        0.08, "from which eq. 13 replaces plain label smoothing (paper: 5 of 60)", "epoch, or below 1 their share"
+    part_refinement_from: FirstEpoch = epochs_setting(
+        0.08, "before eq. 13 replaces plain label smoothing (paper: 5 of 60)"
     )
     label_smoothing: Share = setting(0.1, "label smoothing of the part classifiers before that epoch", "share")
     cluster_feature: Literal["global", "concat"] = setting(

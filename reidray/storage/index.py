@@ -31,6 +31,7 @@ from reidray.arrays import Ints
 from reidray.version import __version__
 
 FORMAT = 1
+OF_TRACKLETS = 2  # the format of a split whose samples are tracklets
 INDEX, SPLIT, TRUTH, MASKS = "index.parquet", "split.json", "truth.parquet", "masks.safetensors"
 ATTRIBUTES, TRACKLETS = "attributes.parquet", "tracklets.parquet"
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp")
@@ -239,7 +240,7 @@ def write(
     if tracklets is not None:
         _write_table(folder / TRACKLETS, _TRACKLETS_SCHEMA, shards, tracklets)
     text = {
-        "format": FORMAT,
+        "format": FORMAT if tracklets is None else OF_TRACKLETS,
         "split": split,
         "count": len(rows),
         "shards": [asdict(shard) for shard in shards],
@@ -256,7 +257,7 @@ def _write_table(path: Path, schema: pa.Schema, shards: Sequence[Shard], rows: S
 
 
 def parse_split(data: bytes | None, *, folder: str) -> list[Shard]:
-    """Reads and checks split.json.
+    """Reads and checks split.json; the format 2 is that of tracklets (`has_tracklets`).
 
     Args:
       data: its bytes, None when there is no such file.
@@ -272,7 +273,7 @@ def parse_split(data: bytes | None, *, folder: str) -> list[Shard]:
         raise ValueError(f"{folder}: expected a packed split with {SPLIT}, found none; pack with jobs/prepare.py.")
     try:
         text = json.loads(data)
-        if text["format"] != FORMAT:
+        if text["format"] not in (FORMAT, OF_TRACKLETS):
             raise ValueError(
                 f"{folder}/{SPLIT}: expected format {FORMAT}, got {text['format']!r}; {PACK_AGAIN}, or update reidray."
             )
@@ -295,6 +296,11 @@ def parse_split(data: bytes | None, *, folder: str) -> list[Shard]:
     if first != count:
         raise ValueError(f"{folder}/{SPLIT}: expected {count} images in the shards, got {first}; {PACK_AGAIN}.")
     return shards
+
+
+def has_tracklets(data: bytes | None) -> bool:
+    """Whether the samples of a split are tracklets, from its split.json, which `parse_split` has found good."""
+    return data is not None and json.loads(data)["format"] == OF_TRACKLETS
 
 
 def parse_index(data: bytes | None, shards: Sequence[Shard], *, folder: str) -> Index:
@@ -327,23 +333,26 @@ def parse_index(data: bytes | None, shards: Sequence[Shard], *, folder: str) -> 
     return Index(offsets_N, sizes_N, crcs_N, cameras_N, table.column("name"))
 
 
-def parse_tracklets(data: bytes, shards: Sequence[Shard], *, folder: str) -> Tracklets:
+def parse_tracklets(data: bytes | None, shards: Sequence[Shard], *, folder: str) -> Tracklets:
     """Reads tracklets.parquet and checks it against the shards: each tracklet lies in one of them.
 
     Args:
-      data: the file's bytes.
+      data: the file's bytes, None when there is no such file.
       shards: from split.json.
       folder: shown in errors.
 
     Raises:
-      ValueError: damaged, or made for other tars.
+      ValueError: missing, damaged, or made for other tars.
     """
     where = f"{folder}/{TRACKLETS}"
+    if data is None:
+        raise ValueError(f"{where}: expected the list of tracklets, found none; {PACK_AGAIN}.")
     table = _parse_table(data, _TRACKLETS_SCHEMA, shards, where, "list of tracklets", None)
     cameras_N, firsts_N, frames_N = (table.column(name).to_numpy() for name in ("camera", "first", "frames"))
     ends_N = np.cumsum(frames_N, dtype=np.int64)
+    shard_ends = [shard.first + shard.count for shard in shards]
     whole = len(ends_N) and (frames_N >= 1).all() and np.array_equal(firsts_N, ends_N - frames_N)
-    if not whole or not np.isin([shard.first + shard.count for shard in shards], ends_N).all():
+    if not whole or ends_N[-1] != shard_ends[-1] or not np.isin(shard_ends, ends_N).all():
         raise ValueError(f"{where}: its tracklets are not those of the shards; {PACK_AGAIN}.")
     _check_names_column(table, where)
     return Tracklets(firsts_N, frames_N, cameras_N, table.column("name"))
@@ -358,6 +367,8 @@ def _parse_table(
         raise ValueError(f"{where}: expected a whole {what}, got a damaged one ({error}); {PACK_AGAIN}.") from error
     if not table.schema.equals(schema, check_metadata=False):
         raise ValueError(f"{where}: expected columns {', '.join(schema.names)}, got others; {PACK_AGAIN}.")
+    if any(column.null_count for column in table.columns):
+        raise ValueError(f"{where}: expected a value in every place, got empty ones; {PACK_AGAIN}.")
     if count is not None and table.num_rows != count:
         raise ValueError(f"{where}: expected {count} rows as in {SPLIT}, got {table.num_rows}; {PACK_AGAIN}.")
     if (table.schema.metadata or {}).get(_DIGEST) != digest(shards).encode():

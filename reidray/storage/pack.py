@@ -355,6 +355,12 @@ def _check_names(split: Split) -> None:
                 f"split {split.name}: expected unique names, got {image.name} twice; give each file one record."
             )
         seen.add(image.name)
+    for one in split.tracklets or ():
+        if one.frames > indexing.MAX_FRAMES:
+            raise ValueError(
+                f"split {split.name}: expected at most {indexing.MAX_FRAMES} frames in a tracklet, got {one.frames} in "
+                f"{one.name}; divide it."
+            )
 
 
 def _check_destination(out: Path) -> None:

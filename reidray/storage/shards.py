@@ -283,10 +283,10 @@ def _table_of_images(folder: str | os.PathLike[str], file: str, expected: str) -
     if data is None:
         return None
     where = f"{place.shown}/{file}"
-    shards = indexing.parse_split(place.read(indexing.SPLIT), folder=place.shown)
-    tracklets = place.read(indexing.TRACKLETS)
-    if tracklets is not None:
-        names = indexing.parse_tracklets(tracklets, shards, folder=place.shown).names
+    split = place.read(indexing.SPLIT)
+    shards = indexing.parse_split(split, folder=place.shown)
+    if indexing.has_tracklets(split):
+        names = indexing.parse_tracklets(place.read(indexing.TRACKLETS), shards, folder=place.shown).names
     else:
         names = indexing.parse_index(place.read(indexing.INDEX), shards, folder=place.shown).names
     try:

@@ -61,7 +61,7 @@ def open_samples(
       ValueError: see ShardedImages; the list of tracklets is damaged or does not belong to the tars.
     """
     images = ShardedImages(folder, cache_dir=None if cache_dir is None else Path(cache_dir))
-    data = images.folder.read(indexing.TRACKLETS)
-    if data is None:
+    if not indexing.has_tracklets(images.folder.read(indexing.SPLIT)):
         return images
+    data = images.folder.read(indexing.TRACKLETS)
     return ShardedTracklets(images, indexing.parse_tracklets(data, images.shards, folder=images.folder.shown))

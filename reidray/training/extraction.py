@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reidray.arrays import Array, Bytes
+from reidray.arrays import Array, Bytes, Ints
 from reidray.features import Network
 from reidray.spans import OFF, Spans
 from reidray.training.images import Samples, SizedImages, SizedTracklets, as_input
@@ -89,14 +89,12 @@ class _Forward:
                 return decode(number)
 
         ahead = prefetch(decoded, count, depth=1, threads=1)
-        while True:
+        for _ in range(count):
             with self.spans("data"):
-                images = next(ahead, None)
-            if images is None:
-                return
+                images = next(ahead)
             yield images
 
-    def __call__(self, run: Callable[[Tensor], Any], given: Tensor) -> Any:
+    def __call__(self, run: Callable[[Any], Any], given: Any) -> Any:
         with self.spans("forward"), autocast(self.device, self.precision):
             return run(given)
 
@@ -131,22 +129,30 @@ def _of_tracklets(
     decoded = forward.ahead(lambda number: tracklets.images.rows(np.arange(*pieces[number])), len(pieces))
     for shard in shards:
         first, count = source.frames.shard_range(shard)
-        vectors, kept, of_images = [], dict[str, list[Array]](), dict[str, list[Array]]()
+        vectors: list[list[Array]] = [[] for _ in range(network.averaged)]
+        kept, of_images = dict[str, list[Array]](), dict[str, list[Array]]()
         for _ in range(-(-count // forward.batch)):
             piece = next(decoded)
             pooled = forward(network.pool, as_input(piece, forward.device))
-            vectors.append(pooled[0].cpu().numpy())
+            for rows, own in zip(vectors, pooled, strict=False):
+                rows.append(own.cpu().numpy())
             _append(of_images, forward.keep_images(pooled))
             forward.spans.count("extracted images", len(piece))
         start, number = source.shard_range(shard)
         own = slice(start, start + number)
-        sums = np.add.reduceat(np.concatenate(vectors), source.firsts_N[own] - first, axis=0, dtype=np.float64)
-        counts = source.counts_N[own].reshape(-1, *[1] * (sums.ndim - 1))
-        means = torch.from_numpy((sums / counts).astype(np.float32)).to(forward.device)
-        for some in torch.split(means, forward.batch):
+        means = [_means(np.concatenate(rows), source.firsts_N[own] - first, source.counts_N[own]) for rows in vectors]
+        for begin in range(0, number, forward.batch):
+            some = [torch.from_numpy(rows[begin : begin + forward.batch]).to(forward.device) for rows in means]
             _append(kept, forward.keep(forward(network.finish, some)))
         progress(number)
         yield ExtractedShard(shard, _joined(kept), _joined(of_images))
+
+
+def _means(rows: Array, firsts_N: Ints, counts_N: Array) -> Array:
+    """float32 [N, ...]: means of consecutive rows."""
+    sums = np.add.reduceat(rows, firsts_N, axis=0, dtype=np.float64)
+    means: Array = (sums / counts_N.reshape(-1, *[1] * (sums.ndim - 1))).astype(np.float32)
+    return means
 
 
 def _append(kept: dict[str, list[Array]], rows: dict[str, Tensor]) -> None:

@@ -187,8 +187,21 @@ def _candidates(name: str, given: Any, path: Path) -> Candidates:
         raise ValueError(f"{path}: {name}: {kind} has a value twice: {values}")
     for value in values:
         check_value(name, value, str(path))
-    whole = known()[name].expected.startswith("a whole number")
-    return Candidates(kind, tuple(values), whole)
+    return Candidates(kind, tuple(values), _whole(name, kind, values, path))
+
+
+def _whole(name: str, kind: str, values: Sequence[Any], path: Path) -> bool:
+    """Whether a range has whole numbers alone."""
+    expected = known()[name].expected
+    if not expected.startswith("a whole number"):
+        return False
+    whole = [isinstance(value, int) for value in values]
+    if "or a number" in expected and kind != "choice" and len(set(whole)) > 1:
+        raise ValueError(
+            f"{path}: {name}: {kind} must be a range of whole numbers, or of numbers below 1, which are shares of the "
+            f"run; got {values}"
+        )
+    return all(whole)
 
 
 def _check_range(name: str, kind: str, values: Sequence[Any], path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from reidray.data import cuhk03
+from reidray.data import cuhk03, cuhk03_release
 from reidray.data.detect import detect
 from reidray.data.records import counts
 
@@ -87,16 +87,30 @@ def test_crops_that_are_there_are_used_without_the_matlab_file(root):
         cuhk03.read(root, "detected")
 
 
-def test_auto_knows_the_protocol(root):
+def test_auto_knows_the_protocol_and_the_pictures(root):
     assert detect(root) == ("cuhk03", "it has the file of the new protocol")
+    (root / "cuhk03_new_protocol_config_detected.mat").unlink()
+    assert detect(root) == ("cuhk03", "it has cuhk-03.mat")
 
 
-def test_writing_that_was_interrupted_is_begun_again(root):
-    (root / ".images_detected.partial").mkdir()
-    (root / ".images_detected.partial" / "half.png").touch()
-    cuhk03.read(root, "detected")
-    assert not (root / ".images_detected.partial").exists()
-    assert not (root / "images_detected" / "half.png").exists()
+def test_writing_that_is_interrupted_leaves_nothing_and_is_begun_again(root, monkeypatch):
+    def interrupted(*_):
+        yield name(1, 1, 1), picture(1, 1, 1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cuhk03_release, "_pictures", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cuhk03.read(root, "detected")
+    assert not [path for path in root.iterdir() if "images" in path.name]
+    assert len(cuhk03.read(root, "detected").splits["train"].images) == 3
+
+
+def test_the_protocol_of_the_other_boxes_is_said(root):
+    with pytest.raises(
+        ValueError, match=r"has the new protocol of detected boxes alone: set data\.cuhk03_boxes=detected"
+    ):
+        cuhk03.read(root, "labeled")
 
 
 @pytest.mark.parametrize(
@@ -105,6 +119,9 @@ def test_writing_that_was_interrupted_is_begun_again(root):
         ({"labels": None}, "got no labels: fetch the protocol's file again"),
         ({"labels": np.ones((3, 1))}, "got lists that do not belong together"),
         ({"train_idx": np.array([[9]])}, "got lists that do not belong together"),
+        ({"labels": np.array([["1"]] * 8, object)}, "expected whole numbers in labels, got something else"),
+        ({"labels": np.full((8, 1), np.nan)}, "expected whole numbers in labels, got something else"),
+        ({"camId": np.full((8, 1), 3)}, "got lists that do not belong together"),
         ({"filelist": np.array([["../../x.png"]] * 8, object)}, r"got the name '\.\./\.\./x\.png'"),
     ],
 )

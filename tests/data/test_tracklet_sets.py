@@ -121,10 +121,26 @@ def test_auto_knows_tracklets(small_mars, tmp_path):
         detect(tmp_path)
 
 
-def test_a_folder_with_train_query_and_gallery_but_no_tracklets_is_a_folder(tmp_path):
+@pytest.mark.parametrize("place", ["0001/one.jpg", "0001/c1/one.jpg"])
+def test_a_folder_with_train_query_and_gallery_but_no_tracklets_is_a_folder(tmp_path, place):
     for split in ("train", "query", "gallery"):
-        trees.write(tmp_path / split, ["0001/one.jpg"])
+        (tmp_path / split / place).parent.mkdir(parents=True)
+        (tmp_path / split / place).touch()
     assert detect(tmp_path)[0] == "folder"
+
+
+def test_hidden_and_empty_folders_do_not_hide_tracklets(tmp_path):
+    trees.dukemtmc_video(tmp_path, {folder: [(1, 1, [1])] for folder in ("train", "query", "gallery")})
+    (tmp_path / "train" / ".ipynb_checkpoints" / "0001").mkdir(parents=True)
+    (tmp_path / "train" / "0000" / "0001").mkdir(parents=True)
+    assert detect(tmp_path)[0] == "dukemtmc_video"
+
+
+def test_images_outside_of_the_folders_of_tracklets_are_counted(tmp_path):
+    trees.dukemtmc_video(tmp_path, {folder: [(1, 1, [1])] for folder in ("train", "query", "gallery")})
+    (tmp_path / "train" / "0001" / "0001_C1_F0009_X1.jpg").touch()
+    (tmp_path / "query" / "0001_C1_F0009_X1.jpg").touch()
+    assert dukemtmc_video.read(tmp_path).ignored == {"file outside of the folders of tracklets": 2}
 
 
 # ---- what people do wrong
@@ -156,7 +172,19 @@ def test_a_folder_with_train_query_and_gallery_but_no_tracklets_is_a_folder(tmp_
         ),
         (
             lambda root: savemat(root / "info" / "tracks_train_info.mat", {"track_train_info": [[1.0, 2.0, 3, 1]]}),
-            r"row 1 is of person 3, its frames 0001C1T00000F001\.jpg are not",
+            r"row 1 is of person 3 in camera 1, its frames such as 0001C1T00000F001\.jpg are not",
+        ),
+        (
+            lambda root: savemat(root / "info" / "tracks_train_info.mat", {"track_train_info": [[1.0, 2.0, 1, 3]]}),
+            r"row 1 is of person 1 in camera 3, its frames such as 0001C1T00000F001\.jpg are not",
+        ),
+        (
+            lambda root: savemat(root / "info" / "tracks_test_info.mat", {"track_test_info": np.empty((0, 4))}),
+            r"expected track_test_info, whole numbers in 4 columns, got another",
+        ),
+        (
+            lambda root: (root / "info" / "test_name.txt").write_bytes(b"\xff\xfe"),
+            r"test_name\.txt: expected a text of names, got something else",
         ),
         (
             lambda root: next((root / "bbox_train" / "0003").iterdir()).unlink(),

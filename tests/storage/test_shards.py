@@ -546,7 +546,7 @@ def edit(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "expected format 1, got 2"),
+        ({"format": 3}, "expected format 1, got 3"),
         ({"count": 11}, "expected 11 images in the shards, got 10"),
         ({"shards": [{"file": "a.tar"}]}, "expected reidray's list of shards"),
         ({"shards": 3}, "expected reidray's list of shards"),

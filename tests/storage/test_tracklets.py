@@ -129,6 +129,25 @@ def test_lists_that_belong_to_other_tars_or_are_damaged_are_refused(packed):
         )
         with pytest.raises(ValueError, match=r"its tracklets are not those of the shards"):
             open_samples(packed / "train")
+    more = pa.table({"name": ["more"], "camera": [0], "first": [17], "frames": [1]}).cast(table.schema)
+    pq.write_table(pa.concat_tables([table, more]).replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(ValueError, match=r"its tracklets are not those of the shards"):
+        open_samples(packed / "train")
+    place = table.column_names.index("camera")
+    pq.write_table(table.set_column(place, table.schema.field(place), pa.nulls(5, pa.int32())), path)
+    with pytest.raises(ValueError, match=r"expected a value in every place, got empty ones"):
+        open_samples(packed / "train")
+    path.unlink()
+    for read in (open_samples, read_truth):
+        with pytest.raises(ValueError, match=r"tracklets\.parquet: expected the list of tracklets, found none"):
+            read(packed / "train")
+
+
+def test_a_tracklet_with_too_many_frames_is_refused_before_anything_is_written(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "MAX_FRAMES", 6)
+    with pytest.raises(ValueError, match=r"at most 6 frames in a tracklet, got 7 in train/0005/0003; divide it"):
+        pack(dukemtmc_video.read(root), tmp_path / "packed", **LIMITS)
+    assert not (tmp_path / "packed").exists()
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ class Alone:
             return {}
 
     def split(self, name):
-        return SimpleNamespace(source=SimpleNamespace(digest="digest"))
+        return SimpleNamespace(source=SimpleNamespace(digest="digest"), image_tables="train")
 
     def tell(self, **event):
         pass

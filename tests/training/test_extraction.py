@@ -60,7 +60,9 @@ def test_every_shard_gives_the_networks_features_in_order():
     found = extracted(model)
     assert [one.shard for one in found] == [0, 1, 2]
     assert [len(one.arrays["features"]) for one in found] == [5, 2, 6]
-    assert all(set(one.arrays) == {"features", "masks", "grams"} for one in found)
+    assert all(set(one.arrays) == {"features", "masks", "visibility", "grams"} for one in found)
+    visibility_BL = np.concatenate([one.arrays["visibility"] for one in found])
+    np.testing.assert_array_equal(visibility_BL, expected.masks_BLHW.half().amax((2, 3)).float().numpy())
     features_BSD = np.concatenate([one.arrays["features"] for one in found])
     assert features_BSD.dtype == np.float32
     np.testing.assert_allclose(features_BSD, expected.features_BSD.numpy(), atol=1e-5)
@@ -112,7 +114,7 @@ def test_grams_are_kept_for_labelling_and_masks_for_evaluation():
     for one in extracted(keep=method().to_label, keep_images=method().to_label_images):
         assert (set(one.arrays), set(one.images)) == ({"features"}, {"grams"})
     for one in extracted(keep=method().to_evaluate):
-        assert (set(one.arrays), set(one.images)) == ({"features", "masks"}, set())
+        assert (set(one.arrays), set(one.images)) == ({"features", "masks", "visibility"}, set())
 
 
 def test_stripes_have_neither_grams_nor_masks():
@@ -165,9 +167,7 @@ def test_gram_matrices_by_hand():
 
 def joined_by_hand():
     features_BSD = np.array([[[1, 0], [0.6, 0.8], [0, 1], [1, 0]]], np.float32)  # global, two parts, background
-    masks_BLHW = np.zeros((1, 3, 2, 1), np.float16)
-    masks_BLHW[0, :, :, 0] = [[0.25, 0.0], [0.5, 1.0], [0.25, 0.0]]
-    return {"features": features_BSD, "masks": masks_BLHW}
+    return {"features": features_BSD, "visibility": np.array([[0.25, 1.0, 0.25]], np.float32)}
 
 
 def joined(arrays, how="concat"):
@@ -196,13 +196,13 @@ def test_joined_features_of_stripes_weigh_all_of_them_alike_by_hand():
 def test_the_background_part_has_no_say_in_joined_features():
     arrays = joined_by_hand()
     expected = joined(arrays)
-    arrays["features"][:, -1], arrays["masks"][:, -1] = 0.5, 0.9
+    arrays["features"][:, -1], arrays["visibility"][:, -1] = 0.5, 0.9
     np.testing.assert_array_equal(joined(arrays), expected)
 
 
 def test_a_part_that_is_missing_in_one_image_does_not_count_in_the_similarity():
     arrays = {name: np.repeat(rows, 2, axis=0) for name, rows in joined_by_hand().items()}
-    arrays["masks"][1, 0] = 0
+    arrays["visibility"][1, 0] = 0
     arrays["features"][1, 1] = [0.8, -0.6]
     similarity = np.prod(joined(arrays), axis=0).sum()
     arrays["features"][1, 1] = [-0.6, -0.8]

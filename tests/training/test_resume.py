@@ -125,7 +125,7 @@ def context_of(folder: Path, shards: int = 2, digest: str = "digest") -> Any:
         filed=lambda: None,
         told=told,
         tell=lambda **event: told.append(event),
-        split=lambda _: SimpleNamespace(source=SimpleNamespace(digest=digest)),
+        split=lambda _: SimpleNamespace(source=SimpleNamespace(digest=digest), image_tables="train"),
     )
 
 

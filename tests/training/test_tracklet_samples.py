@@ -71,8 +71,9 @@ def slowly(model, field):
     """An output for each tracklet by itself, frame by frame: [N, S, D]."""
     rows = []
     for first, count in zip(FIRSTS, COUNTS, strict=True):
-        vectors = [model.pool(as_input(PIXELS[[frame]], CPU))[0] for frame in range(first, first + count)]
-        rows.append(getattr(model.finish(sum(vectors) / count), field))
+        pooled = [model.pool(as_input(PIXELS[[frame]], CPU)) for frame in range(first, first + count)]
+        means = [sum(one[place] for one in pooled) / count for place in range(model.averaged)]
+        rows.append(getattr(model.finish(means), field))
     return torch.cat(rows).numpy()
 
 
@@ -146,6 +147,32 @@ def test_a_feature_is_that_of_the_mean_over_all_frames_whatever_the_batch(which,
     rows = np.concatenate([found[1].arrays["rows"], found[0].arrays["rows"]])
     np.testing.assert_allclose(rows, slowly(model, field), atol=1e-5)
     assert [len(one.images["vectors"]) for one in found] == [12, 4]  # a row a frame
+
+
+@pytest.mark.parametrize("feature", ["concat", "global"])
+def test_a_tracklet_of_one_frame_is_ranked_as_that_image(feature):
+    """Also where parts count by their visibility, which is averaged over frames."""
+    method = make_method(Settings(method={"name": "scwm"}, scwm={"num_parts": 3, "feature": feature}))
+    model, arguments = method.network(), {"batch": 3, "device": CPU, "precision": "float32"}
+    generator = torch.Generator().manual_seed(0)
+    torch.nn.init.normal_(model.part_classifier.weight, std=0.3, generator=generator)  # masks that differ
+
+    class Single(Packed):
+        firsts_N, counts_N = np.arange(sum(COUNTS)), np.ones(sum(COUNTS), np.int32)
+        frames = type("All", (), {"shard_range": lambda self, _: (0, sum(COUNTS))})()
+
+        def shard_range(self, shard):
+            return 0, sum(COUNTS)
+
+    class Whole:
+        def shard(self, shard):
+            return PIXELS
+
+    found = []
+    for samples in (SizedTracklets(Single(), Frames(), 2), Whole()):
+        (one,) = extract_shards(model, samples, [0], keep=method.to_evaluate, progress=lambda _: None, **arguments)
+        found.append(method.evaluated(one.arrays))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -75,6 +75,8 @@ def test_what_is_written_down_reads_back_as_the_same_search(reading, tmp_path: P
         ("search: {method.eps: {uniform: [0.3, 1.7]}}", "method.eps must be a number > 0 and < 1, got 1.7"),
         ("search: {method.eps: {uniform: [0.7, 0.3]}}", "low < high"),
         ("search: {method.eps: {uniform: [0.3]}}", "low < high"),
+        ("search: {train.lr_every: {uniform: [0.5, 20]}}", "whole numbers, or of numbers below 1, which are shares"),
+        ("search: {aac.start_epoch: {uniform: [0, 0.9]}}", "whole numbers, or of numbers below 1, which are shares"),
         ("search: {train.weight_decay: {loguniform: [0.0, 0.1]}}", "low < high above 0"),
         ("search: {method.eps: {normal: [0.3, 0.7]}}", "one of choice, grid, uniform, loguniform"),
         ("search: {method.eps: 0.3}", "one of choice, grid, uniform, loguniform"),
@@ -120,3 +122,16 @@ def test_settings_of_the_file_are_checked_as_settings(tmp_path: Path):
     path.write_text("settings: {train: {epoch: 3}}\n" + SPACE)
     with pytest.raises(ValueError, match=r"unknown setting train.epoch: did you mean train.epochs\?"):
         settings_of(path)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "loguniform"])
+def test_epochs_are_searched_as_whole_numbers_or_as_shares(reading, kind):
+    shares = reading(f"search: {{train.lr_every: {{{kind}: [0.2, 0.9]}}}}\ntrials: 30")
+    drawn = {shares.values(trial)["train.lr_every"] for trial in range(30)}
+    assert len(drawn) > 20
+    assert all(0.2 <= value <= 0.9 for value in drawn)
+    numbers = reading(f"search: {{train.lr_every: {{{kind}: [2, 9]}}}}\ntrials: 30")
+    drawn = {numbers.values(trial)["train.lr_every"] for trial in range(30)}
+    assert len(drawn) > 4
+    assert drawn <= set(range(2, 10))
+    assert all(isinstance(value, int) for value in drawn)

@@ -53,10 +53,15 @@ def test_a_run_that_was_interrupted_in_the_middle_of_an_epoch_ends_like_one_that
 def test_a_finished_run_that_is_given_more_epochs_is_one_of_so_many_from_then_on(
     tiny_settings: Callable[..., Any], tmp_path: Path
 ) -> None:
-    launch(tiny_settings("three", train={"epochs": 3}))
-    launch(tiny_settings("grown", train={"epochs": 2}))
+    """Also where the rate falls meanwhile: shares of the epochs are counted once, when a run begins."""
+    counted = {"mask_momentum_epochs": 1}
+    launch(tiny_settings("three", train={"epochs": 3, "lr_every": 1}, scwm=counted))
+    launch(tiny_settings("grown", train={"epochs": 2, "lr_every": 0.5}, scwm={"mask_momentum_epochs": 0.5}))
     folder = RunFolder.open(tmp_path / "grown")
-    launch(tiny_settings("grown", train={"epochs": 3}), resume=folder.path)
+    begun = folder.settings()
+    assert (begun.train.lr_every, begun.scwm.mask_momentum_epochs) == (1, 1)
+    longer = begun.model_copy(update={"train": begun.train.model_copy(update={"epochs": 3})})
+    launch(longer, resume=folder.path)
     for what in (result, losses, epochs):
         assert what(folder.path) == what(tmp_path / "three")
     *earlier, after_two, after_three = evaluations(folder.path)
