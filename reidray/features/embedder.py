@@ -39,7 +39,8 @@ class Backbone(Protocol):
 class Pooled(NamedTuple):
     """What is known of images before they become features; float32 whatever the trunk computes in."""
 
-    vectors_BSD: Tensor
+    global_BD: Tensor
+    parts_BLD: Tensor | None
     visibility_BL: Tensor | None  # largest value of each mask, to float16's precision
     map_BDHW: Tensor
     part_logits_BLHW: Tensor | None
@@ -54,9 +55,7 @@ class Features(NamedTuple):
     features_BSD: Tensor  # unit length
     part_logits_BLHW: Tensor | None
     masks_BLHW: Tensor | None  # sum to 1 over L in every cell
-    visibility_BL: Tensor | None = (
-        None  # of each part: the largest value of its mask, of tracklets the mean over frames
-    )
+    visibility_BL: Tensor | None = None  # the largest value of each part's mask; of tracklets the mean over frames
 
 
 def part_features(map_BDHW: Tensor, masks_BLHW: Tensor, *, part_pooling: str) -> Tensor:
@@ -178,8 +177,8 @@ class Embedder(Network):
         for neck in self.necks:
             cast(nn.BatchNorm1d, neck).bias.requires_grad_(False)
         self.part_classifier: nn.Conv2d | None = None
+        self.averaged = 3 if num_parts else 2 if num_stripes else 1
         if num_parts:
-            self.averaged = 2
             with torch.random.fork_rng(devices=[]):
                 self.part_classifier = nn.Conv2d(self.width, num_parts, 3, padding=1)
             generator = torch.Generator().manual_seed(seed ^ _PART_SEED)
@@ -190,25 +189,25 @@ class Embedder(Network):
         map_BDHW = self.backbone(images_B3HW.contiguous(memory_format=torch.channels_last))
         with torch.autocast(map_BDHW.device.type, enabled=False):
             map_BDHW = map_BDHW.float()
-            pooled = [self.pooling(map_BDHW)]
-            logits_BLHW = masks_BLHW = visibility_BL = None
+            global_BD = self.pooling(map_BDHW)
+            parts_BLD = logits_BLHW = masks_BLHW = visibility_BL = None
             if self.part_classifier is not None:
                 logits_BLHW = self.part_classifier(map_BDHW)
                 masks_BLHW = logits_BLHW.softmax(dim=1)
                 visibility_BL = masks_BLHW.detach().half().amax(dim=(2, 3)).float()
-                pooled += part_features(map_BDHW, masks_BLHW, part_pooling=self.part_pooling).unbind(dim=1)
+                parts_BLD = part_features(map_BDHW, masks_BLHW, part_pooling=self.part_pooling)
             if self.num_stripes:
-                pooled += stripe_features(map_BDHW, self.num_stripes).unbind(dim=1)
-            vectors_BSD = torch.stack(pooled).transpose(0, 1)  # each space is contiguous, as its neck likes it
-            return Pooled(vectors_BSD, visibility_BL, map_BDHW, logits_BLHW, masks_BLHW)
+                parts_BLD = stripe_features(map_BDHW, self.num_stripes)
+            return Pooled(global_BD, parts_BLD, visibility_BL, map_BDHW, logits_BLHW, masks_BLHW)
 
     def finish(self, means: Sequence[Tensor], pooled: Pooled | None = None) -> Features:
-        vectors_BSD, visibility_BL = means[0], means[1] if len(means) > 1 else None
-        with torch.autocast(vectors_BSD.device.type, enabled=False):
+        vectors = [means[0], *(means[1].unbind(1) if len(means) > 1 else ())]
+        visibility_BL = means[2] if len(means) > 2 else None
+        with torch.autocast(means[0].device.type, enabled=False):
             necks_BSD = torch.stack(
-                [neck(vectors_BD) for neck, vectors_BD in zip(self.necks, vectors_BSD.unbind(1), strict=True)], dim=1
+                [neck(vectors_BD) for neck, vectors_BD in zip(self.necks, vectors, strict=True)], dim=1
             )
-            maps = (None, None, None) if pooled is None else pooled[2:]
+            maps = (None, None, None) if pooled is None else pooled[3:]
             return Features(maps[0], necks_BSD, F.normalize(necks_BSD, dim=2), *maps[1:], visibility_BL)
 
 

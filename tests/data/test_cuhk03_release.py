@@ -107,9 +107,7 @@ def test_writing_that_is_interrupted_leaves_nothing_and_is_begun_again(root, mon
 
 
 def test_the_protocol_of_the_other_boxes_is_said(root):
-    with pytest.raises(
-        ValueError, match=r"has the new protocol of detected boxes alone: set data\.cuhk03_boxes=detected"
-    ):
+    with pytest.raises(ValueError, match=r"protocol of detected boxes alone: set data\.cuhk03_boxes=detected"):
         cuhk03.read(root, "labeled")
 
 
