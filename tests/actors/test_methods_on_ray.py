@@ -34,7 +34,7 @@ def _tests(kind: str, *quick: str) -> list[Any]:
     return [pytest.param(form, id=f"{form}, {kind}", marks=() if form in quick else pytest.mark.slow) for form in FORMS]
 
 
-@pytest.mark.parametrize("form", _tests("one worker", "pplr_cameras"))
+@pytest.mark.parametrize("form", _tests("one worker", "pplr_cameras", "ihc_tracklets"))
 def test_one_worker_gives_the_run_of_one_process_bit_for_bit(
     form: str, tiny_settings: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -44,7 +44,7 @@ def test_one_worker_gives_the_run_of_one_process_bit_for_bit(
     assert_same_run(tmp_path / "alone", tmp_path / "one")
 
 
-@pytest.mark.parametrize("form", _tests("two workers", "acrm"))
+@pytest.mark.parametrize("form", _tests("two workers", "acrm", "buc_tracklets"))
 def test_two_workers_of_which_one_is_killed_have_within_1e_4_the_losses_of_one_process(
     form: str, tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
