@@ -15,7 +15,8 @@ from reidray.launch.inference import load_model, offline_context
 from reidray.launch.prepare import packed_place, prepared
 from reidray.launch.services import num_cpus
 from reidray.report.console import Console
-from reidray.training.evaluation import evaluate
+from reidray.training.context import split_exists
+from reidray.training.evaluation import evaluate, evaluation_splits
 
 
 def _options(parser: ArgumentParser) -> None:
@@ -36,12 +37,27 @@ def main() -> None:
         model, settings = load_model(options.checkpoint.resolve())
         settings = _with(settings, options.packed, options.split)
         with Console(None, settings, stream=sys.stderr) as console:
-            packed = prepared(settings, console.handle, processes=num_cpus())
+            if options.packed:
+                packed = _packed(settings, options.packed)
+            else:
+                packed = prepared(settings, console.handle, processes=num_cpus())
             context = offline_context(settings, packed, options.checkpoint, console.handle)
             figures = evaluate(context, model.to(context.device), None)
         print(json.dumps(figures, indent=1))
         if options.json:
             options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _packed(settings: Settings, given: str) -> str:
+    """The shards that were asked for, of whatever data set; nothing is packed in their place."""
+    place = packed_place(settings)
+    missing = [name for name in evaluation_splits(settings) if not split_exists(place, name)]
+    if missing:
+        raise ValueError(
+            f"--packed {given}: expected packed shards with {' and '.join(evaluation_splits(settings))}, found no "
+            f"{missing[0]}; pack with jobs/prepare.py first"
+        )
+    return place
 
 
 def _with(settings: Settings, packed: str | None, split: str | None) -> Settings:

@@ -228,10 +228,13 @@ def user_errors() -> Iterator[None]:
 
     A ValueError, and an OSError about a file, a permission or a full disk, print `error: <sentence>` on stderr and
     exit with status 2; an error that an actor raised on another machine is treated as the error it carries. Every other
-    exception passes. REIDRAY_TRACEBACK=1 prints the traceback as well.
+    exception passes. REIDRAY_TRACEBACK=1 prints the traceback as well. Ctrl-C ends with status 130 and a word.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     except Exception as error:
         cause = getattr(error, "cause", None)  # Ray's RayTaskError
         told = cause if isinstance(cause, Exception) else error

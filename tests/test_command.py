@@ -216,3 +216,10 @@ def test_a_job_that_works_is_left_alone():
         return 3
 
     assert main() == 3
+
+
+def test_an_interruption_is_a_word_and_status_130(capsys):
+    with pytest.raises(SystemExit) as ended, user_errors():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -7,6 +7,16 @@ figures are fractions unless a name says percent.
 
 from reidray.evaluation.clusters import ClusterQuality, cluster_quality
 from reidray.evaluation.masks import MaskQuality, confusion, mean_iou, stripes
-from reidray.evaluation.ranking import Ranking, rank
+from reidray.evaluation.ranking import Ranking, num_answerable, rank
 
-__all__ = ["ClusterQuality", "MaskQuality", "Ranking", "cluster_quality", "confusion", "mean_iou", "rank", "stripes"]
+__all__ = [
+    "ClusterQuality",
+    "MaskQuality",
+    "Ranking",
+    "cluster_quality",
+    "confusion",
+    "mean_iou",
+    "num_answerable",
+    "rank",
+    "stripes",
+]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from reidray.arrays import Doubles, Floats, Ints
+from reidray.arrays import Array, Doubles, Floats, Ints
 from reidray.evaluation.counting import Images, Matches, count_before, ordered_matches
 from reidray.neighbours.product import float32_product, product_error
 from reidray.neighbours.similarity import unit_rows
@@ -154,6 +154,22 @@ def _rows(gallery_GD: Floats, rows_S: Ints) -> Floats:
     """These rows, copied only where junk lies between them."""
     start, stop = int(rows_S[0]), int(rows_S[-1]) + 1
     return gallery_GD[start:stop] if stop - start == len(rows_S) else gallery_GD[rows_S]
+
+
+def num_answerable(query_persons: Array, gallery_persons: Array, query_cameras: Array, gallery_cameras: Array) -> int:
+    """Queries whose person is in the gallery under another camera, or under an unknown one (-1): those that count.
+
+    Args:
+      query_persons, gallery_persons: int64 [Q] and [G]; 0 is a distractor.
+      query_cameras, gallery_cameras: int [Q] and [G].
+    """
+    pairs = np.unique(np.stack([np.asarray(gallery_persons, np.int64), np.asarray(gallery_cameras, np.int64)]), axis=1)
+    persons_U, first_U, cameras_U = np.unique(pairs[0], return_index=True, return_counts=True)
+    places_Q = np.searchsorted(persons_U, query_persons).clip(max=max(len(persons_U) - 1, 0))
+    there_Q = (persons_U[places_Q] == query_persons) & (np.asarray(query_persons) != 0)
+    only_camera_Q = pairs[1][first_U][places_Q]
+    same_Q = (cameras_U[places_Q] == 1) & (only_camera_Q == query_cameras) & (only_camera_Q >= 0)
+    return int((there_Q & ~same_Q).sum())
 
 
 def _integers(values: Any, count: int, name: str) -> Ints:

@@ -63,7 +63,13 @@ def launch(
         _check_machines(settings, console)
         packed = prepared(settings, console.handle, processes=num_cpus())
         listeners = [console.handle, _settings_kept(folder, settings), *([watch] if watch else [])]
-        history = _trained(settings, packed, place, lambda event: _tell(listeners, event))
+        try:
+            history = _trained(settings, packed, place, lambda event: _tell(listeners, event))
+        except KeyboardInterrupt:
+            kept = any(folder.checkpoints.glob("epoch_*"))
+            text = f"goes on with: python jobs/train.py --resume {place}" if kept else "has no checkpoint yet"
+            console.handle(message(f"interrupted; the run {text}"))
+            raise
         taken = open_split(settings, packed, "train").taken
         result = summary(settings, history, time.perf_counter() - started, place, taken=taken)
         folder.write_result(result)

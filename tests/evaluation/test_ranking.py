@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from reidray.evaluation import rank
+from reidray.evaluation import num_answerable, rank
 from reidray.neighbours.product import float32_product, product_error
 from reidray.threads import set_threads
 from tests.reference.jaccard import exact_similarities
@@ -276,3 +276,20 @@ def test_impossible_arguments_are_refused():
         rank(QUERY[:0], gallery, [], [1, 2], [], [1, 1])
     with pytest.raises(ValueError, match="no query has a true match"):
         rank(QUERY, gallery[:0], [1], [], [0], [])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_as_many_queries_are_answerable_as_the_ranking_counts(seed):
+    generator = np.random.default_rng(seed)
+    queries, images, persons, cameras = generator.integers(1, (9, 12, 6, 4))
+    query_persons = generator.integers(1, persons + 1, queries)
+    gallery_persons = generator.integers(0, persons + 1, images)
+    query_cameras, gallery_cameras = (generator.integers(-1, cameras, size) for size in (queries, images))
+    found = num_answerable(query_persons, gallery_persons, query_cameras, gallery_cameras)
+    rows = [np.eye(3)[generator.integers(0, 3, size)] for size in (queries, images)]
+    arguments = (query_persons, gallery_persons, query_cameras, gallery_cameras)
+    if found:
+        assert rank(*rows, *arguments).num_valid_queries == found
+    else:
+        with pytest.raises(ValueError, match="no query has a true match"):
+            rank(*rows, *arguments)

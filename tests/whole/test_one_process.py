@@ -44,6 +44,8 @@ def test_a_run_that_was_interrupted_in_the_middle_of_an_epoch_ends_like_one_that
     monkeypatch.setattr(Learner, "update", dies)
     with pytest.raises(KeyboardInterrupt):
         launch(tiny_settings("cut", train={"epochs": 3}))
+    last = (tmp_path / "cut" / "log.txt").read_text().splitlines()[-1]
+    assert last.endswith(f"interrupted; the run goes on with: python jobs/train.py --resume {tmp_path / 'cut'}")
     monkeypatch.setattr(Learner, "update", update)
     assert not (tmp_path / "cut" / "result.json").exists()
     launch(tiny_settings("cut", train={"epochs": 3}), resume=tmp_path / "cut")
@@ -91,6 +93,11 @@ def test_the_evaluation_job_repeats_the_run_to_the_last_digit(
     after = result(tmp_path / "one")["after"]
     assert {name: figures[name] for name in after} == after
     assert figures["parsing_mIoU"] == result(tmp_path / "one")["parsing_mIoU"]
+    command = [sys.executable, str(JOBS / "evaluate.py"), *words, "--packed", str(tmp_path / "nothing")]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "expected packed shards with query and gallery, found no query" in refused.stderr
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_the_embedding_job_writes_names_and_unit_vectors_in_order(
