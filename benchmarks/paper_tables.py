@@ -71,18 +71,16 @@ def read(path: Path) -> Runs:
 
 def markdown(tables: dict[str, Any], table: dict[str, Any], runs: Runs, seeds: list[int]) -> list[str]:
     """The rows, then the comparisons."""
-    found = {
-        name: [runs[words(tables, table, row), seed]["after"]["mAP"] for seed in seeds]
-        for name, row in table["rows"].items()
-    }
+    made = {name: [runs[words(tables, table, row), seed] for seed in seeds] for name, row in table["rows"].items()}
+    found = {name: [run["after"]["mAP"] for run in own] for name, own in made.items()}
     lines = [f"**{table['title']}**", ""]
-    lines.append(f"| row | paper | {' | '.join(f'seed {seed}' for seed in seeds)} | mean | spread |")
-    lines.append("|---" * (len(seeds) + 4) + "|")
+    lines.append(f"| row | paper | {' | '.join(f'seed {seed}' for seed in seeds)} | mean | spread | ARI |")
+    lines.append("|---" * (len(seeds) + 5) + "|")
     for name, row in table["rows"].items():
         values = " | ".join(f"{value:.1f}" for value in found[name])
-        lines.append(
-            f"| {name} | {row.get('paper', '')} | {values} | {mean(found[name]):.1f} | {stdev(found[name]):.1f} |"
-        )
+        ari = mean(run["ARI"] for run in made[name])
+        figures = f"{mean(found[name]):.1f} | {stdev(found[name]):.1f} | {ari:.2f}"
+        lines.append(f"| {name} | {row.get('paper', '')} | {values} | {figures} |")
     lines += ["", "| comparison | the paper says | we see | seed by seed | sign |", "|---|---|---|---|---|"]
     for better, worse in table["pairs"]:
         apart = [one - other for one, other in zip(found[better], found[worse], strict=True)]

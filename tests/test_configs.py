@@ -108,3 +108,16 @@ def test_full_ablation_reads_the_paper_as_the_market1501_config_does() -> None:
 def test_constraints_are_names_and_versions_only() -> None:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert line.startswith("#") or re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line), line
+
+
+def test_rows_of_the_papers_tables_are_settings_and_what_is_compared_is_a_row() -> None:
+    tables = yaml.safe_load((ROOT / "benchmarks" / "paper_tables.yaml").read_text())
+    for table in tables["tables"].values():
+        for row in table["rows"].values():
+            words = [*tables["common"], *table.get("common", []), *row["settings"].split()]
+            files = [from_file(ROOT / word[1:]) for word in words if word.startswith("@")]
+            settings_from([*files, *from_words([word for word in words if not word.startswith("@")])])
+        for better, worse in table["pairs"]:
+            assert {better, worse} <= set(table["rows"])
+            papers = [table["rows"][name].get("paper") for name in (better, worse)]
+            assert None in papers or papers[0] > papers[1], f"{table['title']}: the paper has {better} above {worse}"

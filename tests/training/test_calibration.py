@@ -40,6 +40,7 @@ def network():
 def context(ranks, own):
     split = SimpleNamespace(
         source=SimpleNamespace(count=len(PIXELS)),
+        unit="images",
         shard=lambda number: PIXELS[FIRSTS[number] : FIRSTS[number + 1]],
     )
     return SimpleNamespace(
