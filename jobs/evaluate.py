@@ -15,8 +15,8 @@ from reidray.launch.inference import load_model, offline_context
 from reidray.launch.prepare import packed_place, prepared
 from reidray.launch.services import num_cpus
 from reidray.report.console import Console
-from reidray.training.context import split_exists
-from reidray.training.evaluation import evaluate, evaluation_splits
+from reidray.training.context import evaluation_splits, split_exists
+from reidray.training.evaluation import evaluate
 
 
 def _options(parser: ArgumentParser) -> None:

@@ -152,7 +152,7 @@ class _Tree(Section):
     def _may_have_tracklets(self) -> bool:
         """Whether samples may be tracklets, as far as settings tell."""
         data = self.data
-        return data.dataset in ("mars", "dukemtmc_video", "auto") or bool(data.dataset == "drawn" and data.drawn.frames)
+        return data.dataset in ("mars", "dukemtmc_video", "auto") or (data.dataset == "drawn" and data.drawn.frames > 0)
 
     def without_effect(self) -> list[str]:
         """What was changed and is not read: section.name=value, and whole sections of other methods."""

@@ -12,6 +12,7 @@ from reidray.section import (
     CountOrZero,
     Epochs,
     NotNegative,
+    Part,
     Positive,
     Section,
     Seed,
@@ -132,7 +133,7 @@ class MethodSettings(Section):
     labels: Literal["dbscan", "ground_truth"] = setting(
         "dbscan", "ground_truth trains with the true identities: an upper bound"
     )
-    eps: Annotated[float, Field(gt=0.0, lt=1.0)] = setting(0.45, "DBSCAN radius", "Jaccard distance")
+    eps: Part = setting(0.45, "DBSCAN radius", "Jaccard distance")
     min_samples: Count = setting(4, "neighbours that make a core image, itself counted", "images")
     k1: Count = setting(20, "neighbours of the k-reciprocal encoding, the image itself counted", "images")
     k1_counts_itself: bool = setting(

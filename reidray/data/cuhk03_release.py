@@ -122,7 +122,7 @@ def _write_crops(root: Path, boxes: str, folder: Path, names: Sequence[str]) -> 
 def _pictures(source: Path, boxes: str, names: Sequence[str]) -> Iterator[tuple[str, Bytes]]:
     """The pictures of these names: MATLAB's cell {pair}{person, picture} of the variable of these boxes."""
     try:
-        import h5py  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        import h5py
     except ImportError as error:
         raise ValueError(
             f"{source} is HDF5, and h5py is not installed: pip install 'reidray[cuhk03]', or give the crops themselves"

@@ -52,7 +52,7 @@ def _marked(root: Path) -> tuple[str, str] | None:
     """A data set that has a file or folder as no other has."""
     if (root / "bbox_train").is_dir():
         return "mars", "it has bbox_train"
-    if all((root / folder).is_dir() for folder in dukemtmc_video.FOLDERS.values()) and _has_tracklets(root / "train"):
+    if all((root / folder).is_dir() for folder in dukemtmc_video.FOLDERS) and _has_tracklets(root / "train"):
         return "dukemtmc_video", "it has train, query and gallery, with a folder for each tracklet"
     if (root / "list_train.txt").is_file():
         return "msmt17", "it has list_train.txt"

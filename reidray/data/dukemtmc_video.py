@@ -13,13 +13,15 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from reidray.data.attributes import attributes_beside
+from reidray.data.expected_folders import expect_folders
 from reidray.data.records import Dataset, ImageRecord, Split, Tracklet
 
-FOLDERS = {"train": "train", "query": "query", "gallery": "gallery"}
-_OPTIONAL = {"validation_query": "validation_query", "validation_gallery": "validation_gallery"}
+FOLDERS = ("train", "query", "gallery")  # also the names of the splits
+_OPTIONAL = ("validation_query", "validation_gallery")
 FRAME = re.compile(
     r"(?P<person>\d{4,9})_?C(?P<camera>[1-9]\d?)_?F(?P<frame>\d{1,6})(?:_?\w*)\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII
 )
@@ -43,29 +45,18 @@ def read(root: str | os.PathLike[str]) -> Dataset:
         the file of attributes cannot be used.
     """
     root = Path(root)
-    expected = ", ".join(FOLDERS.values())
-    missing = [folder for folder in FOLDERS.values() if not (root / folder).is_dir()]
-    if missing:
-        inner = sorted(
-            path
-            for path in (root.iterdir() if root.is_dir() else ())
-            if all((path / name).is_dir() for name in FOLDERS)
-        )
-        hint = f"did you mean {inner[0]}?" if inner else "check data.root."
-        raise ValueError(f"{root}: expected the folders {expected}, but found no {', '.join(missing)}; {hint}")
-    folders = dict(FOLDERS)
-    if all((root / folder).is_dir() for folder in _OPTIONAL.values()):
-        folders |= _OPTIONAL
+    expect_folders(root, FOLDERS)
+    folders = FOLDERS + (_OPTIONAL if all((root / folder).is_dir() for folder in _OPTIONAL) else ())
     ignored: Counter[str] = Counter()
-    splits = {split: _split(split, root, folder, ignored) for split, folder in folders.items()}
+    splits = {folder: _split(root, folder, ignored) for folder in folders}
     train = splits["train"]
     assert train.persons is not None
     attributes = attributes_beside(root, train.persons, split="train")
-    splits["train"] = Split("train", train.images, train.persons, attributes, train.tracklets)
-    return Dataset("dukemtmc_video", root, splits, dict(sorted(ignored.items())))
+    splits["train"] = replace(train, attributes=attributes)
+    return Dataset("dukemtmc_video", root, splits, dict(sorted((+ignored).items())))
 
 
-def _split(split: str, root: Path, folder: str, ignored: Counter[str]) -> Split:
+def _split(root: Path, folder: str, ignored: Counter[str]) -> Split:
     images: list[ImageRecord] = []
     persons: list[int] = []
     tracklets: list[Tracklet] = []
@@ -90,8 +81,7 @@ def _split(split: str, root: Path, folder: str, ignored: Counter[str]) -> Split:
             f"{root / folder}: expected folders of persons with folders of tracklets with images like {_EXAMPLE}, got "
             "none; check data.root."
         )
-    ignored += Counter()  # drops zeros
-    return Split(split, tuple(images), tuple(persons), None, tuple(tracklets))
+    return Split(folder, tuple(images), tuple(persons), None, tuple(tracklets))
 
 
 def _folders(place: Path, ignored: Counter[str]) -> list[Path]:

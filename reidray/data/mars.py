@@ -21,9 +21,10 @@ import numpy as np
 
 from reidray.arrays import Ints
 from reidray.data import mat5
+from reidray.data.expected_folders import expect_folders
 from reidray.data.records import JUNK, Dataset, ImageRecord, Split, Tracklet
 
-_NAME = re.compile(r"(\d{4}|00-1)C(\d)T\d+F\d+\.jpg", re.ASCII)
+_NAME = re.compile(r"(?:\d{4}|00-1)C\d+T\d+F\d+\.jpg", re.ASCII)
 _MOST_BYTES = 64 * 2**20
 _FETCH = "fetch the folder info of MARS-evaluation again"
 
@@ -45,17 +46,7 @@ def read(root: str | os.PathLike[str], *, queries_in_gallery: bool = True) -> Da
       ValueError: a folder, an info file or an image is missing, or an info file is not of the form above.
     """
     root = Path(root)
-    wanted = ("bbox_train", "bbox_test", "info")
-    missing = [folder for folder in wanted if not (root / folder).is_dir()]
-    if missing:
-        inner = sorted(
-            path for path in (root.iterdir() if root.is_dir() else ()) if all((path / name).is_dir() for name in wanted)
-        )
-        hint = f"did you mean {inner[0]}?" if inner else f"check data.root; {_FETCH}." if "info" in missing else ""
-        raise ValueError(
-            f"{root}: expected the folders {', '.join(wanted)}, but found no {', '.join(missing)}; "
-            f"{hint or 'check data.root.'}"
-        )
+    expect_folders(root, ("bbox_train", "bbox_test", "info"), f"check data.root; for info, {_FETCH}")
     train = _tracks(root, "train")
     test = _tracks(root, "test")
     queries = _numbers(root / "info" / "query_IDX.mat", "query_IDX", 1).ravel()
@@ -96,8 +87,8 @@ def _tracks(root: Path, part: str) -> list[_Track]:
                 f"{last}, {camera}; {_FETCH}."
             )
         frames = names[first - 1 : last]
-        shown = {(match[1], match[2]) for match in map(_NAME.fullmatch, frames) if match is not None}
-        if {(int(who.replace("00-1", "-1")), int(where_)) for who, where_ in shown} != {(person, camera)}:
+        prefix = f"{'00-1' if person < 0 else f'{person:04d}'}C{camera}T"
+        if not all(name.startswith(prefix) for name in frames):
             raise ValueError(
                 f"{where}: row {row} is of person {person} in camera {camera}, its frames such as {frames[0]} are not; "
                 f"{_FETCH}."

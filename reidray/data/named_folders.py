@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from reidray.data.expected_folders import expect_folders
 from reidray.data.records import JUNK, Dataset, ImageRecord, Split
 
 MARKET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
@@ -49,27 +50,13 @@ class NamedFolders:
         Raises:
           ValueError: the root or a folder is missing, or a folder has no image of the expected name.
         """
-        self._check(root)
+        expect_folders(root, self.folders.values())
         folders = dict(self.folders)
         if self.optional and all((root / folder).is_dir() for folder in self.optional.values()):
             folders |= self.optional
         ignored: Counter[str] = Counter()
         splits = {split: self._split(split, root, folder, ignored) for split, folder in folders.items()}
         return Dataset(self.dataset, root, splits, dict(sorted(ignored.items())))
-
-    def _check(self, root: Path) -> None:
-        expected = ", ".join(self.folders.values())
-        if not root.exists():
-            raise ValueError(f"{root}: expected a folder with {expected}, but nothing is there; check data.root.")
-        if not root.is_dir():
-            raise ValueError(f"{root}: expected a folder with {expected}, got a file; unpack it or check data.root.")
-        missing = [folder for folder in self.folders.values() if not (root / folder).is_dir()]
-        if missing:
-            inner = sorted(
-                path for path in root.iterdir() if all((path / name).is_dir() for name in self.folders.values())
-            )
-            hint = f"did you mean {inner[0]}?" if inner else "check data.root."
-            raise ValueError(f"{root}: expected the folders {expected}, but found no {', '.join(missing)}; {hint}")
 
     def _split(self, split: str, root: Path, folder: str, ignored: Counter[str]) -> Split:
         names = []

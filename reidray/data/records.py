@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from reidray.data.attributes import Attributes, distinct_vectors
+from reidray.evaluation import num_answerable
 
 JUNK = "junk (no person, or a bad crop)"
 
@@ -122,8 +125,8 @@ def counts(dataset: Dataset) -> dict[str, int]:
       For each split "<split> tracklets" where it has some, "<split> images" and, where identities are known, "<split>
       persons" (distractors not counted); where attributes are known, how many ("<split> attributes"), how many
       different vectors of them ("<split> distinct attribute vectors") and of how many images nothing was noted
-      ("<split> images without attributes"); "distractors": samples of the gallery with person 0; "junk": samples
-      dropped while reading; and how many queries no other camera can answer, if there are any.
+      ("<split> images without attributes", or tracklets); "distractors": samples of the gallery with person 0; "junk":
+      samples dropped while reading; and how many queries no other camera can answer, if there are any.
     """
     numbers: dict[str, int] = {}
     for name, split in dataset.splits.items():
@@ -140,19 +143,8 @@ def counts(dataset: Dataset) -> dict[str, int]:
     numbers["distractors"] = 0 if gallery is None or gallery.persons is None else gallery.persons.count(0)
     numbers["junk"] = dataset.ignored.get(JUNK, 0)
     query = dataset.splits.get("query")
-    if query is not None and gallery is not None and (lone := _without_answer(query, gallery)):
-        numbers["queries without an answer in another camera, which no figure counts"] = lone
+    if query is not None and gallery is not None and query.persons is not None and gallery.persons is not None:
+        sides = np.array(query.persons), np.array(gallery.persons), np.array(query.cameras), np.array(gallery.cameras)
+        if lone := len(query) - num_answerable(*sides):
+            numbers["queries without an answer in another camera, which no figure counts"] = lone
     return numbers
-
-
-def _without_answer(query: Split, gallery: Split) -> int:
-    """Queries whose person no other camera of the gallery saw."""
-    if query.persons is None or gallery.persons is None:
-        return 0
-    seen: dict[int, set[int]] = {}
-    for person, camera in zip(gallery.persons, gallery.cameras, strict=True):
-        seen.setdefault(person, set()).add(camera)
-    return sum(
-        not seen.get(person, set()) - ({camera} if camera >= 0 else set())
-        for person, camera in zip(query.persons, query.cameras, strict=True)
-    )

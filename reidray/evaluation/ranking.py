@@ -163,9 +163,11 @@ def num_answerable(query_persons: Array, gallery_persons: Array, query_cameras: 
       query_persons, gallery_persons: int64 [Q] and [G]; 0 is a distractor.
       query_cameras, gallery_cameras: int [Q] and [G].
     """
+    if len(gallery_persons) == 0:
+        return 0
     pairs = np.unique(np.stack([np.asarray(gallery_persons, np.int64), np.asarray(gallery_cameras, np.int64)]), axis=1)
     persons_U, first_U, cameras_U = np.unique(pairs[0], return_index=True, return_counts=True)
-    places_Q = np.searchsorted(persons_U, query_persons).clip(max=max(len(persons_U) - 1, 0))
+    places_Q = np.searchsorted(persons_U, query_persons).clip(max=len(persons_U) - 1)
     there_Q = (persons_U[places_Q] == query_persons) & (np.asarray(query_persons) != 0)
     only_camera_Q = pairs[1][first_U][places_Q]
     same_Q = (cameras_U[places_Q] == 1) & (only_camera_Q == query_cameras) & (only_camera_Q >= 0)

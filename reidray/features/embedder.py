@@ -11,6 +11,7 @@ length.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -97,7 +98,7 @@ def stripe_features(map_BDHW: Tensor, num_stripes: int) -> Tensor:
     return torch.stack([map_BDHW[:, :, first:end].mean(dim=(2, 3)) for first, end in bounds], dim=1)
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """What a method trains: a batch -> a NamedTuple of tensors with B as their first axis, or None.
 
     A batch is images_B3HW, or tracklets_BT3HW. It is done in two steps, so that tracklets of any length fit: `pool`
@@ -115,10 +116,11 @@ class Network(nn.Module):
     grid: CellGrid
     averaged: int = 1
 
+    @abstractmethod
     def pool(self, images_B3HW: Tensor) -> Any:
         """A tuple that begins with float32 vectors, B as the first axis of its tensors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, means: Sequence[Tensor], pooled: Any = None) -> Any:
         """Outputs of a batch.
 
@@ -126,7 +128,6 @@ class Network(nn.Module):
           means: the first tensors of `pool`, those of tracklets averaged over frames.
           pooled: what `pool` gave of all of the images; None where that was not kept.
         """
-        raise NotImplementedError
 
     def forward(self, batch: Tensor) -> Any:
         if batch.ndim == 4:

@@ -13,8 +13,7 @@ from reidray.methods import make_method
 from reidray.report import draw_masks, draw_plots, draw_ranked_lists
 from reidray.storage.runfolder import RunFolder
 from reidray.storage.shards import read_masks
-from reidray.training.context import open_split
-from reidray.training.evaluation import evaluation_splits
+from reidray.training.context import evaluation_splits, open_split
 from reidray.training.images import Samples
 from reidray.training.loop import new_model
 

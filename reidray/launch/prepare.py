@@ -92,6 +92,8 @@ def read_dataset(settings: Settings, report: Report, *, processes: int) -> Datas
         drawn = DrawnSettings(seed=data.seed, **data.drawn.model_dump())
         write(drawn, root, processes=processes, progress=lambda done, total: _stage(report, "draw", done, total))
     readers: dict[str, Callable[[], Dataset]] = {
+        "drawn": lambda: (dukemtmc_video if data.drawn.frames else market1501).read(root),
+        "market1501": lambda: market1501.read(root),
         "msmt17": lambda: msmt17.read(root, validation=data.msmt17_validation),
         "dukemtmc": lambda: dukemtmc.read(root),
         "cuhk03": lambda: cuhk03.read(root, data.cuhk03_boxes),
@@ -100,9 +102,7 @@ def read_dataset(settings: Settings, report: Report, *, processes: int) -> Datas
         "dukemtmc_video": lambda: dukemtmc_video.read(root),
         "folder": lambda: folder.read(root),
     }
-    if data.dataset == "drawn" and data.drawn.frames:
-        return dukemtmc_video.read(root)
-    return readers.get(data.dataset, lambda: market1501.read(root))()
+    return readers[data.dataset]()
 
 
 def _with_data_set(settings: Settings, report: Report) -> Settings:

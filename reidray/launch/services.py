@@ -12,7 +12,6 @@ from reidray.config import Settings
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.threads import set_threads
 from reidray.training.context import Context, Report, open_split
-from reidray.training.images import SizedTracklets
 from reidray.training.label_service import LabelService
 from reidray.training.labeller import Labeller
 from reidray.training.ranks import OneProcess, Ranks
@@ -22,10 +21,9 @@ def layouts(settings: Settings, packed: str) -> dict[str, list[tuple[int, int]]]
     """First index and number of rows of every shard of the training split, by kind of table: see `Samples`."""
     samples = open_split(settings, packed, "train")
     shards = range(samples.source.num_shards)
-    images = samples.images if isinstance(samples, SizedTracklets) else samples
     return {
         "train": [samples.source.shard_range(shard) for shard in shards],
-        samples.image_tables: [images.source.shard_range(shard) for shard in shards],
+        samples.image_tables: [samples.images.source.shard_range(shard) for shard in shards],
     }
 
 

@@ -14,7 +14,7 @@ class AacSettings(MethodSection):
     """Attribute auxiliary clustering (used where method.name=aac); weakly supervised: attributes are annotations."""
 
     least: Count = setting(5, "delta: images with equal attributes that make a cluster of their own", "images")
-    start_epoch: FirstEpoch = epochs_setting(0, "before clusters are split")
+    start_epoch: FirstEpoch = epochs_setting(0, "how long clusters are left whole before they are split")
 
     def check(self, settings: Settings) -> None:
         """See `MethodSection.check`."""

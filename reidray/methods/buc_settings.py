@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from reidray.section import Count, CountOrZero, MethodSection, NotNegative, Positive, Share, setting
+from reidray.section import Count, CountOrZero, MethodSection, NotNegative, Part, Positive, Share, setting
 
 
 class BucSettings(MethodSection):
@@ -19,9 +19,7 @@ class BucSettings(MethodSection):
     stage_epochs: Count = setting(
         2, "epochs of every later stage (the public code: 2 for images, 5 for video)", "epochs"
     )
-    merge_share: Annotated[float, Field(gt=0.0, lt=1.0)] = setting(
-        0.05, "merges of a stage, as a share of the images", "share"
-    )
+    merge_share: Part = setting(0.05, "merges of a stage, as a share of the images", "share")
     least_clusters: CountOrZero = setting(
         0, "merging ends before there are fewer; 0: before nothing is left to merge", "clusters"
     )

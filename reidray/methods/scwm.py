@@ -199,8 +199,8 @@ class SCWM(Method):
         """L_SCC = L_parsing + L_diversity: eq. 4, 5, 6."""
         own, terms = self._own, {}
         if own.parsing_weight:
-            terms["parsing"] = parsing_loss(outputs.part_logits_BLHW, targets["masks"], targets["visible"])
-            terms["parsing"] = own.parsing_weight * terms["parsing"]
+            loss = parsing_loss(outputs.part_logits_BLHW, targets["masks"], targets["visible"])
+            terms["parsing"] = own.parsing_weight * loss
         if own.diversity_weight:
             terms["diversity"] = own.diversity_weight * diversity_loss(outputs.masks_BLHW, cells=own.diversity_cells)
         return {name: _of_samples(loss, len(targets.labels_B)) for name, loss in terms.items()}

@@ -5,14 +5,10 @@ Equal input gives equal tars, byte for byte. A data set appears under its name w
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import io
 import json
 import os
-import secrets
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,9 +24,10 @@ from reidray.data.decode import BadImage, decode, decode_mask
 from reidray.data.records import Dataset, ImageRecord, Split
 from reidray.disk import disk_errors
 from reidray.storage import index as indexing
+from reidray.storage.destination import DATASET, check_destination, new_folder
+from reidray.storage.tar_scan import scan
 from reidray.version import __version__
 
-DATASET = "dataset.json"
 _EXAMPLES = 5
 _THREADS = 4
 
@@ -132,9 +129,9 @@ def pack(
     for split in dataset.splits.values():
         _check_names(split)
     out = Path(out_dir)
-    _check_destination(out)
+    check_destination(out)
     skipped, prints = _Skipped(), hashlib.sha256()
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         sizes = {}
         for name, split in dataset.splits.items():
             assert name.isidentifier()
@@ -275,7 +272,7 @@ class _SplitPacker:
         if failed:
             return
         first = len(self._rows)
-        samples = indexing.scan(self._folder / file, first=self._listed, tracklets=self._split.tracklets is not None)
+        samples = scan(self._folder / file, first=self._listed, tracklets=self._split.tracklets is not None)
         self._listed += len(samples)
         for member in (image for images in samples for image in images):
             width, height = self._sizes[len(self._rows)]
@@ -361,45 +358,3 @@ def _check_names(split: Split) -> None:
                 f"split {split.name}: expected at most {indexing.MAX_FRAMES} frames in a tracklet, got {one.frames} in "
                 f"{one.name}; divide it."
             )
-
-
-def _check_destination(out: Path) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise ValueError(f"{out}: expected a folder to pack into, got a file; choose another place for data.packed.")
-    entries = sorted(entry.name for entry in out.iterdir())
-    if not entries:
-        return
-    foreign = [name for name in entries if name != DATASET and not (out / name / indexing.SPLIT).is_file()]
-    if foreign or DATASET not in entries:
-        raise ValueError(
-            f"{out}: expected an empty folder or an earlier pack, got a folder with {(foreign or entries)[0]}; choose "
-            f"another place for data.packed."
-        )
-
-
-@contextlib.contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name at the end, or vanishes."""
-    partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if out.exists():
-            old = out.with_name(f"{partial.name}.old")
-            os.replace(out, old)  # noqa: PTH105
-            try:
-                os.replace(partial, out)  # noqa: PTH105
-            except OSError:
-                os.replace(old, out)  # noqa: PTH105
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(partial, out)  # noqa: PTH105
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ValueError(f"{out}: the disk is full while packing; free some space and pack again.") from error
-        raise ValueError(f"{out}: could not be written ({error}); check the place and its rights.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from reidray.arrays import Bytes, Ints
 from reidray.data.attributes import Attributes
 from reidray.storage import index as indexing
-from reidray.storage.cache import Folder, open_folder
+from reidray.storage.cache import open_folder
 from reidray.storage.pack import pack
 
 __all__ = ["ShardedImages", "pack", "read_attributes", "read_masks", "read_truth"]
@@ -58,7 +58,9 @@ class ShardedImages:
         """
         self._arguments = (os.fspath(folder), None if cache_dir is None else os.fspath(cache_dir))
         self._folder = open_folder(*self._arguments)
-        self._shards = indexing.parse_split(self._folder.read(indexing.SPLIT), folder=self._folder.shown)
+        split = self._folder.read(indexing.SPLIT)
+        self._shards = indexing.parse_split(split, folder=self._folder.shown)
+        self._of_tracklets = indexing.has_tracklets(split)
         self._index = indexing.parse_index(self._folder.read(indexing.INDEX), self._shards, folder=self._folder.shown)
         for shard in self._shards:
             self._folder.check(shard.file, size=shard.bytes, sha256=shard.sha256)
@@ -79,15 +81,16 @@ class ShardedImages:
     def __len__(self) -> int:
         return self.count
 
-    @property
-    def folder(self) -> Folder:
-        """Where it lies."""
-        return self._folder
+    def tracklets(self) -> indexing.Tracklets | None:
+        """Which images are the frames of a tracklet; None where each is a sample of its own.
 
-    @property
-    def shards(self) -> list[indexing.Shard]:
-        """Its tars."""
-        return self._shards
+        Raises:
+          ValueError: the list of tracklets is missing, damaged, or does not belong to the tars.
+        """
+        if not self._of_tracklets:
+            return None
+        data = self._folder.read(indexing.TRACKLETS)
+        return indexing.parse_tracklets(data, self._shards, folder=self._folder.shown)
 
     @property
     def names(self) -> list[str]:

@@ -6,7 +6,6 @@ N = tracklets
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 
@@ -60,8 +59,6 @@ def open_samples(
     Raises:
       ValueError: see ShardedImages; the list of tracklets is damaged or does not belong to the tars.
     """
-    images = ShardedImages(folder, cache_dir=None if cache_dir is None else Path(cache_dir))
-    if not indexing.has_tracklets(images.folder.read(indexing.SPLIT)):
-        return images
-    data = images.folder.read(indexing.TRACKLETS)
-    return ShardedTracklets(images, indexing.parse_tracklets(data, images.shards, folder=images.folder.shown))
+    images = ShardedImages(folder, cache_dir=cache_dir)
+    table = images.tracklets()
+    return images if table is None else ShardedTracklets(images, table)

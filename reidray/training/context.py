@@ -16,6 +16,7 @@ from reidray.arrays import Bytes, Ints
 from reidray.bank import MemoryBank
 from reidray.config import Settings
 from reidray.data.attributes import Attributes
+from reidray.evaluation import num_answerable
 from reidray.methods import make_method
 from reidray.methods.method import Method
 from reidray.spans import Spans
@@ -83,6 +84,18 @@ class Context:
             self._true_masks[name] = read_masks(f"{self.packed}/{name}")
         return self._true_masks[name]
 
+    @cached_property
+    def num_answerable(self) -> int | None:
+        """Queries that the gallery can answer, those that figures are of; None without these splits or their truth."""
+        names = evaluation_splits(self.settings)
+        if not all(split_exists(self.packed, name) for name in names):
+            return None
+        query_persons, gallery_persons = (self.true_persons(name) for name in names)
+        if query_persons is None or gallery_persons is None:
+            return None
+        cameras = [self.split(name).source.cameras_N for name in names]
+        return num_answerable(query_persons, gallery_persons, *cameras)
+
     def __post_init__(self) -> None:
         self.spans.process = f"worker {self.ranks.rank}"
 
@@ -100,6 +113,11 @@ class Context:
         """Send an event, from rank 0 only."""
         if self.ranks.rank == 0:
             self.report(event)
+
+
+def evaluation_splits(settings: Settings) -> tuple[str, str]:
+    """Names of the query and the gallery split."""
+    return ("query", "gallery") if settings.evaluate.split == "test" else ("validation_query", "validation_gallery")
 
 
 def open_split(settings: Settings, packed: str, name: str) -> Samples:

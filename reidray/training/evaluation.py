@@ -14,10 +14,10 @@ import torch
 
 from reidray.arrays import Array, Floats, Ints
 from reidray.config import Settings
-from reidray.evaluation import Ranking, confusion, mean_iou, num_answerable, rank, stripes
+from reidray.evaluation import Ranking, confusion, mean_iou, rank, stripes
 from reidray.features import Network
 from reidray.features.grid import CellGrid, pixels_to_cells
-from reidray.training.context import Context, Meter, split_exists
+from reidray.training.context import Context, Meter, evaluation_splits
 from reidray.training.extraction import ExtractedShard, extract_shards
 from reidray.training.ranked_examples import examples
 
@@ -45,28 +45,24 @@ class Evaluation:
         }
 
 
-def evaluation_splits(settings: Settings) -> tuple[str, str]:
-    """Names of the query and the gallery split."""
-    return ("query", "gallery") if settings.evaluate.split == "test" else ("validation_query", "validation_gallery")
-
-
 def can_evaluate(context: Context) -> bool:
-    """Whether the data set has the query and the gallery split, and a query that the gallery answers."""
-    return why_not(context) is None
+    """Whether there are queries that the gallery can answer."""
+    return bool(context.num_answerable)
 
 
-def why_not(context: Context) -> str | None:
-    """Why nothing can be evaluated, in words; None where it can."""
-    names = evaluation_splits(context.settings)
-    if not all(split_exists(context.packed, name) for name in names):
-        return f"there is no {' or no '.join(names)}"
-    query_persons, gallery_persons = (context.true_persons(name) for name in names)
-    if query_persons is None or gallery_persons is None:
-        return "the persons in the images are not known"
-    cameras = [context.split(name).source.cameras_N for name in names]
-    if num_answerable(query_persons, gallery_persons, *cameras):
-        return None
-    return f"no person of {names[0]} is in {names[1]} under another camera"
+def remark(context: Context) -> str | None:
+    """Why nothing is evaluated, or less than one would think; None where all is well."""
+    query, gallery = evaluation_splits(context.settings)
+    answerable = context.num_answerable
+    if answerable is None:
+        return f"nothing is evaluated: there is no {query} and {gallery} with known persons"
+    if answerable == 0:
+        return f"nothing is evaluated: no person of {query} is in {gallery} under another camera"
+    total = context.split(query).source.count
+    if 2 * answerable < total:
+        few = f"{answerable:,} of {total:,} queries"
+        return f"evaluations are of {few}: no other camera saw the persons of the others"
+    return None
 
 
 def evaluate(context: Context, model: Network, epoch: int | None, *, lists: int = 0) -> dict[str, Any]:
@@ -120,9 +116,6 @@ def _figures(context: Context, gathered: list[_Found], lists: int) -> dict[str, 
         ranking = rank(query_QD, gallery_GD, *persons, *cameras, block=settings.evaluate.block)
     counts = np.sum([found.parsing for found in gathered], axis=0)
     qualities = [mean_iou(table) for table in counts] if counts.any() else None
-    if 2 * ranking.num_valid_queries < len(query_QD):
-        few = f"{ranking.num_valid_queries:,} of {len(query_QD):,} queries"
-        context.tell(kind="message", text=f"the figures are of {few}: no other camera saw the persons of the others")
     figures = Evaluation(
         ranking,
         parsing_mIoU=100 * qualities[0].mIoU if qualities else None,

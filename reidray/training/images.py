@@ -57,6 +57,11 @@ class SizedImages:
         self._lock = threading.Lock()
 
     @property
+    def images(self) -> SizedImages:
+        """The images of the samples: themselves."""
+        return self
+
+    @property
     def num_kept(self) -> int:
         """Images that are in memory."""
         return len(self._kept)

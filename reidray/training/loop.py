@@ -24,7 +24,7 @@ from reidray.storage.weights import load_weights
 from reidray.training.batches import EpochBatches, shares
 from reidray.training.calibration import calibrate, necks_to_calibrate
 from reidray.training.context import Context, Meter
-from reidray.training.evaluation import can_evaluate, evaluate, why_not
+from reidray.training.evaluation import can_evaluate, evaluate, remark
 from reidray.training.extraction import extract_shards
 from reidray.training.history import Figures, History, UnderWay
 from reidray.training.label_figures import label_figures
@@ -62,8 +62,8 @@ def train(context: Context) -> History:
         calibrate(context, state.model, names)
     if history.to_evaluate is not None:
         _evaluate_epoch(context, state, history.to_evaluate)
-    if checkpoint is None and (why := why_not(context)) is not None:
-        context.tell(kind="message", text=f"nothing is evaluated: {why}")
+    if checkpoint is None and (said := remark(context)) is not None:
+        context.tell(kind="message", text=said)
     if "before" not in history.evaluations:
         history.evaluations["before"] = _evaluated(context, state, "before", None)
 
@@ -229,7 +229,7 @@ def _label(context: Context, state: RunState, epoch: int) -> Figures:
     state.history.labelled = epoch
     meter.finish()
     context.tell(kind="labels", epoch=epoch, **figures)
-    if figures["clusters"] == 1:
+    if figures["clusters"] == 1 and context.settings.method.labels == "dbscan":
         text = "all images with a label are in one cluster, of which nothing can be learned: lower method.eps"
         context.tell(kind="message", text=text)
     return figures

@@ -149,7 +149,10 @@ def test_images_outside_of_the_folders_of_tracklets_are_counted(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda root: shutil.rmtree(root / "info"), r"found no info; check data\.root; fetch the folder info"),
+        (
+            lambda root: shutil.rmtree(root / "info"),
+            r"found no info; check data\.root; for info, fetch the folder info",
+        ),
         (lambda root: shutil.rmtree(root / "bbox_test"), r"found no bbox_test; check data\.root"),
         (lambda root: (root / "info" / "test_name.txt").unlink(), r"test_name\.txt: expected the names of the images"),
         (lambda root: (root / "info" / "query_IDX.mat").unlink(), r"query_IDX\.mat: expected the file, found none"),

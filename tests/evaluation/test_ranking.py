@@ -293,3 +293,8 @@ def test_as_many_queries_are_answerable_as_the_ranking_counts(seed):
     else:
         with pytest.raises(ValueError, match="no query has a true match"):
             rank(*rows, *arguments)
+
+
+def test_an_empty_gallery_answers_nobody():
+    nobody = np.empty(0, np.int64)
+    assert num_answerable(np.array([1, 2]), nobody, np.array([0, 1]), nobody) == 0

@@ -21,9 +21,10 @@ import webdataset
 from reidray.data import folder, market1501
 from reidray.data.attributes import Attributes
 from reidray.data.records import Dataset, ImageRecord, Split
-from reidray.storage import cache, index, shards
+from reidray.storage import cache, shards
 from reidray.storage import pack as packing
 from reidray.storage.shards import ShardedImages, pack, read_attributes, read_masks, read_truth
+from reidray.storage.tar_scan import scan
 from tests.data import bad_images
 
 LIMITS = {"images_per_shard": 4, "max_pixels": 1_000_000, "max_bytes": 1_000_000}
@@ -601,12 +602,12 @@ META = json.dumps({"name": "a.jpg", "camera": 0}).encode()
 def test_members_that_do_not_belong_in_a_shard_are_refused(tmp_path, member, message):
     path = tar_with(tmp_path / "a.tar", ("000000000.jpg", b"data"), member)
     with pytest.raises(ValueError, match=message):
-        index.scan(path, first=0)
+        scan(path, first=0)
 
 
 def test_an_honest_tar_is_indexed(tmp_path):
     path = tar_with(tmp_path / "a.tar", ("000000007.json", META), ("000000007.webp", b"data"))
-    ((member,),) = index.scan(path, first=7)
+    ((member,),) = scan(path, first=7)
     assert (member.name, member.camera, member.extension, member.size) == ("a.jpg", 0, "webp", 4)
     assert path.read_bytes()[member.offset :][:4] == b"data"
 
@@ -617,10 +618,10 @@ def test_a_tar_cut_short_is_not_indexed(tmp_path):
     for size in (300, 3000):
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match="cut short"):
-            index.scan(path, first=0)
+            scan(path, first=0)
     path.write_bytes(whole[: 512 + 5120])
     with pytest.raises(ValueError, match=r"expected an image and its \.json"):
-        index.scan(path, first=0)
+        scan(path, first=0)
 
 
 @pytest.mark.parametrize(

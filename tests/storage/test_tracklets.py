@@ -13,6 +13,7 @@ from reidray.data.records import Dataset, Split
 from reidray.storage import index
 from reidray.storage.pack import pack
 from reidray.storage.shards import ShardedImages, read_truth
+from reidray.storage.tar_scan import scan
 from reidray.storage.tracklets import ShardedTracklets, open_samples
 from tests.data import bad_images
 
@@ -167,7 +168,7 @@ def test_tars_that_hold_something_else_are_refused(tmp_path, names, words):
             (tmp_path / "content").write_text("{}")
             tar.add(tmp_path / "content", name)
     with pytest.raises(ValueError, match=words):
-        index.scan(path, first=0, tracklets=True)
+        scan(path, first=0, tracklets=True)
 
 
 def test_a_shard_range_of_a_split_in_one_tar(root, tmp_path):

@@ -1,6 +1,7 @@
 """Whole runs without Ray: repeatable, resumable, and measured again to the last digit."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from reidray.launch.launch import launch
+from reidray.launch.prepare import prepared
 from reidray.storage.runfolder import RunFolder
 from reidray.training.batches import Group, Step
 from reidray.training.learner import Learner, Update
@@ -83,7 +85,7 @@ def test_a_run_with_shared_rows_has_the_labels_and_within_1e_4_the_losses_of_one
 
 
 def test_the_evaluation_job_repeats_the_run_to_the_last_digit(
-    tiny_settings: Callable[..., Any], tmp_path: Path
+    tiny_settings: Callable[..., Any], tiny_root: Path, tmp_path: Path
 ) -> None:
     launch(tiny_settings("one"))
     found = tmp_path / "figures.json"
@@ -93,6 +95,12 @@ def test_the_evaluation_job_repeats_the_run_to_the_last_digit(
     after = result(tmp_path / "one")["after"]
     assert {name: figures[name] for name in after} == after
     assert figures["parsing_mIoU"] == result(tmp_path / "one")["parsing_mIoU"]
+    others = tmp_path / "others"  # packed from another data set, as far as settings tell
+    shutil.copytree(tiny_root.with_name(f"{tiny_root.name}-packed"), others)
+    (others / "dataset.json").write_text(json.dumps({"name": "market1501", "made_with": {"dataset": "market1501"}}))
+    command = [sys.executable, str(JOBS / "evaluate.py"), *words, "--packed", str(others)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert json.loads(found.read_text()) == figures
     command = [sys.executable, str(JOBS / "evaluate.py"), *words, "--packed", str(tmp_path / "nothing")]
     refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode == 2
@@ -137,3 +145,27 @@ def test_a_run_folder_is_never_overwritten(tiny_settings: Callable[..., Any]) ->
     launch(tiny_settings("one", train={"epochs": 1}))
     with pytest.raises(ValueError, match="never overwritten"):
         launch(tiny_settings("one", train={"epochs": 1}))
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        (0, "nothing is evaluated: no person of query is in gallery under another camera"),
+        (3, "evaluations are of 3 of"),
+    ],
+)
+def test_queries_that_nobody_can_answer_do_not_stop_training(
+    known: int, said: str, tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shutil.copytree(prepared(tiny_settings("packs"), lambda _: None, processes=1), tmp_path / "packed")
+    truth = tmp_path / "packed" / "query" / "truth.parquet"
+    table = pq.read_table(truth)
+    persons = [*table["person"].to_pylist()[:known], *range(90_000, 90_000 + len(table) - known)]
+    pq.write_table(table.set_column(1, "person", pa.array(persons, pa.int64())), truth)
+    launch(tiny_settings("one", data={"packed": str(tmp_path / "packed")}, train={"epochs": 1, "steps": 1}))
+    assert said in (tmp_path / "one" / "log.txt").read_text()
+    after = result(tmp_path / "one")["after"]
+    assert (after is None) == (known == 0)
