@@ -16,10 +16,43 @@ The path of an image through a run, with the package that each step is in:
 shows, `tuning` searches for settings, and `deployment` checks the files that describe machines.
 
 Imports go one way: the packages of the last paragraph and `storage` may import `training`, `methods` and `bank`, and
-these the mathematics, which takes arrays and returns arrays; tests/test_docs.py has the exact rules. This file imports
-nothing but the version, so that a part can be used without the rest.
+these the mathematics, which takes arrays and returns arrays; tests/test_docs.py has the exact rules.
+
+What people use from Python is `train`, `load`, `evaluate` and `Gallery`; `commands` is the same for a shell. They are
+imported when they are first used, so that a part can be used without the rest.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from reidray.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from reidray.api import Run, evaluate, train
+    from reidray.gallery import Gallery, Match
+    from reidray.inference import Embeddings, Model, load
+
+__all__ = ["Embeddings", "Gallery", "Match", "Model", "Run", "__version__", "evaluate", "load", "train"]
+
+_HOMES = {
+    "Embeddings": "reidray.inference",
+    "Gallery": "reidray.gallery",
+    "Match": "reidray.gallery",
+    "Model": "reidray.inference",
+    "Run": "reidray.api",
+    "evaluate": "reidray.api",
+    "load": "reidray.inference",
+    "train": "reidray.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'reidray' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

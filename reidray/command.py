@@ -20,9 +20,36 @@ from typing import Any, NoReturn
 
 from reidray.config import Settings
 from reidray.disk import DISK_ERRORS
-from reidray.settings_io import Layer, Setting, as_yaml, from_file, from_words, sections, settings_from
+from reidray.packaged import config_file
+from reidray.settings_io import (
+    Layer,
+    Setting,
+    as_yaml,
+    from_file,
+    from_tree,
+    from_words,
+    nearest,
+    sections,
+    settings_from,
+)
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
+_COMMON = (
+    "data.dataset",
+    "data.camera_from",
+    "data.height",
+    "data.width",
+    "model.backbone",
+    "model.weights",
+    "method.name",
+    "method.eps",
+    "train.epochs",
+    "train.steps",
+    "run.dir",
+    "run.workers",
+)
+"""Settings that most people change; `--help all` has the others."""
+
 _MAY_CHANGE = {"train.epochs"}  # in a resumed run, beside the section run and the places of the data
 
 
@@ -48,18 +75,21 @@ def parse(
     extra: Callable[[argparse.ArgumentParser], object] | None = None,
     resume: bool = False,
     settings: bool = True,
-    beneath: Callable[[argparse.Namespace], list[Layer]] | None = None,
+    beneath: Callable[[argparse.Namespace, Sequence[Layer]], list[Layer]] | None = None,
+    data: bool = False,
 ) -> Command:
     """Reads a job's command line.
 
     Args:
       argv: the words after the program's name.
-      prog: how the job is called, for the help: "jobs/train.py".
+      prog: how the command is called, for the help: "reidray train", "python jobs/train.py".
       description: what the job does, one or more paragraphs.
       extra: adds the job's own arguments to the parser it is given.
       resume: the job knows --resume RUN_DIR. The settings are then those of that run: only the section `run`,
         where the data lie, and train.epochs may be given anew. `options.resume` is the folder or None.
-      beneath: given the job's own options, the values that --config and the command line are laid over.
+      beneath: given the command's own options, and the values of --config and of the command line, those that lie
+        beneath them.
+      data: the command takes DATA, a path that means data.root. `options.data` is the path or None.
       settings: False for jobs whose settings come from a checkpoint: then only `extra`'s arguments are known, and
         the command holds the defaults.
 
@@ -75,7 +105,9 @@ def parse(
         extra(parser)
     if settings:
         _add_settings(parser, resume)
-    parser.add_argument("--help", "-h", action="help", help="print this and exit")
+    parser.add_argument(
+        "--help", "-h", action=_Help, help="print this and exit" + ("; --help all: every setting" * settings)
+    )
     options, unknown = parser.parse_known_intermixed_args(list(argv))
     config, workers, words, print_config = (
         vars(options).pop(own, None) for own in ("config", "workers", "overrides", "print_config")
@@ -83,30 +115,41 @@ def parse(
     try:
         for word in unknown:
             if not settings or not word.startswith("--") or "." not in word:
-                raise ValueError(f"unknown option {word} (see --help)")
+                raise ValueError(_unknown(word, settings))
         if workers is not None:
             words = [*(words or []), f"run.workers={workers}"]
         if config is not None and len(config) > 1:
             raise ValueError("--config is given twice: settings come from one file, and from section.name=value")
-        overlays = from_words([*unknown, *(words or [])])
+        words = words or []
+        if data:
+            words, options.data = _without_data(words)
+        overlays = from_words([*unknown, *words])
+        if data and options.data is not None:
+            if any("data.root" in layer.values for layer in overlays):
+                raise ValueError("the data are given twice: as DATA and as data.root=")
+            overlays.append(from_tree({"data.root": options.data}, ""))
         if resume and options.resume is not None:
             if config is not None:
                 raise ValueError("--resume takes the settings of its run: leave --config out")
             tree = _resumed(options.resume, overlays)
         else:
-            under = beneath(options) if beneath is not None else []
-            tree = settings_from([*under, *([from_file(config[0])] if config else []), *overlays])
+            options.config = config_file(config[0]) if config else None
+            over = [*([from_file(options.config)] if options.config else []), *overlays]
+            tree = settings_from([*(beneath(options, over) if beneath is not None else []), *over])
     except ValueError as error:
         parser.error(str(error))
     if print_config:
         print(as_yaml(tree), end="")
         raise SystemExit(0)
-    return Command(tree, config[0] if config else None, options)
+    return Command(tree, config_file(config[0]) if config else None, options)
 
 
 def _add_settings(parser: argparse.ArgumentParser, resume: bool) -> None:
     parser.add_argument(
-        "--config", metavar="FILE.yaml", type=Path, action="append", help="settings laid over the defaults"
+        "--config",
+        metavar="FILE",
+        action="append",
+        help="settings laid over the defaults: a YAML file, or a name: scwm_folder",
     )
     parser.add_argument("--workers", metavar="N", help="short for run.workers=N; 0 runs without Ray")
     if resume:
@@ -136,8 +179,46 @@ def _resumed(folder: Path, overlays: list[Any]) -> Settings:
     return settings
 
 
+def _without_data(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """The words that are settings, and the one that is a path."""
+    paths = [
+        word for word in words if Path(word).expanduser().exists() or ("=" not in word and _looks_like_a_path(word))
+    ]
+    if len(paths) > 1:
+        raise ValueError(f"expected one folder or list of images, got {len(paths)}: {', '.join(paths)}")
+    if paths and not Path(paths[0]).expanduser().exists():
+        raise ValueError(f"{paths[0]}: expected a folder or a list of images, but nothing is there")
+    return [word for word in words if word not in paths], (paths[0] if paths else None)
+
+
+def _looks_like_a_path(word: str) -> bool:
+    return "/" in word or word.startswith((".", "~"))
+
+
+def _unknown(word: str, settings: bool) -> str:
+    """What is said about an option that does not exist; `--epochs` is most likely train.epochs=."""
+    name = word.lstrip("-").partition("=")[0].replace("-", "_")
+    guess = nearest(name) if settings and word.startswith("--") else None
+    hint = f": did you mean {guess}=VALUE? (see --help)" if guess else " (see --help)"
+    return f"unknown option {word}{hint}"
+
+
+class _Help(argparse.Action):
+    """--help, and --help all."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs="?", default=argparse.SUPPRESS, metavar="all", **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+        assert isinstance(parser, _Parser)
+        parser.lists_all = given[1] == "all"
+        parser.print_help()
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
     lists_settings = True
+    lists_all = False
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}\n")
@@ -145,7 +226,7 @@ class _Parser(argparse.ArgumentParser):
     def format_usage(self) -> str:
         needed = [self._left(action) for action in self._actions if action.required and action.dest != "overrides"]
         rest = "[options] [section.name=value ...]" if self.lists_settings else "[options]"
-        return " ".join([f"usage: python {self.prog}", *needed, rest]) + "\n"
+        return " ".join([f"usage: {self.prog}", *needed, rest]) + "\n"
 
     def format_help(self) -> str:
         width = max(50, shutil.get_terminal_size().columns)
@@ -157,8 +238,13 @@ class _Parser(argparse.ArgumentParser):
         parts.append("options:\n" + _table([(left, "", text) for left, text in options], width))
         if not self.lists_settings:
             return "\n".join(parts)
-        title = "settings, each with its default, its meaning, and in brackets its unit and the values it takes:"
+        title = "settings" if self.lists_all else "settings that people change most (--help all lists every one)"
+        title += ", each with its default, its meaning, and in brackets its unit and the values it takes:"
         parts.append(textwrap.fill(title, width) + "\n")
+        if not self.lists_all:
+            common = [setting for _, _, settings in sections() for setting in settings if setting.name in _COMMON]
+            parts.append(_table([_row(setting) for setting in common], width, max(map(len, _COMMON))))
+            return "\n".join(parts)
         for name, about, settings in sections():
             heading = textwrap.fill(f"{name}: {about}", width)
             parts.append(f"{heading}\n" + _table([_row(setting) for setting in settings], width, _left_width()))
@@ -175,13 +261,16 @@ class _Parser(argparse.ArgumentParser):
 
 def _examples(prog: str, resume: bool) -> str:
     rows = [
-        (f"python {prog}", "the defaults: drawn pedestrians"),
-        (f"python {prog} train.epochs=3 augment.erase_area=[0.1,0.2]", "any setting by its dotted name"),
-        (f"python {prog} --config configs/scwm_market1501.yaml data.root=DIR", "a file, then the command line over it"),
-        (f"python {prog} --print-config > mine.yaml", "every setting, to edit and give back with --config"),
+        (prog, "the defaults: drawn pedestrians"),
+        (f"{prog} train.epochs=3 augment.erase_area=[0.1,0.2]", "any setting by its dotted name"),
+        (
+            f"{prog} --config scwm_market1501 data.root=DIR",
+            "a config that comes with reidray, or a file; then settings",
+        ),
+        (f"{prog} --print-config > mine.yaml", "every setting, to edit and give back with --config"),
     ]
     if resume:
-        rows.append((f"python {prog} --resume RUN_DIR", "continue where a run stopped"))
+        rows.append((f"{prog} --resume RUN_DIR", "continue where a run stopped"))
     return "examples:\n" + "".join(f"  {line}\n      {why}\n" for line, why in rows)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from reidray.config import Settings
 from reidray.errors import PassingError
 from reidray.events import message
+from reidray.launch.estimate import time_to_come
 from reidray.launch.prepare import prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
 from reidray.methods import make_method
@@ -31,7 +32,12 @@ _FIGURES = ("mAP", "rank1", "rank5", "rank10", "mINP")
 
 
 def launch(
-    settings: Settings, *, resume: Path | None = None, watch: Callable[[Mapping[str, Any]], None] | None = None
+    settings: Settings,
+    *,
+    resume: Path | None = None,
+    watch: Callable[[Mapping[str, Any]], None] | None = None,
+    notes: Sequence[str] = (),
+    estimates: bool = False,
 ) -> dict[str, Any]:
     """Run a training job to its end and return what result.json says.
 
@@ -39,6 +45,8 @@ def launch(
       settings: as parsed; paths are taken relative to the working directory.
       resume: a run folder to continue.
       watch: is handed every event of the training, after the console has filed it.
+      notes: what the run folder's log and the console say first.
+      estimates: say before the training how long it will take.
 
     Raises:
       ValueError: one sentence for everything a person can put right.
@@ -53,6 +61,8 @@ def launch(
     with locked(place), _removed_if_nothing_began(folder, resume), Console(folder, settings) as console:
         folder.mend()
         console.handle(message(f"run folder {place}"))
+        for note in notes:
+            console.handle(message(note))
         if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and str(place).startswith(str(Path.cwd())):
             text = "the run folder lies in the job's own copy of the working directory: give run.dir=DIR to keep it"
             console.handle(message(text))
@@ -60,8 +70,12 @@ def launch(
             console.handle(message(f"without effect under method.name={settings.method.name}: {', '.join(unread)}"))
         if not any(folder.checkpoints.iterdir()):
             _check_weights(settings, console)
-        _check_machines(settings, console)
+        workers, on_gpu = _check_machines(settings, console)
         packed = prepared(settings, console.handle, processes=num_cpus())
+        if estimates and resume is None:
+            count = open_split(settings, packed, "train").images.source.count
+            if (sentence := time_to_come(settings, images=count, workers=workers, on_gpu=on_gpu)) is not None:
+                console.handle(message(sentence))
         listeners = [console.handle, _settings_kept(folder, settings), *([watch] if watch else [])]
         try:
             history = _trained(settings, packed, place, lambda event: _tell(listeners, event))
@@ -74,7 +88,19 @@ def launch(
         result = summary(settings, history, time.perf_counter() - started, place, taken=taken)
         folder.write_result(result)
         draw_pictures(settings, packed, folder, history)
+        for line in _next_steps(place):
+            console.handle(message(line))
     return result
+
+
+def _next_steps(place: Path) -> list[str]:
+    """What one does with a finished run."""
+    shown = os.path.relpath(place) if place.is_relative_to(Path.cwd()) else str(place)
+    return [
+        f"the run is in {shown}; what next:",
+        f"  reidray embed --run {shown} --output people.parquet IMAGES   (a gallery of your images)",
+        "  reidray search --gallery people.parquet PHOTO   (who looks like this?)",
+    ]
 
 
 @contextmanager
@@ -148,11 +174,10 @@ def _check_weights(settings: Settings, console: Console) -> None:
             console.handle(message(f"  {len(keys)} tensors {what}: {layers}"))
 
 
-def _check_machines(settings: Settings, console: Console) -> None:
-    """Join or start Ray and see that there is what run.workers and run.device ask for."""
+def _check_machines(settings: Settings, console: Console) -> tuple[int, bool]:
+    """Join or start Ray and see that there is what run.workers and run.device ask for: how many, and whether GPUs."""
     if settings.run.workers == 0:
-        chosen_device(settings)
-        return
+        return 0, chosen_device(settings).type == "cuda"
     from reidray.actors.cluster import awaited_workers, connect  # a run without Ray never imports it
 
     address = os.environ.get("RAY_ADDRESS")
@@ -162,6 +187,7 @@ def _check_machines(settings: Settings, console: Console) -> None:
     many = "workers" if workers > 1 else "worker"
     where = "with a GPU each" if use_gpu else "on CPUs"
     console.handle(message(f"to train: {workers} {many} {where}"))
+    return workers, use_gpu
 
 
 def summary(

@@ -1,0 +1,79 @@
+"""Write the embeddings of images to a gallery, a Parquet file, or add them to it.
+
+IMAGES are folders (searched at any depth), image files, patterns such as "crops/*.jpg" in quotes, @FILE (a text file
+with a path a line), or packed splits. What is in the gallery already is not embedded again. Columns: name, source (the
+folder that the name lies in), camera (-1 unknown), embedding (unit length, float32).
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from reidray.command import parse
+from reidray.events import message, stage
+from reidray.gallery import Gallery
+from reidray.inference import load
+from reidray.report.console import Console
+
+
+def _options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--run", "--checkpoint", dest="run", metavar="DIR", type=Path, required=True, help="run folder or checkpoint"
+    )
+    parser.add_argument(
+        "--output", "--gallery", dest="output", metavar="FILE.parquet", type=Path, required=True, help="the gallery"
+    )
+    parser.add_argument("--list-skipped", action="store_true", help="print the name of every file that is left out")
+    parser.add_argument("images", metavar="IMAGES", nargs="+", help="what to embed")
+
+
+def main(words: Sequence[str], prog: str) -> None:
+    """The command."""
+    options = parse(words, prog=prog, description=__doc__, extra=_options, settings=False).options
+    check_output(options.output)
+    model = load(options.run)
+    gallery = Gallery(options.output, model)
+    with Console(None, model.settings, stream=sys.stderr) as console:
+        for images in given(options.images):
+            added = gallery.add(
+                images,
+                progress=lambda done, total: console.handle(stage("extract", done=done, total=total)),
+                list_all=options.list_skipped,
+            )
+            for sentence in added.left_out:
+                console.handle(message(sentence))
+            known = f", {added.known:,} were there already" if added.known else ""
+            console.handle(message(f"{images}: added {added.added:,}{known}"))
+        console.handle(message(f"{options.output}: {len(gallery):,} embeddings of width {model.width}"))
+        console.handle(message(f"search it with: reidray search --gallery {options.output} PHOTO"))
+
+
+def check_output(path: Path) -> None:
+    """Raises ValueError for what cannot become a gallery."""
+    if path.suffix.lower() not in (".parquet", ".pq"):
+        raise ValueError(
+            f"--output {path}: expected a name that ends in .parquet; pandas, polars and DuckDB read it, and "
+            "reidray.Gallery(FILE).features is the array"
+        )
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"--output {path}: there is no folder {path.absolute().parent}")
+
+
+def given(words: Sequence[str]) -> list[str]:
+    """The images that were named, those of @FILE line by line."""
+    found = []
+    for word in words:
+        if not word.startswith("@") or Path(word).exists():
+            found.append(word)
+            continue
+        try:
+            lines = Path(word[1:]).read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{word}: expected a text file with a path a line, which cannot be read ({error})"
+            ) from None
+        found += [line.strip() for line in lines if line.strip()]
+    return found

@@ -1,0 +1,36 @@
+"""Train a person re-identification model without labels.
+
+With no arguments: draws pedestrians, packs them, trains SCWM on two CPU workers, evaluates before and after, and
+leaves a run folder. With DATA, a folder of crops or of a public data set: looks which one it is, takes the config that
+fits this machine, says what it took and how long it will take, and trains. The same command trains on GPUs, and on a
+cluster (ray job submit --working-dir . -- python jobs/train.py ...).
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from reidray.command import parse
+from reidray.launch.guess import guessed
+from reidray.launch.launch import launch
+from reidray.settings_io import Layer
+
+
+def main(words: Sequence[str], prog: str) -> None:
+    """The command."""
+    notes: list[str] = []
+
+    def beneath(options: Namespace, over: Sequence[Layer]) -> list[Layer]:
+        if options.data is None or options.config is not None or options.resume is not None:
+            return []
+        layers, why = guessed(over)
+        notes.extend(why)
+        return layers
+
+    command = parse(words, prog=prog, description=__doc__, extra=_options, resume=True, beneath=beneath, data=True)
+    launch(command.settings, resume=command.options.resume, notes=notes, estimates=True)
+
+
+def _options(parser: ArgumentParser) -> None:
+    parser.epilog = "after training: reidray embed, reidray search, reidray export"

@@ -1,0 +1,214 @@
+"""The file of a gallery: Parquet, a row an image, with the id of the model that made it.
+
+Columns: name, source (the folder or pack that the name lies in, "" where there is none), camera (-1 unknown), embedding
+(unit length, float32). Any reader of Parquet takes it. It grows by whole row groups: a new file takes the place of the
+old one when it is complete.
+"""
+
+# N = images, D = feature width
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reidray.arrays import Codes, Floats
+
+FORMAT = 1
+ROWS = 16_384
+"""Rows of a row group, the unit of reading."""
+
+_KEY = b"reidray"
+_LEAF = "embedding.list.element"
+
+
+@dataclass(frozen=True)
+class Made:
+    """How the embeddings of a gallery were made.
+
+    Attributes:
+      model: id of the model.
+      width: D.
+      method: the method that trained it.
+      run: where the model was, for people.
+    """
+
+    model: str
+    width: int
+    method: str
+    run: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is added: N names, their sources and cameras, and the embeddings [N, D]."""
+
+    names: Sequence[str]
+    sources: Sequence[str]
+    cameras: Sequence[int]
+    features_ND: Floats
+
+
+class GalleryFile:
+    """A gallery's file, opened for reading, memory-mapped. It does not see what is added later: open it anew.
+
+    Raises:
+      ValueError: nothing is there, or it is no gallery.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ValueError(f"{path}: expected a gallery, but no file is there; make one with reidray embed --output")
+        self.path, self.stamp = path, stamp(path)
+        self._readers = threading.local()
+        try:
+            self._parquet = self._reader()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(
+                f"{path}: expected a gallery (Parquet), got a file that cannot be read ({error})"
+            ) from None
+        schema = self._parquet.schema_arrow
+        written = (schema.metadata or {}).get(_KEY)
+        if written is None or "embedding" not in schema.names:
+            raise ValueError(
+                f"{path}: expected a gallery that reidray embed wrote, got Parquet with the columns "
+                f"{', '.join(schema.names[:8])}"
+            )
+        told: dict[str, Any] = json.loads(written)
+        if told.get("format") != FORMAT:
+            raise ValueError(
+                f"{path}: gallery format {told.get('format')} is of another reidray; this one reads {FORMAT}"
+            )
+        self.made = Made(**{name: told[name] for name in ("model", "width", "method", "run")})
+        sizes = [self._parquet.metadata.row_group(group).num_rows for group in range(self._parquet.num_row_groups)]
+        self.firsts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+    def __len__(self) -> int:
+        return int(self.firsts[-1])
+
+    @property
+    def num_groups(self) -> int:
+        """Row groups."""
+        return len(self.firsts) - 1
+
+    def features(self, group: int) -> Floats:
+        """float32 [rows of the group, D]."""
+        column = self._reader().read_row_group(group, columns=["embedding"], use_threads=False).column(0)
+        features_BD: Floats = np.asarray(column.combine_chunks().flatten()).reshape(-1, self.made.width)
+        return features_BD
+
+    def names(self) -> Any:
+        """An Arrow array of N texts."""
+        return self._parquet.read(columns=["name"]).column(0).combine_chunks()
+
+    def sources(self) -> Any:
+        """An Arrow array of N texts."""
+        return self._parquet.read(columns=["source"]).column(0).cast(pa.string()).combine_chunks()
+
+    def cameras(self) -> Codes:
+        """[N]."""
+        cameras_N: Codes = self._parquet.read(columns=["camera"]).column(0).to_numpy()
+        return cameras_N
+
+    def batches(self) -> Iterator[Any]:
+        """All rows, as Arrow batches of a row group each."""
+        return self._parquet.iter_batches(ROWS)
+
+    def close(self) -> None:
+        """Lets the file go."""
+        self._parquet.close()
+
+    def _reader(self) -> Any:
+        """Of this thread: readers are not made for several."""
+        if not hasattr(self._readers, "own"):
+            self._readers.own = pq.ParquetFile(self.path, memory_map=True, pre_buffer=False)
+        return self._readers.own
+
+
+def append(path: Path, made: Made, rows: Rows) -> None:
+    """Adds rows to a gallery, or makes it. Other processes that add at the same time wait.
+
+    Raises:
+      ValueError: the file is no gallery, or one of another model.
+      OSError: the disk is full or cannot be written; the file is as it was.
+    """
+    told = json.dumps({"format": FORMAT, **made.__dict__})
+    schema = pa.schema(
+        [
+            pa.field("name", pa.string(), nullable=False),
+            pa.field("source", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+            pa.field("camera", pa.int32(), nullable=False),
+            pa.field(
+                "embedding", pa.list_(pa.field("element", pa.float32(), nullable=False), made.width), nullable=False
+            ),
+        ],
+        metadata={_KEY: told.encode()},
+    )
+    flat = pa.array(np.ascontiguousarray(rows.features_ND, np.float32).ravel())
+    table = pa.table(
+        [
+            pa.array(list(rows.names), pa.string()),
+            pa.array(list(rows.sources), pa.string()).dictionary_encode(),
+            pa.array(list(rows.cameras), pa.int32()),
+            pa.FixedSizeListArray.from_arrays(flat, type=schema.field("embedding").type),
+        ],
+        schema=schema,
+    )
+    with locked(path):
+        earlier = GalleryFile(path) if path.exists() else None
+        if earlier is not None:
+            check_model(earlier.made, made.model, path, made.run)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with pq.ParquetWriter(
+                beside,
+                schema,
+                compression={"name": "zstd", "source": "zstd", "camera": "zstd", _LEAF: "none"},
+                use_dictionary=["source"],
+                write_statistics=False,
+                data_page_size=1 << 26,  # a page a row group: read in one piece
+            ) as writer:
+                if earlier is not None:
+                    for batch in earlier.batches():
+                        writer.write_table(pa.Table.from_batches([batch]).cast(schema), row_group_size=ROWS)
+                writer.write_table(table, row_group_size=ROWS)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+            if earlier is not None:
+                earlier.close()
+
+
+def check_model(made: Made, model: str, path: Path, run: str) -> None:
+    """Raises ValueError where a gallery is not this model's."""
+    if made.model != model:
+        raise ValueError(
+            f"{path} was made by another model ({made.method}, {made.run}, id {made.model[:12]}) than {run} "
+            f"(id {model[:12]}), and their embeddings cannot be compared: give the run that made it, or embed the "
+            "images into another file"
+        )
+
+
+def stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when another file takes the place of this one."""
+    there = path.stat()
+    return there.st_ino, there.st_size, there.st_mtime_ns
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One writer at a time."""
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
