@@ -75,7 +75,7 @@ def parse(
     extra: Callable[[argparse.ArgumentParser], object] | None = None,
     resume: bool = False,
     settings: bool = True,
-    beneath: Callable[[argparse.Namespace, Sequence[Layer]], list[Layer]] | None = None,
+    beneath: Callable[[argparse.Namespace, Sequence[Layer], bool], list[Layer]] | None = None,
     data: bool = False,
 ) -> Command:
     """Reads a job's command line.
@@ -87,8 +87,8 @@ def parse(
       extra: adds the job's own arguments to the parser it is given.
       resume: the job knows --resume RUN_DIR. The settings are then those of that run: only the section `run`,
         where the data lie, and train.epochs may be given anew. `options.resume` is the folder or None.
-      beneath: given the command's own options, and the values of --config and of the command line, those that lie
-        beneath them.
+      beneath: given the command's own options, the values of --config and of the command line, and whether there was a
+        --config: the values that lie beneath them.
       data: the command takes DATA, a path that means data.root. `options.data` is the path or None.
       settings: False for jobs whose settings come from a checkpoint: then only `extra`'s arguments are known, and
         the command holds the defaults.
@@ -133,9 +133,8 @@ def parse(
                 raise ValueError("--resume takes the settings of its run: leave --config out")
             tree = _resumed(options.resume, overlays)
         else:
-            options.config = config_file(config[0]) if config else None
-            over = [*([from_file(options.config)] if options.config else []), *overlays]
-            tree = settings_from([*(beneath(options, over) if beneath is not None else []), *over])
+            over = [*([from_file(config_file(config[0]))] if config else []), *overlays]
+            tree = settings_from([*(beneath(options, over, bool(config)) if beneath is not None else []), *over])
     except ValueError as error:
         parser.error(str(error))
     if print_config:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from reidray.config import Settings
+from reidray.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,15 @@ def known() -> Mapping[str, Setting]:
 def nearest(name: str) -> str | None:
     """The dotted setting that a misspelt `name` most likely means, or None where nothing is near.
 
-    The whole name is compared, and, at a small discount, its last word alone: the section may be wrong or left out.
+    The whole name is compared, and, at a small discount, its last word alone: the section may be wrong or left out. A
+    setting that all methods share is meant rather than that of one method.
     """
 
     def likeness(candidate: str) -> float:
         whole = difflib.SequenceMatcher(None, name.lower(), candidate).ratio()
         last = difflib.SequenceMatcher(None, name.lower().rpartition(".")[2], candidate.rpartition(".")[2]).ratio()
-        return max(whole, 0.95 * last) + 1e-3 * whole
+        own = candidate.partition(".")[0] in METHODS
+        return max(whole, 0.95 * last) + 1e-3 * whole - 0.02 * own
 
     best = max(known(), key=likeness)
     return best if likeness(best) >= 0.6 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from reidray.storage.runfolder import RunFolder
 
 
 def parsed(*words: str, **more) -> Command:
-    return parse(words, prog="jobs/train.py", description="Trains without labels.", **more)
+    return parse(words, prog="reidray train", description="Trains without labels.", **more)
 
 
 @pytest.fixture
@@ -64,10 +65,15 @@ def test_mistakes_are_refused_in_one_sentence_with_status_2(refused, tmp_path: P
     assert refused("--train.epoch=3") == "unknown setting train.epoch: did you mean train.epochs? (see --help)"
     assert refused("train.epochs=x") == "train.epochs must be a whole number >= 1, got 'x'"
     assert refused("--workers", "many") == "run.workers must be a whole number >= 0 or null, got 'many'"
-    assert refused("--config", str(tmp_path / "no.yaml")).endswith("cannot be read: no such file or directory")
+    assert "there is no such file, and no config of this name comes" in refused("--config", str(tmp_path / "no.yaml"))
+    assert refused("--config", "scwm_foldr").endswith("did you mean scwm_folder or small_folder?")
     assert refused("--config", "a", "--config", "b").startswith("--config is given twice")
-    assert refused("--wrokers=3") == "unknown option --wrokers=3 (see --help)"
-    assert refused("--resume", "x") == "unknown option --resume (see --help)"
+    assert refused("--wrokers=3") == "unknown option --wrokers=3: did you mean run.workers=VALUE? (see --help)"
+    assert refused("--resume", "x").startswith("unknown option --resume")
+    assert refused("--epochs", "3") == "unknown option --epochs: did you mean train.epochs=VALUE? (see --help)"
+    assert refused("--learning-rate=1") == (
+        "unknown option --learning-rate=1: did you mean train.learning_rate=VALUE? (see --help)"
+    )
     assert refused("train.epochs", "3").startswith("expected section.name=value, got 'train.epochs'")
     assert "expected one argument" in refused("--config")
 
@@ -85,7 +91,7 @@ def test_a_job_without_settings_knows_only_its_own_options(refused, capsys: pyte
     with pytest.raises(SystemExit):
         parsed("--help", extra=extra, settings=False)
     text = capsys.readouterr().out
-    assert text.startswith("usage: python jobs/train.py --checkpoint DIR [options]\n")
+    assert text.startswith("usage: reidray train --checkpoint DIR [options]\n")
     assert "what to evaluate" in text
     assert "train.epochs" not in text
 
@@ -102,18 +108,53 @@ def test_print_config_prints_what_can_be_fed_back(capsys: pytest.CaptureFixture[
 
 @pytest.fixture
 def helped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    def run(columns: int) -> str:
+    def run(columns: int, *more: str) -> str:
         monkeypatch.setenv("COLUMNS", str(columns))
         with pytest.raises(SystemExit) as left:
-            parsed("--help", resume=True)
+            parsed("--help", *more, resume=True)
         assert left.value.code == 0
         return capsys.readouterr().out
 
     return run
 
 
+def test_help_shows_what_people_change_most_and_says_where_the_rest_is(helped):
+    text = helped(100)
+    assert text.count("\n") < 60
+    for name in ("data.dataset", "method.eps", "train.epochs", "model.backbone", "run.dir"):
+        assert f" {name} " in text
+    assert "method.k1" not in text
+    assert "--help all" in text
+
+
+def test_a_path_is_the_data_and_a_name_is_a_config_that_comes_with_reidray(refused, tmp_path: Path):
+    (tmp_path / "crops").mkdir()
+    place = str(tmp_path / "crops")
+    command = parsed(place, "--config", "scwm_folder", "train.epochs=3", data=True)
+    assert (command.settings.data.root, command.settings.data.dataset) == (place, "folder")
+    assert (command.settings.model.backbone, command.settings.train.epochs) == ("resnet50", 3)
+    assert command.config is not None
+    assert command.config.name == "scwm_folder.yaml"
+    assert refused(place, str(tmp_path), data=True).startswith("expected one folder or list of images, got 2")
+    assert refused(place, f"data.root={place}", data=True).startswith("the data are given twice")
+    assert refused("./nothing", data=True).endswith("expected a folder or a list of images, but nothing is there")
+
+
+def test_values_beneath_lie_under_those_of_the_file_and_of_the_words(tmp_path: Path):
+    path = tmp_path / "c.yaml"
+    path.write_text("train: {epochs: 3}")
+
+    def beneath(_: argparse.Namespace, over: Sequence[settings_io.Layer], config: bool) -> list[settings_io.Layer]:
+        assert config
+        assert [dict(layer.values) for layer in over] == [{"train.epochs": 3}, {"train.steps": 4}]
+        return [settings_io.from_tree({"train.epochs": 9, "train.steps": 9, "method.k2": 5}, "")]
+
+    settings = parsed("--config", str(path), "train.steps=4", beneath=beneath).settings
+    assert (settings.train.epochs, settings.train.steps, settings.method.k2) == (3, 4, 5)
+
+
 def test_help_lists_every_setting_with_default_unit_and_meaning(helped):
-    text = " ".join(helped(100).split())
+    text = " ".join(helped(100, "all").split())
     for setting in settings_io.known().values():
         assert f" {setting.name} " in text
         assert setting.unit in text
@@ -123,13 +164,13 @@ def test_help_lists_every_setting_with_default_unit_and_meaning(helped):
     assert "augment.erase_area [0.02, 0.3] least" in text
     assert "run.workers null" in text
     assert "method.prefer_other_cameras true" in text
-    for option in ("--config FILE.yaml", "--workers N", "--resume RUN_DIR", "--print-config", "examples:"):
+    for option in ("--config FILE", "--workers N", "--resume RUN_DIR", "--print-config", "examples:"):
         assert option in text
 
 
 @pytest.mark.parametrize("columns", [50, 60, 80, 100, 160])
 def test_help_keeps_to_the_width_of_the_terminal(helped, columns: int):
-    listed = helped(columns).split("options:\n")[1]  # the examples stay in one piece, to be copied
+    listed = helped(columns, "all").split("options:\n")[1]  # the examples stay in one piece, to be copied
     assert max(len(line) for line in listed.splitlines()) <= columns
     names = re.findall(r"^  ([a-z_]+\.[a-z_.0-9]+) ", listed, flags=re.MULTILINE)
     assert names == list(settings_io.known())

@@ -21,8 +21,8 @@ def main(words: Sequence[str], prog: str) -> None:
     """The command."""
     notes: list[str] = []
 
-    def beneath(options: Namespace, over: Sequence[Layer]) -> list[Layer]:
-        if options.data is None or options.config is not None or options.resume is not None:
+    def beneath(options: Namespace, over: Sequence[Layer], has_config: bool) -> list[Layer]:
+        if options.data is None or has_config:
             return []
         layers, why = guessed(over)
         notes.extend(why)

@@ -30,7 +30,7 @@ def _file(options: Namespace) -> Path | None:
     return config_file(options.search, "--search") if options.search else None
 
 
-def _beneath(options: Namespace, over: Sequence[Layer]) -> list[Layer]:  # noqa: ARG001  (the signature of parse)
+def _beneath(options: Namespace, _over: Sequence[Layer], _has_config: bool) -> list[Layer]:
     file = _file(options)
     return [settings_of(file)] if file else []
 

@@ -118,7 +118,7 @@ def test_the_embedding_job_writes_names_and_unit_vectors_in_order(
     packed = tiny_root.with_name(f"{tiny_root.name}-packed") / "query"
     tables = []
     for source, output in ((packed, "shards.parquet"), (tiny_root / "query", "folder.parquet")):
-        words = ["--checkpoint", str(tmp_path / "one"), "--images", str(source), "--output", str(tmp_path / output)]
+        words = ["--run", str(tmp_path / "one"), "--output", str(tmp_path / output), str(source)]
         subprocess.run([sys.executable, str(JOBS / "embed.py"), *words], check=True, capture_output=True)
         tables.append(pq.read_table(tmp_path / output))
     shards, folder = tables
