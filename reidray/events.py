@@ -11,9 +11,9 @@ from typing import Any
 Event = dict[str, Any]
 
 
-def message(text: str) -> Event:
-    """A sentence for the console and the log."""
-    return {"kind": "message", "text": text}
+def message(text: str, *, detail: bool = False) -> Event:
+    """A sentence for the console and the log; a detail is for the log alone."""
+    return {"kind": "message", "text": text, "detail": detail}
 
 
 def stage(

@@ -52,7 +52,8 @@ class EmbeddingNetwork(Network):
       poolings: names of poolings whose results stand side by side.
       embedding: E.
       dropout: share of an embedding's numbers that a training step leaves out.
-      non_local: whether a non-local block stands behind the second and the third stage.
+      non_local: "norm": a non-local block with a batch norm stands behind the second and the third stage; "plain": one
+        without; "none".
       seed: of the new layers; PyTorch's own generator is neither used nor changed.
     """
 
@@ -63,7 +64,7 @@ class EmbeddingNetwork(Network):
         poolings: tuple[str, ...],
         embedding: int,
         dropout: float,
-        non_local: bool,
+        non_local: str,
         seed: int,
     ) -> None:
         super().__init__()
@@ -72,8 +73,11 @@ class EmbeddingNetwork(Network):
         self.backbone = backbone
         generator = torch.Generator().manual_seed(seed ^ _SEED)
         self.non_local = nn.ModuleDict(
-            {str(stage): NonLocalBlock(trunk.stage_widths[stage - 1], generator) for stage in _NON_LOCAL}
-            if non_local
+            {
+                str(stage): NonLocalBlock(trunk.stage_widths[stage - 1], generator, norm=non_local == "norm")
+                for stage in _NON_LOCAL
+            }
+            if non_local != "none"
             else {}
         )
         self.poolings = nn.ModuleList(build_pooling(name) for name in poolings)
@@ -100,7 +104,7 @@ class EmbeddingNetwork(Network):
 
 
 def build_embedding_network(
-    *, backbone: str, poolings: tuple[str, ...], embedding: int, dropout: float, non_local: bool, seed: int
+    *, backbone: str, poolings: tuple[str, ...], embedding: int, dropout: float, non_local: str, seed: int
 ) -> EmbeddingNetwork:
     """A network ready for the engine: batch norms over BN groups, weights in channels-last order, on the CPU."""
     network = EmbeddingNetwork(

@@ -171,7 +171,7 @@ def _check_weights(settings: Settings, console: Console) -> None:
     for what, keys in (("not in the file, newly drawn", report.missing), ("in the file, not used", report.unexpected)):
         if keys:
             layers = ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
-            console.handle(message(f"  {len(keys)} tensors {what}: {layers}"))
+            console.handle(message(f"  {len(keys)} tensors {what}: {layers}", detail=True))
 
 
 def _check_machines(settings: Settings, console: Console) -> tuple[int, bool]:

@@ -65,7 +65,7 @@ class BUC(Method):
             poolings=(model.pooling,),
             embedding=own.embedding,
             dropout=own.dropout,
-            non_local=False,
+            non_local="none",
             seed=self.settings.train.seed,
         )
 

@@ -19,7 +19,11 @@ class IhcSettings(BucSettings):
     )
     size_weight: NotNegative = setting(0.0, "BUC's regularisation by the number of images of two clusters; 0: none")
     compactness_weight: NotNegative = setting(0.3, "lambda of eq. 6: weight of the clusters' CPD (eq. 5); 0: none")
-    non_local: bool = setting(True, "non-local blocks behind the second and the third stage of the trunk (eq. 7 to 9)")
+    non_local: Literal["norm", "plain", "none"] = setting(
+        "norm",
+        "non-local blocks behind the second and the third stage of the trunk (eq. 7 to 9): norm: with a batch norm "
+        "behind W_z; plain: without; none: no blocks",
+    )
     pooling: Literal["concat", "sum", "avg", "max"] = setting(
         "concat", "global average and maximum pooling side by side or added, or one of them"
     )

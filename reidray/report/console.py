@@ -88,7 +88,7 @@ class Console:
             trace: epoch and the recordings of all processes but this one;
             started: epochs (of the whole run);
             resumed: epoch (the first one to be done again), epochs, why, workers;
-            message: text.
+            message: text; detail where it is for the log alone.
 
         Raises:
           ValueError: unknown kind, or a value that is not finite.
@@ -237,7 +237,7 @@ class Console:
         self._refresh()
 
     def _on_message(self, event: dict[str, Any]) -> None:
-        self._say(event["text"])
+        self._say(event["text"], show=not event.get("detail", False))
 
     def _count_epochs(self, epochs: int) -> None:
         """The method's schedule says how many there are."""

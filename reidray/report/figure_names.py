@@ -25,7 +25,6 @@ CLUSTERING = {
     "AMI": "AMI",
     "purity": "purity",
     "pseudo_mIoU": "mIoU of pseudo masks",
-    "far_pairs": "far pairs %",
 }
 
 

@@ -46,7 +46,7 @@ def load_replicas(context: Context, names: Sequence[str], version: int) -> dict[
     where, why = placement(context.settings, shapes, ranks.size)
     if where != context.placement:
         share = f"1 of {ranks.size} rows on each worker" if where == "sharded" else "all rows on each worker"
-        context.tell(kind="message", text=f"replica of the memories: {where} ({share}); {why}")
+        context.tell(kind="message", text=f"replica of the memories: {where} ({share}); {why}", detail=True)
         context.placement = where
     replicas: dict[str, Replica] = {}
     with context.spans("bank"):

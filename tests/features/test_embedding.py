@@ -12,7 +12,7 @@ from reidray.features.non_local import NonLocalBlock
 # B = images, D = channels, P = cells
 
 
-def network(poolings=("avg",), dropout=0.5, non_local=False, seed=0, embedding=32):
+def network(poolings=("avg",), dropout=0.5, non_local="none", seed=0, embedding=32):
     return build_embedding_network(
         backbone="small", poolings=poolings, embedding=embedding, dropout=dropout, non_local=non_local, seed=seed
     )
@@ -24,7 +24,7 @@ def images(count=4):
 
 def drawn_block(width=6):
     """A block whose output layer is not zero any more."""
-    block = NonLocalBlock(width, torch.Generator().manual_seed(1)).double()
+    block = NonLocalBlock(width, torch.Generator().manual_seed(1), norm=False).double()
     with torch.no_grad():
         for parameter in block.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
@@ -46,11 +46,25 @@ def test_a_block_agrees_with_the_sum_over_all_cells():
 
 
 def test_a_new_block_changes_nothing_and_learns_all_the_same():
-    block = NonLocalBlock(6, torch.Generator().manual_seed(1))
-    map_BDHW = torch.randn(2, 6, 4, 3)
-    assert torch.equal(block(map_BDHW), map_BDHW)
-    block(map_BDHW).square().sum().backward()
-    assert block.output.weight.grad.abs().max() > 0
+    for norm in (False, True):
+        block = NonLocalBlock(6, torch.Generator().manual_seed(1), norm=norm)
+        map_BDHW = torch.randn(2, 6, 4, 3)
+        assert torch.equal(block(map_BDHW), map_BDHW)
+        block(map_BDHW).square().sum().backward()
+        learning = block.norm.weight if norm else block.output.weight
+        assert learning.grad.abs().max() > 0
+
+
+def test_with_a_batch_norm_what_a_block_adds_does_not_grow_with_the_map():
+    added = {}
+    for norm in (False, True):
+        block = NonLocalBlock(6, torch.Generator().manual_seed(1), norm=norm)
+        nn.init.constant_(block.norm.weight if norm else block.output.weight, 0.1)
+        map_BDHW = torch.randn(4, 6, 4, 3, generator=torch.Generator().manual_seed(2))
+        sizes = [float((block(scale * map_BDHW) - scale * map_BDHW).detach().std()) for scale in (1.0, 10.0)]
+        added[norm] = sizes[1] / sizes[0]
+    assert added[False] == pytest.approx(1000, rel=1e-3)  # of the third degree
+    assert added[True] == pytest.approx(1, rel=1e-2)
 
 
 def test_the_order_of_the_cells_does_not_matter_to_a_block():
@@ -85,19 +99,19 @@ def test_dropout_comes_after_unit_length():
 
 
 def test_new_non_local_blocks_leave_the_network_as_it_was():
-    with_blocks, without = network(non_local=True), network()
+    with_blocks, without = network(non_local="norm"), network()
     assert torch.equal(with_blocks.eval()(images()).features_B1P, without.eval()(images()).features_B1P)
     assert [block.output.out_channels for block in with_blocks.non_local.values()] == [48, 96]
     wide = build_embedding_network(
-        backbone="resnet50", poolings=("avg",), embedding=8, dropout=0.0, non_local=True, seed=0
+        backbone="resnet50", poolings=("avg",), embedding=8, dropout=0.0, non_local="norm", seed=0
     )
     assert [block.output.out_channels for block in wide.non_local.values()] == [512, 1024]
 
 
 def test_a_seed_draws_the_same_weights_whatever_was_drawn_before():
-    first = network(non_local=True, seed=3).state_dict()
+    first = network(non_local="norm", seed=3).state_dict()
     torch.rand(5)
-    second, other = network(non_local=True, seed=3).state_dict(), network(non_local=True, seed=4).state_dict()
+    second, other = network(non_local="norm", seed=3).state_dict(), network(non_local="norm", seed=4).state_dict()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     for name in ("embed.weight", "non_local.2.theta.weight", "backbone.stem.0.weight"):
         assert not torch.equal(first[name], other[name]), name
@@ -105,6 +119,8 @@ def test_a_seed_draws_the_same_weights_whatever_was_drawn_before():
 
 def test_batch_norms_are_over_groups():
     kinds = {
-        type(layer) for layer in network(non_local=True).modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        type(layer)
+        for layer in network(non_local="norm").modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
     }
     assert all(kind.__name__.startswith("Group") for kind in kinds)

@@ -58,7 +58,7 @@ def tracklets(taken=4):
 def networks():
     plain = build_embedder(backbone="small", pooling="avg", num_parts=3, part_pooling="gap", seed=0)
     embedding = build_embedding_network(
-        backbone="small", poolings=("avg", "max"), embedding=8, dropout=0.0, non_local=True, seed=0
+        backbone="small", poolings=("avg", "max"), embedding=8, dropout=0.0, non_local="norm", seed=0
     )
     return [plain, embedding]
 
