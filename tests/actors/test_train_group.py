@@ -71,7 +71,13 @@ def test_two_workers_with_a_share_of_the_centroids_each_have_within_1e_4_the_los
 @pytest.mark.parametrize(
     ("left", "groups"),
     [
-        pytest.param({0: "RayTrainWorker", 1: "BankShard", 2: "Labeller"}, 3, id="worker, shard, labeller"),
+        pytest.param({0: "RayTrainWorker", 1: "BankShard"}, 3, id="worker, shard"),  # a labeller: test_labellers.py
+        pytest.param(
+            {0: "RayTrainWorker", 1: "BankShard", 2: "Labeller"},
+            3,
+            id="worker, shard, labeller",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({1: "TrainController"}, 2, id="controller", marks=pytest.mark.slow),
         pytest.param({1: "Mailbox"}, 2, id="mailbox", marks=pytest.mark.slow),
     ],
