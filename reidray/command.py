@@ -77,6 +77,7 @@ def parse(
     settings: bool = True,
     beneath: Callable[[argparse.Namespace, Sequence[Layer], bool], list[Layer]] | None = None,
     data: bool = False,
+    examples: Sequence[tuple[str, str]] | None = None,
 ) -> Command:
     """Reads a job's command line.
 
@@ -89,6 +90,7 @@ def parse(
         where the data lie, and train.epochs may be given anew. `options.resume` is the folder or None.
       beneath: given the command's own options, the values of --config and of the command line, and whether there was a
         --config: the values that lie beneath them.
+      examples: words that --help shows after the program's name, and what they do; None: those of training.
       data: the command takes DATA, a path that means data.root. `options.data` is the path or None.
       settings: False for jobs whose settings come from a checkpoint: then only `extra`'s arguments are known, and
         the command holds the defaults.
@@ -100,7 +102,7 @@ def parse(
       SystemExit: status 0 after --help and --print-config; status 2 after one sentence on stderr.
     """
     parser = _Parser(prog=prog, description=description, add_help=False, allow_abbrev=False)
-    parser.lists_settings = settings
+    parser.lists_settings, parser.examples = settings, examples
     if extra is not None:
         extra(parser)
     if settings:
@@ -218,6 +220,7 @@ class _Help(argparse.Action):
 class _Parser(argparse.ArgumentParser):
     lists_settings = True
     lists_all = False
+    examples: Sequence[tuple[str, str]] | None = None
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}\n")
@@ -232,7 +235,7 @@ class _Parser(argparse.ArgumentParser):
         paragraphs = [textwrap.fill(" ".join(text.split()), width) for text in (self.description or "").split("\n\n")]
         parts = [self.format_usage(), *(f"{text}\n" for text in paragraphs)]
         if self.lists_settings:
-            parts.append(_examples(self.prog, self._has_resume()))
+            parts.append(_examples(self.prog, self.examples or _of_training(self._has_resume())))
         options = [(self._left(action), action.help or "") for action in self._actions]
         parts.append("options:\n" + _table([(left, "", text) for left, text in options], width))
         if not self.lists_settings:
@@ -258,19 +261,18 @@ class _Parser(argparse.ArgumentParser):
         return f"{names} {value}".strip() + (" ..." if action.nargs in ("*", "+") else "")
 
 
-def _examples(prog: str, resume: bool) -> str:
+def _of_training(resume: bool) -> list[tuple[str, str]]:
     rows = [
-        (prog, "the defaults: drawn pedestrians"),
-        (f"{prog} train.epochs=3 augment.erase_area=[0.1,0.2]", "any setting by its dotted name"),
-        (
-            f"{prog} --config scwm_market1501 data.root=DIR",
-            "a config that comes with reidray, or a file; then settings",
-        ),
-        (f"{prog} --print-config > mine.yaml", "every setting, to edit and give back with --config"),
+        ("", "the defaults: drawn pedestrians"),
+        ("train.epochs=3 augment.erase_area=[0.1,0.2]", "any setting by its dotted name"),
+        ("--config scwm_market1501 data.root=DIR", "a config that comes with reidray; then settings"),
+        ("--print-config > mine.yaml", "every setting, to edit and give back with --config"),
     ]
-    if resume:
-        rows.append((f"{prog} --resume RUN_DIR", "continue where a run stopped"))
-    return "examples:\n" + "".join(f"  {line}\n      {why}\n" for line, why in rows)
+    return [*rows, ("--resume RUN_DIR", "continue where a run stopped")] if resume else rows
+
+
+def _examples(prog: str, rows: Sequence[tuple[str, str]]) -> str:
+    return "examples:\n" + "".join(f"  {prog} {words}".rstrip() + f"\n      {why}\n" for words, why in rows)
 
 
 def _row(setting: Setting) -> tuple[str, str, str]:

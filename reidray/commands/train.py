@@ -8,13 +8,22 @@ cluster (ray job submit --working-dir . -- python jobs/train.py ...).
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 
 from reidray.command import parse
 from reidray.launch.guess import guessed
 from reidray.launch.launch import launch
 from reidray.settings_io import Layer
+
+_EXAMPLES = (
+    ("", "drawn pedestrians: shows that everything works, in minutes"),
+    ("crops/", "your own crops, or a public data set: looks which one it is"),
+    ("crops/ train.epochs=20 method.eps=0.55", "any setting by its dotted name"),
+    ("market/ --config scwm_market1501", "a config that comes with reidray, or a file"),
+    ("--print-config > mine.yaml", "every setting, to edit and give back with --config"),
+    ("--resume RUN_DIR", "continue where a run stopped"),
+)
 
 
 def main(words: Sequence[str], prog: str) -> None:
@@ -28,9 +37,5 @@ def main(words: Sequence[str], prog: str) -> None:
         notes.extend(why)
         return layers
 
-    command = parse(words, prog=prog, description=__doc__, extra=_options, resume=True, beneath=beneath, data=True)
+    command = parse(words, prog=prog, description=__doc__, resume=True, beneath=beneath, data=True, examples=_EXAMPLES)
     launch(command.settings, resume=command.options.resume, notes=notes, estimates=True)
-
-
-def _options(parser: ArgumentParser) -> None:
-    parser.epilog = "after training: reidray embed, reidray search, reidray export"

@@ -18,6 +18,12 @@ from reidray.settings_io import Layer
 from reidray.tuning.run_search import asked_search, run_search
 from reidray.tuning.search_file import settings_of
 
+_EXAMPLES = (
+    ("--search search_scwm", "the settings of SCWM, on drawn pedestrians"),
+    ("--search search_scwm --trials 8 data.dataset=auto data.root=DIR", "fewer trials, on your data"),
+    ("--resume SEARCH_DIR", "continue where a search stopped"),
+)
+
 
 def _options(parser: ArgumentParser) -> None:
     parser.add_argument("--search", metavar="SEARCH", help="what to search: a file or a name")
@@ -37,7 +43,9 @@ def _beneath(options: Namespace, _over: Sequence[Layer], _has_config: bool) -> l
 
 def main(words: Sequence[str], prog: str) -> None:
     """The command."""
-    command = parse(words, prog=prog, description=__doc__, extra=_options, resume=True, beneath=_beneath)
+    command = parse(
+        words, prog=prog, description=__doc__, extra=_options, resume=True, beneath=_beneath, examples=_EXAMPLES
+    )
     given = command.options
     asked = asked_search(_file(given), given.resume, given.trials, given.objective)
     status, _ = run_search(command.settings, asked, resume=given.resume, concurrent=given.concurrent)

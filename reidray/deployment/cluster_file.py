@@ -1,15 +1,20 @@
 """Checks of cluster.yaml that need no account in a cloud, and that `ray up` does not make.
 
-`ray up` checks the names and types of its own fields. It does not check the fields for the cloud, whether versions
-agree, whether files exist, and who can reach which port. Every check is a generator of sentences about one matter.
+Names and types of Ray's own fields are checked by the JSON schema that Ray's package carries, as `ray up` does. Nobody
+else checks the fields for the cloud, whether versions agree, whether files exist, and who can reach which port. Every
+check is a generator of sentences about one matter.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from jsonschema import Draft7Validator
 
 from reidray.deployment.yaml_file import (
     Check,
@@ -53,12 +58,26 @@ _RAYS_OWN = ("SubnetIds",)  # Ray takes one of them
 def findings(file: YamlFile) -> list[str]:
     """One sentence for everything that is wrong with a description for `ray up`; none when nothing is."""
     checks: tuple[Check, ...] = (
-        token, dashboard, images, shared_memory, spilling, cloud_fields, files, packages, secrets, placeholders,
+        schema, token, dashboard, images, shared_memory, spilling, cloud_fields, files, packages, secrets, placeholders,
     )  # fmt: skip
     return [sentence for check in checks for sentence in check(file)]
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def schema(file: YamlFile) -> Iterator[str]:
+    """Ray knows the fields, and they have the types that it expects."""
+    ray = find_spec("ray")
+    for place in (ray.submodule_search_locations or []) if ray is not None else []:
+        written = Path(place) / "autoscaler" / "ray-schema.json"
+        for error in Draft7Validator(json.loads(written.read_text())).iter_errors(file.tree):
+            where = ".".join(str(part) for part in error.absolute_path)
+            if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+                yield from unknown_fields(error.instance, list(error.schema.get("properties", ())), where or "cluster")
+            else:
+                got = "a value" if error.validator != "type" else type(error.instance).__name__
+                yield f"{where or 'cluster'}: expected {error.validator} {error.validator_value}, got {got}"
 
 
 def token(file: YamlFile) -> Iterator[str]:

@@ -116,6 +116,16 @@ START = "export RAY_AUTH_MODE=token; "
             "worker_start_ray_commands: expected `ex",
         ),
         (START, "export RAY_AUTH_MODE=disabled; ", "start_ray_commands: expected `export RAY_AUTH_MODE=token;`"),
+        (
+            "max_workers: 4\nupscaling",
+            "max_worker: 4\nupscaling",
+            "unknown field max_worker: did you mean max_workers?",
+        ),
+        (
+            "idle_timeout_minutes: 10",
+            "idle_timeout_minutes: ten",
+            "idle_timeout_minutes: expected type number, got str",
+        ),
         ("ray start --head", "ray begin --head", "head_start_ray_commands: expected exactly one command"),
         ("--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "got 0.0.0.0: the dashboard runs what it is given"),
         ("--dashboard-host=127.0.0.1 ", "", "got none: the dashboard runs what it is given"),
