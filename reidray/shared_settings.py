@@ -174,6 +174,9 @@ class EvaluateSettings(Section):
 
     every: CountOrZero = setting(0, "evaluate after every so many epochs; 0: only before and after", "epochs")
     split: Literal["test", "validation"] = setting("test", "query and gallery of the test or of the validation split")
+    same_camera: bool = setting(
+        False, "matches of the query's own camera count, too: for data of one camera; no data set's official protocol"
+    )
     block: Count = setting(2048, "queries that a thread ranks at once: bounds the memory", "images")
     report_best: bool = setting(
         False,

@@ -22,6 +22,7 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument("--run", metavar="DIR", type=Path, help="run folder or checkpoint (default: the gallery's)")
     parser.add_argument("-k", metavar="N", type=int, default=10, help="how many images (10)")
     parser.add_argument("--cameras", metavar="N", type=int, nargs="+", help="only images of these cameras")
+    parser.add_argument("--at-least", metavar="S", type=float, default=-1.0, help="no image that is less similar")
     parser.add_argument("--output", metavar="FILE.png", type=Path, help="draw the ranked list")
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="images to search by")
 
@@ -40,7 +41,9 @@ def main(words: Sequence[str], prog: str) -> None:
     if not place.is_dir():
         raise ValueError(f"{options.gallery} was made by the run {place}, which is gone: give it with --run DIR")
     gallery = Gallery(options.gallery, load(place))
-    found = [gallery.search(photo, options.k, cameras=options.cameras) for photo in options.photos]
+    found = [
+        gallery.search(photo, options.k, cameras=options.cameras, at_least=options.at_least) for photo in options.photos
+    ]
     for photo, matches in zip(options.photos, found, strict=True):
         if len(options.photos) > 1:
             print(f"{photo}:")

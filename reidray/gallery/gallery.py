@@ -146,6 +146,7 @@ class Gallery:
         *,
         cameras: Collection[int] | None = None,
         not_cameras: Collection[int] = (),
+        at_least: float = -1.0,
     ) -> list[Match]:
         """The k images of the gallery that are most like the query, exactly, the most similar first.
 
@@ -154,12 +155,15 @@ class Gallery:
           k: how many, at least 1.
           cameras: only images of these.
           not_cameras: no image of these.
+          at_least: no image that is less similar. Where the border between the same and another person lies depends on
+            the model and the data: the run's report.html shows both.
 
         Raises:
           ValueError: no model was given and the query is an image, the query is not one image, or the gallery is empty.
         """
         feature_D = query if _is_feature(query) else self._embedded(query)
-        return self.search_features(feature_D[None], k, cameras=cameras, not_cameras=not_cameras)[0]
+        found = self.search_features(feature_D[None], k, cameras=cameras, not_cameras=not_cameras)[0]
+        return [match for match in found if match.similarity >= at_least]
 
     def search_features(
         self,

@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from reidray import events
-from reidray.arrays import Bytes, Ints
+from reidray.arrays import Array, Bytes, Ints
 from reidray.bank import MemoryBank
 from reidray.config import Settings
 from reidray.data.attributes import Attributes
@@ -93,8 +94,15 @@ class Context:
         query_persons, gallery_persons = (self.true_persons(name) for name in names)
         if query_persons is None or gallery_persons is None:
             return None
-        cameras = [self.split(name).source.cameras_N for name in names]
-        return num_answerable(query_persons, gallery_persons, *cameras)
+        return num_answerable(query_persons, gallery_persons, *self.compared_cameras)
+
+    @cached_property
+    def compared_cameras(self) -> list[Array]:
+        """Cameras of query and gallery, as evaluation compares them: with evaluate.same_camera as unknown ones."""
+        found = [self.split(name).source.cameras_N for name in evaluation_splits(self.settings)]
+        if self.settings.evaluate.same_camera:
+            return [np.full_like(cameras_N, -1) for cameras_N in found]
+        return found
 
     def __post_init__(self) -> None:
         self.spans.process = f"worker {self.ranks.rank}"

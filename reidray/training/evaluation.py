@@ -57,7 +57,10 @@ def remark(context: Context) -> str | None:
     if answerable is None:
         return f"nothing is evaluated: there is no {query} and {gallery} with known persons"
     if answerable == 0:
-        return f"nothing is evaluated: no person of {query} is in {gallery} under another camera"
+        why = f"nothing is evaluated: no person of {query} is in {gallery}"
+        if context.settings.evaluate.same_camera:
+            return why
+        return f"{why} under another camera (evaluate.same_camera=true counts matches of the same camera, too)"
     total = context.split(query).source.count
     if 2 * answerable < total:
         few = f"{answerable:,} of {total:,} queries"
@@ -108,7 +111,7 @@ def _figures(context: Context, gathered: list[_Found], lists: int) -> dict[str, 
     settings, names = context.settings, evaluation_splits(context.settings)
     query_QD, gallery_GD = (_in_order([part for found in gathered for part in found.features[name]]) for name in names)
     query_persons, gallery_persons = (context.true_persons(name) for name in names)
-    cameras = [context.split(name).source.cameras_N for name in names]
+    cameras = context.compared_cameras
     if query_persons is None or gallery_persons is None:
         raise ValueError(f"{context.packed} has no true identities for {' and '.join(names)}: nothing to measure")
     persons = [query_persons, gallery_persons]

@@ -55,6 +55,9 @@ def test_cameras_are_chosen_and_left_out(tmp_path: Path) -> None:
     assert {match.camera for match in gallery.search(query, 30, cameras=[1])} == {1}
     assert {match.camera for match in gallery.search(query, 30, not_cameras=[1])} == {0, 2}
     assert gallery.search(query, 30, cameras=[7]) == []
+    similar = gallery.search(query, 30, at_least=0.5)
+    assert 0 < len(similar) < 30
+    assert min(match.similarity for match in similar) >= 0.5
 
 
 def test_a_small_memory_gives_the_same_results(tmp_path: Path) -> None:

@@ -154,6 +154,23 @@ def test_evaluate_gives_the_runs_figures_on_its_data_and_takes_others(
         reidray.evaluate(model, settings={"model.pooling": "max"})
 
 
+def test_data_of_one_camera_are_evaluated_where_that_is_asked_for(
+    model: reidray.Model, tiny_root: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "one camera"
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        (root / folder).mkdir(parents=True)
+        for file in sorted((tiny_root / folder).glob("*.jpg")):
+            person, rest = file.name.split("_c")
+            shutil.copy(file, root / folder / f"{person}_c1{rest[1:]}")
+    given = {"data.dataset": "market1501"}
+    with pytest.raises(ValueError, match="no query has a true match"):
+        reidray.evaluate(model, root, settings=given)
+    figures = reidray.evaluate(model, root, settings={**given, "evaluate.same_camera": True})
+    assert figures["num_valid_queries"] == len(list((root / "query").iterdir()))
+    assert 0 < figures["mAP"] <= 100
+
+
 def test_training_from_python_gives_a_run_that_loads(tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
     settings = tiny_settings("two", train={"epochs": 1, "steps": 2}).model_dump(mode="json")
     flat = {
