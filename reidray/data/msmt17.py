@@ -19,7 +19,7 @@ import os
 import re
 from pathlib import Path
 
-from reidray.data.named_folders import MARKET_FOLDERS, NamedFolders
+from reidray.data.named_folders import MARKET_FOLDERS, NamedFolders, image_name
 from reidray.data.records import Dataset, ImageRecord, Split
 
 FOLDERS = (("train", "test"), ("mask_train_v2", "mask_test_v2"))
@@ -27,7 +27,7 @@ LISTS = {"train": "list_train.txt", "val": "list_val.txt", "query": "list_query.
 CONVERTED = NamedFolders(
     dataset="msmt17",
     folders=MARKET_FOLDERS,
-    pattern=re.compile(r"(?P<person>\d{1,9})_c(?P<camera>\d{1,2})_[\w-]*\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII),
+    pattern=image_name(),
     example="0000_c01_0000.jpg",
     has_junk=False,
     optional={},

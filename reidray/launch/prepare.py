@@ -13,6 +13,7 @@ from reidray.config import Settings
 from reidray.data import cuhk03, dukemtmc, dukemtmc_video, folder, market1501, mars, msmt17, veri776
 from reidray.data.detect import detect
 from reidray.data.drawn import DrawnSettings, write_market1501, write_tracklets
+from reidray.data.image_files import in_words
 from reidray.data.records import Dataset, counts
 from reidray.events import message
 from reidray.storage.cache import hide_login, open_folder
@@ -165,9 +166,12 @@ def _sentences(dataset: Dataset, written: Mapping[str, Any]) -> list[str]:
     packed = ", ".join(f"{name} {count:,}" for name, count in written["splits"].items())
     unit = next(iter(dataset.splits.values())).unit
     sentences = [f"{dataset.name}: {found}", f"packed {unit}s: {packed}"]
-    sentences += [f"ignored {count:,}: {reason}" for reason, count in dataset.ignored.items()]
+    sentences += dataset.notes
+    for reason, count in dataset.ignored.items():
+        names = dataset.left_out.get(reason)
+        sentences.append(f"left out {count:,}: {reason}" + (f" (such as {in_words(names)})" if names else ""))
     for reason, entry in written.get("skipped", {}).items():
-        sentences.append(f"skipped {entry['count']:,}: {reason} (such as {entry['examples'][0]})")
+        sentences.append(f"skipped {entry['count']:,}: {reason} (such as {in_words(entry['examples'])})")
     return sentences
 
 

@@ -114,8 +114,8 @@ def pack(
       progress: called with split, images done and images in all, after each image.
 
     Returns:
-      The content of dataset.json: format, name, source, splits (samples of each), ignored, skipped, fingerprint,
-      created_by.
+      The content of dataset.json: format, name, source, splits (samples of each), ignored (by the reader, with examples
+      and notes), skipped (by packing), fingerprint, created_by, made_with.
 
     Raises:
       ValueError: out_dir holds something else, two images of a split share a name, a split has no readable image, a
@@ -146,6 +146,8 @@ def pack(
             "source": str(dataset.root),
             "splits": sizes,
             "ignored": dataset.ignored,
+            "ignored_examples": {reason: list(names[:_EXAMPLES]) for reason, names in dataset.left_out.items()},
+            "notes": list(dataset.notes),
             "skipped": skipped.reasons,
             "fingerprint": prints.hexdigest(),
             "created_by": __version__,
