@@ -172,6 +172,12 @@ def _sentences(dataset: Dataset, written: Mapping[str, Any]) -> list[str]:
         sentences.append(f"left out {count:,}: {reason}" + (f" (such as {in_words(names)})" if names else ""))
     for reason, entry in written.get("skipped", {}).items():
         sentences.append(f"skipped {entry['count']:,}: {reason} (such as {in_words(entry['examples'])})")
+    several = written.get("of_several_frames", {"count": 0})
+    if several["count"]:
+        names = in_words(several["examples"])
+        sentences.append(
+            f"{several['count']:,} images have several frames or pages: the first counts (such as {names})"
+        )
     return sentences
 
 

@@ -20,11 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reidray.data.decode import BadImage, decode, decode_mask
+from reidray.data.decode import BadImage, decode_first_frame, decode_mask
+from reidray.data.image_files import EXTENSIONS, why_not
 from reidray.data.records import Dataset, ImageRecord, Split
 from reidray.disk import disk_errors
 from reidray.storage import index as indexing
 from reidray.storage.destination import DATASET, check_destination, new_folder
+from reidray.storage.left_out_table import write_left_out
 from reidray.storage.tar_scan import scan
 from reidray.version import __version__
 
@@ -36,15 +38,21 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class _Skipped:
-    """Images left out, by reason."""
+    """Images left out by packing, by reason, and images of several frames, whose first frame counts."""
 
-    reasons: dict[str, dict[str, Any]] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+    of_several_frames: list[str] = field(default_factory=list)
 
     def add(self, reason: str, name: str) -> None:
-        entry = self.reasons.setdefault(reason, {"count": 0, "examples": []})
-        entry["count"] += 1
-        if len(entry["examples"]) < _EXAMPLES:
-            entry["examples"].append(name)
+        self.names.setdefault(reason, []).append(name)
+
+    @property
+    def reasons(self) -> dict[str, dict[str, Any]]:
+        return {reason: _counted(names) for reason, names in self.names.items()}
+
+
+def _counted(names: Sequence[str]) -> dict[str, Any]:
+    return {"count": len(names), "examples": list(names[:_EXAMPLES])}
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class _Image:
     data: bytes
     height: int
     width: int
+    has_more: bool = False  # frames or pages than the first
 
 
 class _TarFile(io.RawIOBase):
@@ -115,7 +124,8 @@ def pack(
 
     Returns:
       The content of dataset.json: format, name, source, splits (samples of each), ignored (by the reader, with examples
-      and notes), skipped (by packing), fingerprint, created_by, made_with.
+      and notes), skipped (by packing), of_several_frames (images whose first frame counts), fingerprint, created_by,
+      made_with.
 
     Raises:
       ValueError: out_dir holds something else, two images of a split share a name, a split has no readable image, a
@@ -149,10 +159,12 @@ def pack(
             "ignored_examples": {reason: list(names[:_EXAMPLES]) for reason, names in dataset.left_out.items()},
             "notes": list(dataset.notes),
             "skipped": skipped.reasons,
+            "of_several_frames": _counted(skipped.of_several_frames),
             "fingerprint": prints.hexdigest(),
             "created_by": __version__,
             "made_with": None if made_with is None else dict(made_with),
         }
+        write_left_out(folder, [dataset.left_out, skipped.names])
         (folder / DATASET).write_text(json.dumps(description, indent=1) + "\n")
     return description
 
@@ -234,6 +246,8 @@ class _SplitPacker:
                 self._skipped.add(result.reason, split.images[place].name)
             else:
                 readable.append((split.images[place], result))
+                if result.has_more:
+                    self._skipped.of_several_frames.append(split.images[place].name)
             seen += 1
             if seen == wanted:
                 yield readable
@@ -249,7 +263,7 @@ class _SplitPacker:
             self._sizes.append((read.width, read.height))
             content = hashlib.sha256(read.data).hexdigest()
             self._prints.update(json.dumps([self._split.name, image.name, content]).encode())
-            extension = image.path.suffix[1:].lower()
+            extension = image.path.suffix[1:].lower().replace("jfif", "jpg")  # as other readers of tars know it
             record[extension if tracklets is None else f"{number:04d}.{extension}"] = read.data
         if tracklets is None:
             meta: dict[str, Any] = {"name": frames[0][0].name, "camera": frames[0][0].camera}
@@ -315,19 +329,20 @@ def _read_all(images: Sequence[ImageRecord], *, max_pixels: int, max_bytes: int)
 
 
 def _read(record: ImageRecord, max_pixels: int, max_bytes: int) -> _Image | BadImage:
-    if record.path.suffix[1:].lower() not in indexing.EXTENSIONS:
-        return BadImage(record.name, "not an image", f"expected one of {', '.join(indexing.EXTENSIONS)}.")
+    if (reason := why_not(record.name)) is not None:
+        return BadImage(record.name, reason, f"expected one of {', '.join(EXTENSIONS)}.")
     try:
         size = record.path.stat().st_size
         if size > max_bytes:
             return BadImage(record.name, "file too large", f"expected at most {max_bytes} bytes, got {size}.")
         data = record.path.read_bytes()
-        height, width, _ = decode(data, name=record.name, max_pixels=max_pixels).shape
+        pixels_HW3, has_more = decode_first_frame(data, name=record.name, max_pixels=max_pixels)
     except BadImage as bad:
         return bad
     except OSError as error:
         return BadImage(record.name, "cannot be read", f"expected a readable file, got {error}.")
-    return _Image(data, height, width)
+    height, width, _ = pixels_HW3.shape
+    return _Image(data, height, width, has_more)
 
 
 def _write_masks(folder: Path, root: Path, kept: Sequence[ImageRecord], *, max_pixels: int) -> None:
