@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from reidray.data import cuhk03_release, dukemtmc, dukemtmc_video, market1501
+from reidray.data import cuhk03_release, dukemtmc, dukemtmc_video, image_list, market1501
 from reidray.data.cuhk03 import BOXES
 from reidray.data.image_files import in_words
 from reidray.data.named_folders import MARKET_FOLDERS
@@ -30,6 +30,13 @@ def detect(root: str | os.PathLike[str]) -> tuple[str, str]:
         those of several.
     """
     root = Path(root)
+    if root.is_file() and image_list.is_list(root):
+        return "list", "it is a file with a column path"
+    if root.is_file():
+        raise ValueError(
+            f"{root}: expected a folder of images, a data set or a list of images (CSV or Parquet, with a column "
+            "path), got another file; unpack it, or check data.root."
+        )
     if not root.is_dir():
         raise ValueError(f"{root}: expected a folder of images or a data set, but there is none; check data.root.")
     if (found := _known(root)) is not None:

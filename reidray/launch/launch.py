@@ -15,7 +15,7 @@ from typing import Any
 from reidray.config import Settings
 from reidray.errors import PassingError
 from reidray.events import message
-from reidray.launch.prepare import prepared, with_places
+from reidray.launch.prepare import IfChanged, prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
 from reidray.methods import make_method
 from reidray.report.console import Console
@@ -61,7 +61,8 @@ def launch(
         if not any(folder.checkpoints.iterdir()):
             _check_weights(settings, console)
         _check_machines(settings, console)
-        packed = prepared(settings, console.handle, processes=num_cpus())
+        if_changed: IfChanged = "refuse" if resume else "pack"
+        packed = prepared(settings, console.handle, processes=num_cpus(), if_changed=if_changed)
         listeners = [console.handle, _settings_kept(folder, settings), *([watch] if watch else [])]
         try:
             history = _trained(settings, packed, place, lambda event: _tell(listeners, event))

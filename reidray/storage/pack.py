@@ -27,6 +27,7 @@ from reidray.disk import disk_errors
 from reidray.storage import index as indexing
 from reidray.storage.destination import DATASET, check_destination, new_folder
 from reidray.storage.left_out_table import write_left_out
+from reidray.storage.source import Source
 from reidray.storage.tar_scan import scan
 from reidray.version import __version__
 
@@ -104,6 +105,7 @@ def pack(
     max_bytes: int,
     progress: Progress | None = None,
     made_with: Mapping[str, Any] | None = None,
+    source: Source | None = None,
 ) -> dict[str, Any]:
     """Packs all splits of a data set into out_dir/<split>/ and describes them in out_dir/dataset.json.
 
@@ -120,12 +122,13 @@ def pack(
       max_pixels: images with more are left out.
       max_bytes: image files with more are left out; at most index.MAX_MEMBER_BYTES.
       made_with: settings to keep in dataset.json, JSON values only.
+      source: state of the files before they are read, to be kept, so that a later run sees what has changed.
       progress: called with split, images done and images in all, after each image.
 
     Returns:
       The content of dataset.json: format, name, source, splits (samples of each), ignored (by the reader, with examples
       and notes), skipped (by packing), of_several_frames (images whose first frame counts), fingerprint, created_by,
-      made_with.
+      made_with; where they have names, cameras (by number); with a source, files.
 
     Raises:
       ValueError: out_dir holds something else, two images of a split share a name, a split has no readable image, a
@@ -146,7 +149,7 @@ def pack(
         for name, split in dataset.splits.items():
             assert name.isidentifier()
             (folder / name).mkdir()
-            packer = _SplitPacker(folder / name, split, images_per_shard, skipped, prints)
+            packer = _SplitPacker(folder / name, split, images_per_shard, skipped, prints, dataset.person_names)
             sizes[name] = packer.run(max_pixels=max_pixels, max_bytes=max_bytes, progress=progress)
             if split.tracklets is None:
                 _write_masks(folder / name, dataset.root, packer.kept, max_pixels=max_pixels)
@@ -164,6 +167,11 @@ def pack(
             "created_by": __version__,
             "made_with": None if made_with is None else dict(made_with),
         }
+        if dataset.camera_names:
+            description["cameras"] = list(dataset.camera_names)
+        if source is not None:
+            description["files"] = source.described()
+            source.write(folder)
         write_left_out(folder, [dataset.left_out, skipped.names])
         (folder / DATASET).write_text(json.dumps(description, indent=1) + "\n")
     return description
@@ -172,7 +180,16 @@ def pack(
 class _SplitPacker:
     """Writes one split: tars, index, truth, attributes."""
 
-    def __init__(self, folder: Path, split: Split, images_per_shard: int, skipped: _Skipped, prints: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        split: Split,
+        images_per_shard: int,
+        skipped: _Skipped,
+        prints: Any,
+        person_names: Sequence[str],
+    ) -> None:
+        self._person_names = person_names
         self._folder, self._split, self._images_per_shard = folder, split, images_per_shard
         self._skipped, self._prints = skipped, prints
         self._file: _TarFile | None = None
@@ -225,8 +242,12 @@ class _SplitPacker:
         named = split.images if split.tracklets is None else split.tracklets
         names = [named[place].name for place in keep]
         if split.persons is not None:
-            table = pa.table({"name": names, "person": pa.array([split.persons[place] for place in keep], pa.int64())})
-            pq.write_table(table, self._folder / indexing.TRUTH)
+            persons = [split.persons[place] for place in keep]
+            truth = {"name": names, "person": pa.array(persons, pa.int64())}
+            if self._person_names:
+                called = [None if person < 1 else self._person_names[person - 1] for person in persons]
+                truth["person_name"] = pa.array(called, pa.string())
+            pq.write_table(pa.table(truth), self._folder / indexing.TRUTH)
         if split.attributes is not None:
             values_NA = split.attributes.values_NA[keep]
             columns = {name: values_NA[:, place] for place, name in enumerate(split.attributes.names)}
