@@ -13,7 +13,7 @@ from reidray.config import Settings
 from reidray.data import cuhk03, dukemtmc, dukemtmc_video, folder, image_list, market1501, mars, msmt17, veri776
 from reidray.data.detect import detect
 from reidray.data.drawn import DrawnSettings, write_market1501, write_tracklets
-from reidray.data.records import Dataset
+from reidray.data.records import Dataset, counts
 from reidray.events import message
 from reidray.storage.cache import open_folder
 
@@ -114,6 +114,12 @@ def read_dataset(settings: Settings, report: Report, *, processes: int) -> Datas
         "list": lambda: image_list.read(root),
     }
     return readers[data.dataset]()
+
+
+def numbers_in_words(dataset: Dataset) -> str:
+    """The numbers by which one recognises a data set, without distractors and junk where there are none."""
+    numbers = {what: count for what, count in counts(dataset).items() if count or what not in ("distractors", "junk")}
+    return ", ".join(f"{count:,} {what}" for what, count in numbers.items())
 
 
 def made_with(settings: Settings) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from typing import Any, Literal
 from reidray import events
 from reidray.config import Settings
 from reidray.data.image_files import in_words
-from reidray.data.records import Dataset, counts
+from reidray.data.records import Dataset
 from reidray.events import message
 from reidray.launch.data_sets import (
     Report,
     data_root,
     made_with,
+    numbers_in_words,
     packed_as,
     packed_place,
     read_dataset,
@@ -172,10 +173,9 @@ def _check_settings(settings: Settings, place: str, described: Mapping[str, Any]
 
 def _sentences(dataset: Dataset, written: Mapping[str, Any]) -> list[str]:
     """What was read, what was left out and what was skipped, for the log."""
-    found = ", ".join(f"{count:,} {what}" for what, count in counts(dataset).items())
     packed = ", ".join(f"{name} {count:,}" for name, count in written["splits"].items())
     unit = next(iter(dataset.splits.values())).unit
-    sentences = [f"{dataset.name}: {found}", f"packed {unit}s: {packed}", *dataset.notes]
+    sentences = [f"{dataset.name}: {numbers_in_words(dataset)}", f"packed {unit}s: {packed}", *dataset.notes]
     for reason, count in dataset.ignored.items():
         names = dataset.left_out.get(reason)
         sentences.append(f"left out {count:,}: {reason}" + (f" (such as {in_words(names)})" if names else ""))
