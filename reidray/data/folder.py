@@ -32,9 +32,12 @@ UNFIT = "path does not fit data.pattern"
 
 _CAMERA = re.compile(r"(?<![A-Za-z0-9])c(?:am(?:era)?)?[-_ ]?(\d{1,9})", re.IGNORECASE | re.ASCII)
 _MANY_FOLDERS = 64
+_LISTS = (".csv", ".tsv", ".parquet")
 
 
-def read(root: str | os.PathLike[str], *, camera_from: str = "none", pattern: str | None = None) -> Dataset:
+def read(
+    root: str | os.PathLike[str], *, camera_from: str = "none", pattern: str | None = None, option: str = "data.root"
+) -> Dataset:
     """Lists the image files under a folder; no image is opened.
 
     Hidden files and folders (a leading dot), links to folders, and files that are no images are counted by reason.
@@ -45,6 +48,7 @@ def read(root: str | os.PathLike[str], *, camera_from: str = "none", pattern: st
         the file's name; "pattern". A pattern that tells cameras does so with "none" as well.
       pattern: how paths are to be read, see reidray.data.path_pattern. Where it tells persons and the root has folders
         of query and gallery, these are the splits, and the pattern is of paths below them (or of whole ones).
+      option: by which the root was given, for sentences about it.
 
     Returns:
       One split, "train", with cameras -1 and persons None where nothing tells them; or the splits of their folders.
@@ -54,9 +58,10 @@ def read(root: str | os.PathLike[str], *, camera_from: str = "none", pattern: st
     """
     root = Path(root)
     if not root.exists():
-        raise ValueError(f"{root}: expected a folder of images, but nothing is there; check data.root.")
+        raise ValueError(f"{root}: expected a folder of images, but nothing is there; check {option}.")
     if not root.is_dir():
-        raise ValueError(f"{root}: expected a folder of images, got a file; check data.root.")
+        advice = "give a list of images as data.dataset=list" if root.suffix in _LISTS else f"check {option}"
+        raise ValueError(f"{root}: expected a folder of images, got a file; {advice}.")
     left_out = LeftOut()
     names = sorted(walk(root, left_out))
     if not names:
@@ -64,7 +69,7 @@ def read(root: str | os.PathLike[str], *, camera_from: str = "none", pattern: st
         such = f" (such as {in_words(others)})" if others else ""
         raise ValueError(
             f"{root}: expected images ({', '.join(EXTENSIONS)}) at any depth, got {len(left_out)} other files{such}; "
-            f"check data.root."
+            f"check {option}."
         )
     form = None if pattern is None else compiled(pattern)
     rows = _rows(root, names, camera_from, form, left_out)

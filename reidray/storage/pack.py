@@ -6,12 +6,9 @@ Equal input gives equal tars, byte for byte. A data set appears under its name w
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -20,19 +17,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reidray.data.decode import BadImage, decode_first_frame, decode_mask
-from reidray.data.image_files import EXTENSIONS, why_not
+from reidray.data.decode import BadImage, decode_mask
 from reidray.data.records import Dataset, ImageRecord, Split
 from reidray.disk import disk_errors
 from reidray.storage import index as indexing
 from reidray.storage.destination import DATASET, check_destination, new_folder
 from reidray.storage.left_out_table import write_left_out
 from reidray.storage.source import Source
+from reidray.storage.tar_file import TarFile
 from reidray.storage.tar_scan import scan
+from reidray.storage.tried_images import TriedImage, tried_images
 from reidray.version import __version__
 
 _EXAMPLES = 5
-_THREADS = 4
 
 Progress = Callable[[str, int, int], None]
 
@@ -54,46 +51,6 @@ class _Skipped:
 
 def _counted(names: Sequence[str]) -> dict[str, Any]:
     return {"count": len(names), "examples": list(names[:_EXAMPLES])}
-
-
-@dataclass(frozen=True)
-class _Image:
-    data: bytes
-    height: int
-    width: int
-    has_more: bool = False  # frames or pages than the first
-
-
-class _TarFile(io.RawIOBase):
-    """A file that computes a checksum of what is written; after a failed write it ignores the rest, so that the tar can
-    be closed.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self._file, self._sum, self._failed = file, hashlib.sha256(), False
-        self.bytes = 0
-
-    def write(self, data: Any) -> int:
-        if self._failed:
-            return len(data)
-        try:
-            self._file.write(data)
-        except OSError:
-            self._failed = True
-            raise
-        self._sum.update(data)
-        self.bytes += len(data)
-        return len(data)
-
-    def finish(self) -> str:
-        """Closes the file; gives its sha256."""
-        try:
-            self._file.close()
-        except OSError:
-            if not self._failed:
-                raise
-        return self._sum.hexdigest()
 
 
 def pack(
@@ -192,7 +149,7 @@ class _SplitPacker:
         self._person_names = person_names
         self._folder, self._split, self._images_per_shard = folder, split, images_per_shard
         self._skipped, self._prints = skipped, prints
-        self._file: _TarFile | None = None
+        self._file: TarFile | None = None
         self._sizes: list[tuple[int, int]] = []
         self._rows: list[indexing.Row] = []
         self._shards: list[indexing.Shard] = []
@@ -257,12 +214,12 @@ class _SplitPacker:
 
     def _samples(
         self, max_pixels: int, max_bytes: int, progress: Progress | None
-    ) -> Iterator[list[tuple[ImageRecord, _Image]]]:
+    ) -> Iterator[list[tuple[ImageRecord, TriedImage]]]:
         """The readable images of each sample."""
         split, tracklets = self._split, self._split.tracklets
         sizes = iter([1] * len(split.images) if tracklets is None else [one.frames for one in tracklets])
         wanted, seen, readable = next(sizes, 0), 0, []
-        for place, result in enumerate(_read_all(split.images, max_pixels=max_pixels, max_bytes=max_bytes)):
+        for place, result in enumerate(tried_images(split.images, max_pixels=max_pixels, max_bytes=max_bytes)):
             if isinstance(result, BadImage):
                 self._skipped.add(result.reason, split.images[place].name)
             else:
@@ -276,7 +233,7 @@ class _SplitPacker:
             if progress is not None:
                 progress(split.name, place + 1, len(split.images))
 
-    def _record(self, place: int, key: int, frames: list[tuple[ImageRecord, _Image]]) -> dict[str, Any]:
+    def _record(self, place: int, key: int, frames: list[tuple[ImageRecord, TriedImage]]) -> dict[str, Any]:
         """What WebDataset writes of a sample."""
         record: dict[str, Any] = {"__key__": f"{key:09d}"}
         tracklets = self._split.tracklets
@@ -295,16 +252,16 @@ class _SplitPacker:
         self.kept += [image for image, _ in frames]
         return {**record, "json": json.dumps(meta).encode()}
 
-    def _open(self, file: str) -> _TarFile:
+    def _open(self, file: str) -> TarFile:
         self._in_shard = 0
-        self._file = _TarFile(_create(self._folder / file))
+        self._file = TarFile(_create(self._folder / file))
         return self._file
 
     def _finish(self, file: str) -> None:
         """Closes a tar and adds its images to the index, by one pass over what lies on disk now."""
         assert self._file is not None
         tar, self._file = self._file, None
-        sha256, failed = tar.finish(), tar._failed
+        sha256, failed = tar.finish(), tar.failed
         tar.close()
         if failed:
             return
@@ -331,39 +288,6 @@ class _SplitPacker:
 
 def _create(path: Path) -> BinaryIO:
     return path.open("xb", buffering=2**20)
-
-
-def _read_all(images: Sequence[ImageRecord], *, max_pixels: int, max_bytes: int) -> Iterator[_Image | BadImage]:
-    """Reads and tries images on a few threads, a few ahead, in order."""
-    waiting: deque[Future[_Image | BadImage]] = deque()
-    with ThreadPoolExecutor(_THREADS) as threads:
-        try:
-            for record in images:
-                waiting.append(threads.submit(_read, record, max_pixels, max_bytes))
-                if len(waiting) >= 8 * _THREADS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _read(record: ImageRecord, max_pixels: int, max_bytes: int) -> _Image | BadImage:
-    if (reason := why_not(record.name)) is not None:
-        return BadImage(record.name, reason, f"expected one of {', '.join(EXTENSIONS)}.")
-    try:
-        size = record.path.stat().st_size
-        if size > max_bytes:
-            return BadImage(record.name, "file too large", f"expected at most {max_bytes} bytes, got {size}.")
-        data = record.path.read_bytes()
-        pixels_HW3, has_more = decode_first_frame(data, name=record.name, max_pixels=max_pixels)
-    except BadImage as bad:
-        return bad
-    except OSError as error:
-        return BadImage(record.name, "cannot be read", f"expected a readable file, got {error}.")
-    height, width, _ = pixels_HW3.shape
-    return _Image(data, height, width, has_more)
 
 
 def _write_masks(folder: Path, root: Path, kept: Sequence[ImageRecord], *, max_pixels: int) -> None:

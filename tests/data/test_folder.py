@@ -76,5 +76,9 @@ def test_a_folder_without_images_tells_how_many_others_there_are(tmp_path):
 def test_a_missing_folder_and_a_file_are_told_apart(tmp_path):
     with pytest.raises(ValueError, match="nothing is there"):
         folder.read(tmp_path / "no")
-    with pytest.raises(ValueError, match="got a file"):
+    with pytest.raises(ValueError, match=r"got a file; check data\.root"):
         folder.read(touch(tmp_path, "a.jpg") / "a.jpg")
+    with pytest.raises(ValueError, match=r"got a file; check --images"):
+        folder.read(tmp_path / "a.jpg", option="--images")
+    with pytest.raises(ValueError, match=r"got a file; give a list of images as data\.dataset=list"):
+        folder.read(touch(tmp_path, "a.csv") / "a.csv")
