@@ -20,6 +20,7 @@ from reidray.launch.account import account, left_out
 from reidray.launch.prepare import prepared
 from reidray.launch.services import num_cpus
 from reidray.report.console import Console
+from reidray.storage.cache import hide_login, open_folder
 from reidray.storage.left_out_table import read_left_out
 
 SUMMARY = "pack a data set once, or look at what would be read (--dry-run)"
@@ -53,8 +54,9 @@ def main(words: Sequence[str], prog: str) -> None:
         return
     with Console(None, settings) as console:
         packed = prepared(settings, console.handle, processes=num_cpus())
-        counts = json.loads((Path(packed) / "dataset.json").read_text()) if "://" not in packed else {}
-        console.handle(message(f"packed in {packed}: {counts.get('splits', '')}"))
+        described = json.loads(open_folder(packed, None).read("dataset.json") or b"{}")
+        counts = ", ".join(f"{name} {count:,}" for name, count in described.get("splits", {}).items())
+        console.handle(message(f"packed in {hide_login(packed)}: {counts}"))
     if asked.options.list_skipped:
         _print_left_out(read_left_out(packed))
 

@@ -29,6 +29,7 @@ SPLIT_FOLDERS = {
 }
 
 UNFIT = "path does not fit data.pattern"
+_OUTSIDE = "outside of the folders of the splits"
 
 _CAMERA = re.compile(r"(?<![A-Za-z0-9])c(?:am(?:era)?)?[-_ ]?(\d{1,9})", re.IGNORECASE | re.ASCII)
 _MANY_FOLDERS = 64
@@ -73,7 +74,9 @@ def read(
         )
     form = None if pattern is None else compiled(pattern)
     rows = _rows(root, names, camera_from, form, left_out)
-    notes = [] if form is None else list(left_out.cautions(UNFIT, f"paths like data.pattern={form.text}"))
+    notes = list(left_out.cautions(_OUTSIDE, f"folders called {in_words(tuple(SPLIT_FOLDERS), 20)}"))
+    if form is not None:
+        notes += left_out.cautions(UNFIT, f"paths like data.pattern={form.text}")
     if form is None or "person" not in form.fields:
         notes += _about_folders(names, camera_from if form is None else "pattern")
     return data_set("folder", root, rows, left_out, notes)
@@ -90,12 +93,14 @@ def _rows(root: Path, names: Sequence[str], camera_from: str, form: PathPattern 
         if splits:
             top, _, inner = name.partition("/")
             if top not in splits or not inner:
-                left_out.add(f"outside of the folders {', '.join(splits)}", name)
+                left_out.add(_OUTSIDE, name)
                 continue
             split, below = splits[top], inner
         told: dict[str, str] = {}
         if form is not None:
-            found = form.match(below) or (form.match(name) if below != name else None)
+            found = form.match(below)
+            if found is None and splits:  # a pattern may begin with the folder of the split, and say nothing of it
+                found = form.match(name, after=len(name) - len(below))
             if found is None:
                 left_out.add(UNFIT, name)
                 continue

@@ -38,15 +38,18 @@ class PathPattern:
         """What it may tell: some of person, camera and tracklet."""
         return frozenset(field for form in self.forms for field in form.groupindex)
 
-    def match(self, path: str) -> dict[str, str] | None:
+    def match(self, path: str, *, after: int = 0) -> dict[str, str] | None:
         """What a path tells, by field; None where it does not fit.
 
         Args:
           path: relative, with "/" between folders.
+          after: the place in the path before which no field may begin.
         """
         for form in self.forms:
             found = form.search(path)
-            if found is not None:
+            if found is not None and all(
+                found.start(field) >= after for field, text in found.groupdict().items() if text
+            ):
                 return {field: text for field, text in found.groupdict().items() if text}
         return None
 

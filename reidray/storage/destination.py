@@ -57,6 +57,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ValueError(f"{out}: the disk is full while packing; free some space and pack again.") from error
-        raise ValueError(f"{out}: could not be written ({error}); check the place and its rights.") from error
+        raise ValueError(
+            f"{out}: could not be written ({error}); check the place and its rights, or give another data.packed."
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -153,9 +153,14 @@ def test_paths_that_do_not_fit_are_left_out_by_name_with_a_caution(tmp_path):
 
 def test_images_outside_of_the_splits_are_left_out_by_name(tmp_path):
     dataset = read(tmp_path, [*TREE, "loose.jpg", "more/cam01/person01/1.jpg"], pattern="{camera}/{person}/{}")
-    assert dataset.left_out == {
-        "outside of the folders gallery, query, train": ("loose.jpg", "more/cam01/person01/1.jpg")
-    }
+    assert dataset.left_out == {"outside of the folders of the splits": ("loose.jpg", "more/cam01/person01/1.jpg")}
+
+
+def test_the_folder_of_a_split_is_never_a_person(tmp_path):
+    names = ["train/anna/1.jpg", "train/1.jpg", "query/anna/1.jpg", "gallery/anna/2.jpg", "gallery/2.jpg"]
+    dataset = read(tmp_path, names, pattern="{person}/{}")
+    assert dataset.person_names == ("anna",)
+    assert dataset.left_out == {"path does not fit data.pattern": ("gallery/2.jpg", "train/1.jpg")}
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,10 @@ def test_persons_of_msmt17_begin_at_0_and_are_counted_from_1(tmp_path):
         "gallery": 1,
     }
     assert len(dataset.splits["train"].images) == numbers["train"] + numbers["val"]
-    assert len(msmt17.read(tmp_path, validation=False).splits["train"].images) == numbers["train"]
+    assert dataset.ignored == {}
+    without = msmt17.read(tmp_path, validation=False)
+    assert len(without.splits["train"].images) == numbers["train"]
+    assert without.ignored == {"in none of the lists that are read": numbers["val"]}
     for split in dataset.splits.values():
         assert [image.name for image in split.images] == sorted(image.name for image in split.images)
         for image, person in zip(split.images, split.persons, strict=True):
