@@ -40,7 +40,7 @@ def main() -> None:
             if options.packed:
                 packed = _packed(settings, options.packed)
             else:
-                packed = prepared(settings, console.handle, processes=num_cpus(), if_changed="use")
+                packed = prepared(settings, console.handle, processes=num_cpus())
             context = offline_context(settings, packed, options.checkpoint, console.handle)
             figures = evaluate(context, model.to(context.device), None)
         print(json.dumps(figures, indent=1))
