@@ -1,28 +1,15 @@
-"""Pack a data set into WebDataset shards: images untouched, an index beside them, identities apart.
+"""Pack a data set into WebDataset shards, or say what would be packed: see reidray/commands/prepare.py."""
 
-Training packs what it needs by itself; this job is for packing once on one machine and copying the shards to storage
-that a cluster sees. Images that cannot be used are skipped and counted.
-"""
-
-import json
 import sys
-from pathlib import Path
 
-from reidray.command import parse, user_errors
-from reidray.events import message
-from reidray.launch.prepare import prepared
-from reidray.launch.services import num_cpus
-from reidray.report.console import Console
+from reidray.command import user_errors
+from reidray.commands import prepare
 
 
 def main() -> None:
     """The job."""
     with user_errors():
-        settings = parse(sys.argv[1:], prog="jobs/prepare.py", description=__doc__).settings.resolved(Path.cwd())
-        with Console(None, settings) as console:
-            packed = prepared(settings, console.handle, processes=num_cpus())
-            counts = json.loads((Path(packed) / "dataset.json").read_text()) if "://" not in packed else {}
-            console.handle(message(f"packed in {packed}: {counts.get('splits', '')}"))
+        prepare.main(sys.argv[1:], prog="jobs/prepare.py")
 
 
 if __name__ == "__main__":

@@ -143,6 +143,8 @@ class _Tree(Section):
             found |= {"data.frames"}
         if self.data.dataset not in ("mars", "auto"):
             found |= {"data.mars_gallery"}
+        if self.data.dataset not in ("folder", "auto"):
+            found |= {"data.camera_from", "data.pattern"}
         for name, entry in METHODS.items():
             if entry.section is not None and name != chosen:
                 found |= {f"{name}.{field}" for field in entry.section.model_fields}
@@ -152,7 +154,9 @@ class _Tree(Section):
     def _may_have_tracklets(self) -> bool:
         """Whether samples may be tracklets, as far as settings tell."""
         data = self.data
-        return data.dataset in ("mars", "dukemtmc_video", "auto") or (data.dataset == "drawn" and data.drawn.frames > 0)
+        told = data.dataset == "folder" and data.pattern is not None and "tracklet" in data.pattern
+        drawn = data.dataset == "drawn" and data.drawn.frames > 0
+        return told or drawn or data.dataset in ("mars", "dukemtmc_video", "list", "auto")
 
     def without_effect(self) -> list[str]:
         """What was changed and is not read: section.name=value, and whole sections of other methods."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reidray.methods import METHODS
 from reidray.section import (
@@ -67,8 +67,19 @@ class DataSettings(Section):
         "mars",
         "dukemtmc_video",
         "folder",
+        "list",
         "auto",
-    ] = setting("drawn", "kind of data set; auto looks at data.root")
+    ] = setting("drawn", "kind of data set; auto, which an existing data.root alone means as well, looks at data.root")
+    camera_from: Literal["none", "folder", "name", "pattern"] = setting(
+        "none",
+        "what tells the camera in a plain folder: nothing, the first folder of the path, c<number> in the name of the "
+        "file, or data.pattern",
+    )
+    pattern: str | None = setting(
+        None,
+        "how paths in a plain folder are read: a template such as {camera}/{person}/{}, with {tracklet} where there "
+        "are tracklets, or a regular expression with these groups",
+    )
     frames: Count = setting(16, "frames of a tracklet that a training step takes; all count for its feature", "frames")
     mars_gallery: Literal["all", "without_queries"] = setting(
         "all", "MARS's gallery: all tracklets, as in the official evaluation, or those that are no queries"
@@ -78,7 +89,9 @@ class DataSettings(Section):
         "detected", "CUHK03's boxes: of a detector, or drawn by hand"
     )
     root: str | None = setting(
-        None, "folder of the images; for drawn: where they are drawn (default data/drawn-<hash>)", "path"
+        None,
+        "folder of the images, or a list of them; for drawn: where they are drawn (default data/drawn-<hash>)",
+        "path",
     )
     packed: str | None = setting(
         None, "folder or fsspec URL of the packed shards (default <root>-packed)", "path or URL"
@@ -98,6 +111,18 @@ class DataSettings(Section):
     loader_threads: Count = setting(1, "threads of a worker that read and decode the batches to come", "threads")
     batches_ahead: Count = setting(4, "batches that are prepared before they are needed", "batches")
     drawn: DrawnSettings = DrawnSettings()
+
+    @model_validator(mode="after")
+    def _pattern_can_be_read(self) -> DataSettings:
+        if self.pattern is not None:
+            from reidray.data.path_pattern import compiled  # the package of data is slow to import
+
+            fields = compiled(self.pattern).fields
+            if self.camera_from == "pattern" and "camera" not in fields:
+                raise ValueError(f"data.camera_from=pattern needs {{camera}} in data.pattern, got {self.pattern}")
+        elif self.camera_from == "pattern":
+            raise ValueError("data.camera_from=pattern needs data.pattern, for example {camera}/{person}/{}")
+        return self
 
 
 class AugmentSettings(Section):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import reidray.command
 from reidray.command import Command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,12 +54,14 @@ def parsed(job: str, words: list[str], monkeypatch: pytest.MonkeyPatch, run_dir:
       SystemExit: the job refuses them; the sentence is on stderr.
     """
     module = _load(ROOT / job)
-    parse = module.parse
+    parse = reidray.command.parse
 
     def parse_and_stop(*arguments: Any, **options: Any) -> None:
         raise _Stopped(parse(*arguments, **options))
 
-    monkeypatch.setattr(module, "parse", parse_and_stop)
+    for place in (reidray.command, module):  # what a job calls, itself or by a command
+        if hasattr(place, "parse"):
+            monkeypatch.setattr(place, "parse", parse_and_stop)
     monkeypatch.setattr("sys.argv", [job, *(str(run_dir) if word == "RUN_DIR" else word for word in words)])
     monkeypatch.chdir(ROOT)
     with pytest.raises(_Stopped) as stopped:

@@ -10,18 +10,18 @@ A folder that holds bounding_box_train itself is read as it is. Detected: 7,365 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 
 from reidray.data import cuhk03_release, market1501
+from reidray.data.named_folders import image_name
 from reidray.data.records import Dataset
 
 BOXES = ("detected", "labeled")
 LAYOUT = replace(
     market1501.LAYOUT,
     dataset="cuhk03",
-    pattern=re.compile(r"(?P<person>\d{1,9})_c(?P<camera>[1-9])_[\w-]*\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII),
+    pattern=image_name(),
     example="0001_c1_1.png",
 )
 

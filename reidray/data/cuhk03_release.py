@@ -59,8 +59,8 @@ def read(root: Path, boxes: str) -> Dataset:
     missing = [name for name in names if name not in there]
     if missing:
         raise ValueError(
-            f"{folder}: {len(missing):,} of {len(names):,} crops are missing, such as {missing[0]}: remove the folder "
-            "and have it written from cuhk-03.mat again"
+            f"{folder}: {len(missing):,} of {len(names):,} crops are missing, such as {missing[0]}: move the folder "
+            "away, and it is written from cuhk-03.mat again"
         )
 
     def split(name: str) -> Split:

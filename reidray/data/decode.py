@@ -18,9 +18,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from reidray.arrays import Bytes
+from reidray.data.foreign_formats import foreign_format
+from reidray.data.image_files import not_read
 from reidray.data.jpeg import decode_plain
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+
+_OF_SEVERAL_FRAMES = ("PNG", "WEBP", "TIFF", "GIF")
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -60,7 +64,8 @@ def decode(data: bytes, *, name: str, max_pixels: int) -> Bytes:
     """Decodes an image to RGB, upright (EXIF orientation applied), transparency on black.
 
     Args:
-      data: the bytes of a JPEG, PNG, BMP or WebP file; any colour mode, 8 or 16 bits.
+      data: the bytes of a JPEG, PNG, BMP, WebP, TIFF or GIF file; any colour mode, 8 or 16 bits. Of an animated one, or
+        of one with several pages, the first frame counts.
       name: of the image, for error messages.
       max_pixels: largest height times width that is accepted.
 
@@ -70,9 +75,18 @@ def decode(data: bytes, *, name: str, max_pixels: int) -> Bytes:
     Raises:
       BadImage: empty, no image, too large, cut short or damaged; one sentence.
     """
+    return _decoded(data, name, max_pixels, frames=False)[0]
+
+
+def decode_first_frame(data: bytes, *, name: str, max_pixels: int) -> tuple[Bytes, bool]:
+    """As `decode`, and whether the file has more frames or pages than the first."""
+    return _decoded(data, name, max_pixels, frames=True)
+
+
+def _decoded(data: bytes, name: str, max_pixels: int, *, frames: bool) -> tuple[Bytes, bool]:
     pixels_HW3 = decode_plain(data, max_pixels=max_pixels)
     if pixels_HW3 is not None:
-        return pixels_HW3
+        return pixels_HW3, False
     try:
         with _open(data, name, max_pixels) as image:
             image.load()
@@ -80,11 +94,24 @@ def decode(data: bytes, *, name: str, max_pixels: int) -> Bytes:
             colours = _rgb(image)
             if upright is not None:
                 colours = colours.transpose(upright)
-            return np.array(colours, dtype=np.uint8)
+            return np.array(colours, dtype=np.uint8), frames and _has_more(image)
     except BadImage:
         raise
     except Exception as error:  # a decoder may raise anything on invalid bytes
         raise _damaged(name, error) from error
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Whether there is a second frame or page; where that is damaged, there is none that could be used."""
+    if image.format not in _OF_SEVERAL_FRAMES:
+        return False
+    try:
+        with _header_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.seek(1)
+    except Exception:
+        return False
+    return True
 
 
 def decode_mask(data: bytes, *, name: str, max_pixels: int) -> Bytes:
@@ -114,7 +141,7 @@ def decode_mask(data: bytes, *, name: str, max_pixels: int) -> Bytes:
 
 def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     if not data:
-        raise BadImage(name, "empty file", "expected an image, got an empty file; fetch it again or remove it.")
+        raise BadImage(name, "empty file", "expected an image, got an empty file; fetch it again or leave it out.")
     try:
         with _header_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -122,12 +149,16 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise _too_large(name, "far more", max_pixels) from error
     except UnidentifiedImageError as error:
+        kind = foreign_format(data)
         raise BadImage(
             name,
-            "not an image",
-            f"expected a JPEG, PNG, BMP or WebP image, got something else ({len(data)} bytes); remove it.",
+            "not an image" if kind is None else not_read(kind),
+            f"expected a JPEG, PNG, BMP, WebP, TIFF or GIF image, got {kind or 'something else'} ({len(data)} bytes); "
+            "convert it or leave it out.",
         ) from error
     width, height = image.size
+    if not width * height:
+        raise _damaged(name, ValueError("it has no pixels"))
     if width * height > max_pixels:
         raise _too_large(name, f"{width} x {height}", max_pixels)
     return image
@@ -145,7 +176,7 @@ def _damaged(name: str, error: Exception) -> BadImage:
     return BadImage(
         name,
         "cut short or damaged",
-        f"expected a whole image, got one that is cut short or damaged ({error}); fetch it again or remove it.",
+        f"expected a whole image, got one that is cut short or damaged ({error}); fetch it again or leave it out.",
     )
 
 

@@ -6,17 +6,19 @@ import os
 import re
 from pathlib import Path
 
-from reidray.data import cuhk03_release, dukemtmc, dukemtmc_video
+from reidray.data import cuhk03_release, dukemtmc, dukemtmc_video, image_list, market1501
 from reidray.data.cuhk03 import BOXES
+from reidray.data.image_files import in_words
 from reidray.data.named_folders import MARKET_FOLDERS
 from reidray.data.veri776 import LAYOUT as VERI776
 
 _TRAIN = MARKET_FOLDERS["train"]
 # What only one data set has in its names, the surest first.
 _NAMES = (
-    ("msmt17", re.compile(r"\d+_c0\d_.*"), "two digits for the camera"),
+    ("msmt17", re.compile(r"\d+_c0\d_.*", re.ASCII), "two digits for the camera"),
     ("market1501", re.compile(r"(-1|\d+)_c\d+s\d+_.*"), "camera and sequence"),
-    ("dukemtmc", dukemtmc.LAYOUT.pattern, "camera and frame"),
+    ("dukemtmc", dukemtmc.NAME, "camera and frame"),
+    ("market1501", market1501.LAYOUT.pattern, "person and camera"),  # its rules hold for any numbers
 )
 
 
@@ -28,6 +30,13 @@ def detect(root: str | os.PathLike[str]) -> tuple[str, str]:
         those of several.
     """
     root = Path(root)
+    if root.is_file() and image_list.is_list(root):
+        return "list", "it is a file with a column path"
+    if root.is_file():
+        raise ValueError(
+            f"{root}: expected a folder of images, a data set or a list of images (CSV or Parquet, with a column "
+            "path), got another file; unpack it, or check data.root."
+        )
     if not root.is_dir():
         raise ValueError(f"{root}: expected a folder of images or a data set, but there is none; check data.root.")
     if (found := _known(root)) is not None:
@@ -85,8 +94,14 @@ def _by_names(root: Path) -> tuple[str, str]:
         for name in names:
             if pattern.fullmatch(name):
                 return data_set, f"it has bounding_box_train and names with {what}, such as {name}"
+    folders = [name for name in names if (root / _TRAIN / name).is_dir()]
+    if folders and len(folders) * 2 > len(names):
+        raise ValueError(
+            f"{root / _TRAIN}: it has {len(folders):,} folders ({in_words(folders)}) where the images of a data set "
+            "are expected: where each folder is a person, set data.dataset=folder data.pattern='{person}/{}'"
+        )
     example = f", such as {names[0]}" if names else ""
     raise ValueError(
-        f"{root / _TRAIN}: its {len(names):,} names{example} do not tell which data set it is: give "
-        "data.dataset=market1501 (person -1 is junk, 0 a distractor), msmt17 (persons begin at 0), dukemtmc or cuhk03"
+        f"{root / _TRAIN}: its {len(names):,} names{example} do not tell person and camera as 0002_c1s1_000451_03.jpg "
+        "does: say with data.dataset=folder and data.pattern how they are to be read"
     )

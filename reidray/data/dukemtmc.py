@@ -16,10 +16,11 @@ from dataclasses import replace
 from reidray.data import market1501
 from reidray.data.records import Dataset
 
+NAME = re.compile(r"(-1|\d{1,9})_c[1-9]\d*_f\d+\..*", re.IGNORECASE | re.ASCII)  # as no other data set has
+
 LAYOUT = replace(
     market1501.LAYOUT,
     dataset="dukemtmc",
-    pattern=re.compile(r"(?P<person>-1|\d{1,9})_c(?P<camera>[1-9]\d*)_f\d+\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII),
     example="0001_c2_f0046182.jpg",
 )
 

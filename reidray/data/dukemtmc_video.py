@@ -18,14 +18,18 @@ from pathlib import Path
 
 from reidray.data.attributes import attributes_beside
 from reidray.data.expected_folders import expect_folders
+from reidray.data.image_files import EXTENSIONS, why_not
+from reidray.data.left_out import LeftOut
 from reidray.data.records import Dataset, ImageRecord, Split, Tracklet
 
 FOLDERS = ("train", "query", "gallery")  # also the names of the splits
 _OPTIONAL = ("validation_query", "validation_gallery")
 FRAME = re.compile(
-    r"(?P<person>\d{4,9})_?C(?P<camera>[1-9]\d?)_?F(?P<frame>\d{1,6})(?:_?\w*)\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII
+    rf"(?P<person>\d{{4,9}})_?C(?P<camera>\d{{1,9}})_?F(?P<frame>\d{{1,6}})(?:_?\w*)\.(?:{'|'.join(EXTENSIONS)})",
+    re.IGNORECASE | re.ASCII,
 )
 _EXAMPLE = "0001_C6_F0001_X30823.jpg"
+_UNNAMED = "name does not tell person, camera and frame"
 MISSING = "frame that is missing within a tracklet"
 
 
@@ -47,22 +51,37 @@ def read(root: str | os.PathLike[str]) -> Dataset:
     root = Path(root)
     expect_folders(root, FOLDERS)
     folders = FOLDERS + (_OPTIONAL if all((root / folder).is_dir() for folder in _OPTIONAL) else ())
-    ignored: Counter[str] = Counter()
-    splits = {folder: _split(root, folder, ignored) for folder in folders}
+    left_out, missing = LeftOut(), Counter[str]()
+    splits = {folder: _split(root, folder, left_out, missing) for folder in folders}
+    notes: tuple[str, ...] = ()
+    if any(-1 in split.cameras for split in splits.values()):
+        splits = {name: _with_next_cameras(split) for name, split in splits.items()}
+        notes = ("there is a camera 0: cameras are numbered from 0 here",)
     train = splits["train"]
     assert train.persons is not None
     attributes = attributes_beside(root, train.persons, split="train")
     splits["train"] = replace(train, attributes=attributes)
-    return Dataset("dukemtmc_video", root, splits, dict(sorted((+ignored).items())))
+    ignored = dict(sorted({**left_out.counts(), **+missing}.items()))
+    notes += left_out.cautions(_UNNAMED, f"names like {_EXAMPLE}")
+    return Dataset("dukemtmc_video", root, splits, ignored, left_out.names(), notes)
 
 
-def _split(root: Path, folder: str, ignored: Counter[str]) -> Split:
+def _with_next_cameras(split: Split) -> Split:
+    """The same with one added to all cameras."""
+    assert split.tracklets is not None
+    images = tuple(replace(image, camera=image.camera + 1) for image in split.images)
+    return replace(
+        split, images=images, tracklets=tuple(replace(one, camera=one.camera + 1) for one in split.tracklets)
+    )
+
+
+def _split(root: Path, folder: str, left_out: LeftOut, missing: Counter[str]) -> Split:
     images: list[ImageRecord] = []
     persons: list[int] = []
     tracklets: list[Tracklet] = []
-    for person in _folders(root / folder, ignored):
-        for place in _folders(person, ignored):
-            frames = _frames(place, ignored)
+    for person in _folders(root, root / folder, left_out):
+        for place in _folders(root, person, left_out):
+            frames = _frames(root, place, left_out)
             if not frames:
                 continue
             shown = {(match["person"], match["camera"]) for match in frames}
@@ -71,7 +90,7 @@ def _split(root: Path, folder: str, ignored: Counter[str]) -> Split:
                     f"{place}: expected the frames of one person in one camera, got {frames[0].string} and "
                     f"{next(match.string for match in frames if match.group(1, 2) != frames[0].group(1, 2))}"
                 )
-            ignored[MISSING] += max(int(frames[-1]["frame"]) - len(frames), 0)
+            missing[MISSING] += max(int(frames[-1]["frame"]) - len(frames), 0)
             camera, name = int(frames[0]["camera"]) - 1, f"{folder}/{person.name}/{place.name}"
             tracklets.append(Tracklet(name, camera, len(frames)))
             persons.append(int(frames[0]["person"]))
@@ -84,22 +103,22 @@ def _split(root: Path, folder: str, ignored: Counter[str]) -> Split:
     return Split(folder, tuple(images), tuple(persons), None, tuple(tracklets))
 
 
-def _folders(place: Path, ignored: Counter[str]) -> list[Path]:
-    """The folders in a folder, in order; other files are counted."""
+def _folders(root: Path, place: Path, left_out: LeftOut) -> list[Path]:
+    """The folders in a folder, in order; other files are left out."""
     inside = sorted(path for path in place.iterdir() if not path.name.startswith("."))
-    folders = [path for path in inside if path.is_dir()]
-    ignored["file outside of the folders of tracklets"] += len(inside) - len(folders)
-    return folders
+    for path in inside:
+        if not path.is_dir():
+            left_out.add("file outside of the folders of tracklets", path.relative_to(root).as_posix())
+    return [path for path in inside if path.is_dir()]
 
 
-def _frames(place: Path, ignored: Counter[str]) -> list[re.Match[str]]:
+def _frames(root: Path, place: Path, left_out: LeftOut) -> list[re.Match[str]]:
     """The frames of a tracklet, in the order of their numbers."""
     found = []
     for name in os.listdir(place):  # noqa: PTH208 (a tracklet may have thousands)
         match = FRAME.fullmatch(name)
         if match is None:
-            is_image = name.lower().endswith((".jpg", ".jpeg", ".png"))
-            ignored["name does not tell person, camera and frame" if is_image else "not an image"] += 1
+            left_out.add(why_not(name) or _UNNAMED, f"{place.relative_to(root).as_posix()}/{name}")
         else:
             found.append(match)
     return sorted(found, key=lambda match: (int(match["frame"]), match.string))

@@ -1,72 +1,154 @@
-"""Any folder of crops, searched recursively: no identities, no cameras."""
+"""Any folder of crops, searched recursively; paths may tell cameras, persons and tracklets.
+
+root/a.jpg, root/2024/may/b.png                      images, no more
+root/door1/a.jpg, root/door2/...                     camera_from="folder": the first folder is the camera
+root/0001_c1_a.jpg                                   camera_from="name": c<number> in the file's name
+root/train/cam01/person01/..., root/query/..., root/gallery/...
+                                                     pattern="{camera}/{person}/{}", below the folders of splits
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from reidray.data.records import Dataset, ImageRecord, Split
+from reidray.data.image_files import EXTENSIONS, in_words, walk
+from reidray.data.left_out import LeftOut, shown
+from reidray.data.named_samples import Row, data_set, natural
+from reidray.data.path_pattern import PathPattern, compiled
+from reidray.data.records import Dataset
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a terminal would execute them in a printed name
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "bounding_box_train", "image_train"), "train"),
+    **dict.fromkeys(("query", "image_query"), "query"),
+    **dict.fromkeys(("gallery", "bounding_box_test", "image_test"), "gallery"),
+    "validation_query": "validation_query",
+    "validation_gallery": "validation_gallery",
+}
 
-EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp")
+UNFIT = "path does not fit data.pattern"
+_OUTSIDE = "outside of the folders of the splits"
+
+_CAMERA = re.compile(r"(?<![A-Za-z0-9])c(?:am(?:era)?)?[-_ ]?(\d{1,9})", re.IGNORECASE | re.ASCII)
+_MANY_FOLDERS = 64
+_LISTS = (".csv", ".tsv", ".parquet")
 
 
-def read(root: str | os.PathLike[str]) -> Dataset:
+def read(
+    root: str | os.PathLike[str], *, camera_from: str = "none", pattern: str | None = None, option: str = "data.root"
+) -> Dataset:
     """Lists the image files under a folder; no image is opened.
 
-    Hidden files and folders (a leading dot) are passed over; other files that are no images are counted by reason.
-    Links to folders are not followed.
+    Hidden files and folders (a leading dot), links to folders, and files that are no images are counted by reason.
 
     Args:
       root: the folder to search, at any depth.
+      camera_from: "none"; "folder", the first folder below the root (or below that of a split); "name", c<number> in
+        the file's name; "pattern". A pattern that tells cameras does so with "none" as well.
+      pattern: how paths are to be read, see reidray.data.path_pattern. Where it tells persons and the root has folders
+        of query and gallery, these are the splits, and the pattern is of paths below them (or of whole ones).
+      option: by which the root was given, for sentences about it.
 
     Returns:
-      One split, "train", sorted by name, cameras -1 and persons None.
+      One split, "train", with cameras -1 and persons None where nothing tells them; or the splits of their folders.
 
     Raises:
-      ValueError: there is no such folder, or it holds no image.
+      ValueError: there is no such folder, it holds no image, or nothing in it is named as camera_from and pattern say.
     """
     root = Path(root)
     if not root.exists():
-        raise ValueError(f"{root}: expected a folder of images, but nothing is there; check data.root.")
+        raise ValueError(f"{root}: expected a folder of images, but nothing is there; check {option}.")
     if not root.is_dir():
-        raise ValueError(f"{root}: expected a folder of images, got a file; check data.root.")
-    ignored: Counter[str] = Counter()
-    images = []
-    for where, folders, files in os.walk(root):
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        ignored["link to a folder, not followed"] += sum((Path(where) / folder).is_symlink() for folder in folders)
-        for file in files:
-            if file.startswith("."):
-                continue
-            path = Path(where) / file
-            reason = _why_not(path, root)
-            if reason is None:
-                images.append(ImageRecord(path, path.relative_to(root).as_posix(), -1))
-            else:
-                ignored[reason] += 1
-    if not images:
+        advice = "give a list of images as data.dataset=list" if root.suffix in _LISTS else f"check {option}"
+        raise ValueError(f"{root}: expected a folder of images, got a file; {advice}.")
+    left_out = LeftOut()
+    names = sorted(walk(root, left_out))
+    if not names:
+        others = [name for found in left_out.names().values() for name in found]
+        such = f" (such as {in_words(others)})" if others else ""
         raise ValueError(
-            f"{root}: expected images ({', '.join(EXTENSIONS)}) at any depth, got {sum(ignored.values())} other files; "
-            f"check data.root."
+            f"{root}: expected images ({', '.join(EXTENSIONS)}) at any depth, got {len(left_out)} other files{such}; "
+            f"check {option}."
         )
-    images.sort(key=lambda image: image.name)
-    reasons = {reason: count for reason, count in sorted(ignored.items()) if count}
-    return Dataset("folder", root, {"train": Split("train", tuple(images), None)}, reasons)
+    form = None if pattern is None else compiled(pattern)
+    rows = _rows(root, names, camera_from, form, left_out)
+    notes = list(left_out.cautions(_OUTSIDE, f"folders called {in_words(tuple(SPLIT_FOLDERS), 20)}"))
+    if form is not None:
+        notes += left_out.cautions(UNFIT, f"paths like data.pattern={form.text}")
+    if form is None or "person" not in form.fields:
+        notes += _about_folders(names, camera_from if form is None else "pattern")
+    return data_set("folder", root, rows, left_out, notes)
 
 
-def _why_not(path: Path, root: Path) -> str | None:
-    if path.suffix[1:].lower() not in EXTENSIONS:
-        return "not an image"
-    if not path.is_file():
-        return "not a file"
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return "name is not UTF-8"
-    if _CONTROL.search(str(path.relative_to(root))):
-        return "name has control characters"
-    return None
+def _rows(root: Path, names: Sequence[str], camera_from: str, form: PathPattern | None, left_out: LeftOut) -> list[Row]:
+    fields = frozenset() if form is None else form.fields
+    if camera_from == "pattern" and "camera" not in fields:
+        raise ValueError("data.camera_from=pattern: expected a data.pattern with {camera}, got none; give it")
+    splits = _splits(names) if "person" in fields else {}
+    rows = []
+    for name in names:
+        split, below = "train", name
+        if splits:
+            top, _, inner = name.partition("/")
+            if top not in splits or not inner:
+                left_out.add(_OUTSIDE, name)
+                continue
+            split, below = splits[top], inner
+        told: dict[str, str] = {}
+        if form is not None:
+            found = form.match(below)
+            if found is None and splits:  # a pattern may begin with the folder of the split, and say nothing of it
+                found = form.match(name, after=len(name) - len(below))
+            if found is None:
+                left_out.add(UNFIT, name)
+                continue
+            told = found
+        camera = told.get("camera")
+        if camera_from == "folder":
+            camera = below.partition("/")[0] if "/" in below else None
+        elif camera_from == "name":
+            number = _CAMERA.search(below.rpartition("/")[2])
+            camera = None if number is None else number[1]
+        rows.append(Row(root / name, name, split, told.get("person"), camera, told.get("tracklet")))
+    if not rows:
+        assert form is not None
+        raise ValueError(
+            f"{root}: expected images whose paths fit data.pattern={form.text}, got {len(names):,} and none that does "
+            f"(such as {in_words([shown(name) for name in names])}); data.pattern='{{camera}}/{{person}}/{{}}' reads "
+            "cam01/person01/a.jpg"
+        )
+    if camera_from in ("folder", "name") and all(row.camera is None for row in rows):
+        wanted = "folders of cameras with images" if camera_from == "folder" else "names with c<number>"
+        raise ValueError(
+            f"{root}: data.camera_from={camera_from} expects {wanted}, got {len(rows):,} images and none of them so "
+            f"(such as {in_words([shown(row.name) for row in rows])}); set data.camera_from=none, or give data.pattern"
+        )
+    return rows
+
+
+def _splits(names: Sequence[str]) -> dict[str, str]:
+    """The folders of splits by name, where there are those of query and gallery; else none."""
+    tops = dict.fromkeys(name.partition("/")[0] for name in names if "/" in name)
+    found = {top: SPLIT_FOLDERS[top] for top in tops if top in SPLIT_FOLDERS}
+    if "gallery" not in found.values() and "test" in tops:
+        found["test"] = "gallery"
+    whole = {"query", "gallery"} <= set(found.values()) and len(set(found.values())) == len(found)
+    return found if whole else {}
+
+
+def _about_folders(names: Sequence[str], camera_from: str) -> list[str]:
+    """Hints where folders look like splits or, unless something tells the cameras, like cameras."""
+    if splits := _splits(names):
+        return [
+            f"caution: the images in {', '.join(splits)} are all trained on, since nothing tells persons; to evaluate, "
+            "say with data.pattern how paths tell them, for example data.pattern='{camera}/{person}/{}'"
+        ]
+    if camera_from != "none":
+        return []
+    tops = sorted({name.partition("/")[0] for name in names if "/" in name}, key=natural)
+    if not 2 <= len(tops) <= _MANY_FOLDERS or any("/" not in name for name in names):
+        return []
+    folders = in_words([shown(top) for top in tops])
+    return [f"the images lie in {len(tops)} folders ({folders}): where these are cameras, set data.camera_from=folder"]

@@ -8,26 +8,24 @@
                                                          or the attributes.json of drawn pedestrians
 
 `validation_query` and `validation_gallery` are read as splits of those names when both exist. Names without a sequence
-(`0001_c2_f0046182.jpg`, as in DukeMTMC-reID) are accepted too.
+(`0001_c2_f0046182.jpg`, as in DukeMTMC-reID), with any number of digits (`0001_c001_00016450_0.jpg`, as in VeRi-776),
+with other words behind (`0002_c1s1_000451_03 (81).jpg`) and of any kind of image that is read are accepted too.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 
 from reidray.data.attributes import attributes_beside
-from reidray.data.named_folders import MARKET_FOLDERS, NamedFolders
+from reidray.data.named_folders import MARKET_FOLDERS, NamedFolders, image_name
 from reidray.data.records import Dataset
 
 LAYOUT = NamedFolders(
     dataset="market1501",
     folders=MARKET_FOLDERS,
-    pattern=re.compile(
-        r"(?P<person>-1|\d{1,9})_c(?P<camera>[1-9]\d{0,4})(?:s\d+)?_[\w-]*\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII
-    ),
+    pattern=image_name(r"-1|\d{1,9}"),
     example="0002_c1s1_000451_03.jpg",
     has_junk=True,
     optional={"validation_query": "validation_query", "validation_gallery": "validation_gallery"},
@@ -37,9 +35,11 @@ LAYOUT = NamedFolders(
 def read(root: str | os.PathLike[str], layout: NamedFolders = LAYOUT) -> Dataset:
     """Lists the images of a folder in Market-1501's layout; no image is opened.
 
-    Junk (person -1; in train and query also person 0) is dropped and counted, as the official evaluation ignores it;
-    distractors (person 0) stay in the gallery. Files with other names are left out and counted by reason. The train
-    split gets the attributes of its persons where a file of them lies in the root (reidray/data/attributes.py).
+    Junk (person -1) is dropped and counted, as the official evaluation ignores it; distractors (person 0) stay in the
+    gallery. Market-1501 has no person 0 elsewhere. Where another data set has, 0 is a person in that split (and in the
+    gallery of a query that shows it), one is added to all persons there, and a note says so. Files with other names are
+    left out and counted by reason. The train split gets the attributes of its persons where a file of them lies in the
+    root (reidray/data/attributes.py).
 
     Args:
       root: the folder that holds bounding_box_train, query and bounding_box_test.
@@ -56,5 +56,6 @@ def read(root: str | os.PathLike[str], layout: NamedFolders = LAYOUT) -> Dataset
     dataset = layout.read(root)
     train = dataset.splits["train"]
     assert train.persons is not None
-    attributes = attributes_beside(root, train.persons, split="train")
+    persons = [layout.person(image.path.name) for image in train.images]  # the file counts as the names do
+    attributes = attributes_beside(root, persons, split="train")
     return replace(dataset, splits={**dataset.splits, "train": replace(train, attributes=attributes)})

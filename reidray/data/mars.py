@@ -61,7 +61,8 @@ def read(root: str | os.PathLike[str], *, queries_in_gallery: bool = True) -> Da
         "query": _split("query", test, is_query),
         "gallery": _split("gallery", test, in_gallery),
     }
-    return Dataset("mars", root, splits, {JUNK: int(is_junk.sum())} if is_junk.any() else {})
+    junk = tuple(frames[0].name for frames, person, _ in test if person < 0)
+    return Dataset("mars", root, splits, {JUNK: len(junk)} if junk else {}, {JUNK: junk} if junk else {})
 
 
 _Track = tuple[list[ImageRecord], int, int]

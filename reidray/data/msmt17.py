@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from reidray.data.named_folders import MARKET_FOLDERS, NamedFolders
+from reidray.data.left_out import LeftOut
+from reidray.data.named_folders import MARKET_FOLDERS, NamedFolders, image_name
 from reidray.data.records import Dataset, ImageRecord, Split
 
 FOLDERS = (("train", "test"), ("mask_train_v2", "mask_test_v2"))
@@ -27,7 +29,7 @@ LISTS = {"train": "list_train.txt", "val": "list_val.txt", "query": "list_query.
 CONVERTED = NamedFolders(
     dataset="msmt17",
     folders=MARKET_FOLDERS,
-    pattern=re.compile(r"(?P<person>\d{1,9})_c(?P<camera>\d{1,2})_[\w-]*\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII),
+    pattern=image_name(),
     example="0000_c01_0000.jpg",
     has_junk=False,
     optional={},
@@ -53,12 +55,29 @@ def read(root: str | os.PathLike[str], *, validation: bool = True) -> Dataset:
     if (root / MARKET_FOLDERS["train"]).is_dir():
         return CONVERTED.read(root)
     train, test = _folders(root)
-    parts = [_listed(root, "train", train), *([_listed(root, "val", train)] if validation else [])]
+    there = {folder: _images(root / folder) for folder in (train, test)}
+    parts = [_listed(root, which, train, there) for which in (("train", "val") if validation else ("train",))]
     images = [one for part in parts for one in part]
     splits = {"train": _split("train", images)}
     for split in ("query", "gallery"):
-        splits[split] = _split(split, _listed(root, split, test))
-    return Dataset("msmt17", root, splits, {})
+        splits[split] = _split(split, _listed(root, split, test, there))
+    listed = {image.name for split in splits.values() for image in split.images}
+    left_out = LeftOut()
+    for folder, names in there.items():
+        for name in names:
+            if f"{folder}/{name}" not in listed:
+                left_out.add("in none of the lists that are read", f"{folder}/{name}")
+    return Dataset("msmt17", root, splits, left_out.counts(), left_out.names())
+
+
+def _images(folder: Path) -> set[str]:
+    """The files in the folders of persons: folder and name of each."""
+    return {
+        f"{person.name}/{image.name}"
+        for person in os.scandir(folder)
+        if person.is_dir()
+        for image in os.scandir(person.path)
+    }
 
 
 def _folders(root: Path) -> tuple[str, str]:
@@ -75,17 +94,11 @@ def _folders(root: Path) -> tuple[str, str]:
     return found
 
 
-def _listed(root: Path, which: str, folder: str) -> list[tuple[ImageRecord, int]]:
-    """The images of a list and their persons, from 1."""
+def _listed(root: Path, which: str, folder: str, there: Mapping[str, set[str]]) -> list[tuple[ImageRecord, int]]:
+    """The images of a list and their persons, from 1; `there` are the files of each folder."""
     place = root / LISTS[which]
     if not place.is_file():
         raise ValueError(f"{place} is missing: MSMT17 has {', '.join(LISTS.values())}; unpack all of it")
-    there = {
-        f"{person.name}/{image.name}"
-        for person in os.scandir(root / folder)
-        if person.is_dir()
-        for image in os.scandir(person.path)
-    }
     found, missing = [], []
     for number, line in enumerate(place.read_text().splitlines(), 1):
         if not line.strip():
@@ -96,7 +109,7 @@ def _listed(root: Path, which: str, folder: str) -> list[tuple[ImageRecord, int]
                 f"{place}, line {number}: expected a path with person and camera and a number, such as "
                 f"0000/0000_000_01_0303morning_0008_0.jpg 0, got {line.strip()[:80]!r}"
             )
-        if match["path"] not in there:
+        if match["path"] not in there[folder]:
             missing.append(match["path"])
             continue
         name = f"{folder}/{match['path']}"

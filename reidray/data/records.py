@@ -6,7 +6,8 @@ person in one camera.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -107,12 +108,20 @@ class Dataset:
       root: the folder that was read.
       splits: by name.
       ignored: how many entries of the folders were left out, by reason.
+      left_out: their names, by reason, as they may be printed.
+      notes: sentences about how the names were understood, cautions among them.
+      camera_names: what each camera is called in names, folders or a list; empty where they are numbers counted from 1.
+      person_names: likewise for the persons, from person 1 on; for evaluation only.
     """
 
     name: str
     root: Path
     splits: dict[str, Split]
     ignored: dict[str, int]
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    camera_names: tuple[str, ...] = ()
+    person_names: tuple[str, ...] = ()
 
 
 def counts(dataset: Dataset) -> dict[str, int]:

@@ -9,16 +9,15 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
-from reidray.data.named_folders import NamedFolders
+from reidray.data.named_folders import NamedFolders, image_name
 from reidray.data.records import Dataset
 
 LAYOUT = NamedFolders(
     dataset="veri776",
     folders={"train": "image_train", "query": "image_query", "gallery": "image_test"},
-    pattern=re.compile(r"(?P<person>\d{1,9})_c(?P<camera>\d{3})_[\w-]*\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII),
+    pattern=image_name(),
     example="0001_c001_00016450_0.jpg",
     has_junk=True,
     optional={},

@@ -16,7 +16,7 @@ from reidray.config import Settings
 from reidray.errors import PassingError
 from reidray.events import message
 from reidray.launch.estimate import time_to_come
-from reidray.launch.prepare import prepared, with_places
+from reidray.launch.prepare import IfChanged, prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
 from reidray.methods import make_method
 from reidray.report.console import Console
@@ -71,7 +71,8 @@ def launch(
         if not any(folder.checkpoints.iterdir()):
             _check_weights(settings, console)
         workers, on_gpu = _check_machines(settings, console)
-        packed = prepared(settings, console.handle, processes=num_cpus())
+        if_changed: IfChanged = "refuse" if resume else "pack"
+        packed = prepared(settings, console.handle, processes=num_cpus(), if_changed=if_changed)
         if estimates and resume is None:
             count = open_split(settings, packed, "train").images.source.count
             if (sentence := time_to_come(settings, images=count, workers=workers, on_gpu=on_gpu)) is not None:

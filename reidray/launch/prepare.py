@@ -1,74 +1,85 @@
-"""From settings to packed shards: draw or read the data set, pack it once, use it again."""
+"""From settings to packed shards: draw or read the data set, pack it once, use it again while nothing has changed."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from reidray import events
 from reidray.config import Settings
-from reidray.data import cuhk03, dukemtmc, dukemtmc_video, folder, market1501, mars, msmt17, veri776
-from reidray.data.detect import detect
-from reidray.data.drawn import DrawnSettings, write_market1501, write_tracklets
-from reidray.data.records import Dataset, counts
+from reidray.data.image_files import in_words
+from reidray.data.records import Dataset
 from reidray.events import message
+from reidray.launch.data_sets import (
+    Report,
+    data_root,
+    made_with,
+    numbers_in_words,
+    packed_as,
+    packed_place,
+    read_dataset,
+    with_data_set,
+    with_places,
+    with_unspoken,
+)
 from reidray.storage.cache import hide_login, open_folder
 from reidray.storage.pack import pack
+from reidray.storage.source import changes, source_of
 
-Report = Callable[[Mapping[str, Any]], None]
+__all__ = ["IfChanged", "packed_place", "prepared", "with_places"]
 
+IfChanged = Literal["pack", "refuse", "use"]
+"""What is done where the images of a pack have changed: packed anew, refused, or the old ones used"""
 
-def data_root(settings: Settings) -> Path:
-    """Where the images are; drawn ones go to data/drawn-<hash of what is drawn> unless data.root says otherwise."""
-    if settings.data.root is not None:
-        return Path(settings.data.root)
-    drawn = _drawn(settings)
-    drawn.pop("seed")
-    what = json.dumps([settings.data.seed, drawn])
-    return Path.cwd() / "data" / f"drawn-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
+_WHERE_ABSENT = {"camera_from": "none", "pattern": None}  # of a pack that knows nothing of these settings
 
 
-def packed_place(settings: Settings) -> str:
-    """Folder or URL of the packed shards: data.packed, else beside the images."""
-    if settings.data.packed is not None:
-        return settings.data.packed
-    root = data_root(settings)
-    return str(root.with_name(f"{root.name}-packed"))
-
-
-def prepared(settings: Settings, report: Report, *, processes: int) -> str:
+def prepared(settings: Settings, report: Report, *, processes: int, if_changed: IfChanged = "pack") -> str:
     """Draw what is to be drawn and pack what is not packed; the place of the packed shards.
+
+    A pack that lies there already is compared with the images that data.root has now, by names, sizes and times.
 
     Args:
       settings: the run's, with absolute paths.
       report: where progress goes.
       processes: that draw pedestrians.
+      if_changed: "pack" replaces the old pack by a new one, once that is whole; "refuse" is for runs that go on, which
+        need the images they began with; "use" for those that evaluate.
 
     Raises:
-      ValueError: there is nothing to pack, or something else is in the way.
+      ValueError: there is nothing to pack, something else is in the way, or a pack does not fit the settings.
     """
+    settings = with_unspoken(settings)
     place = packed_place(settings)
-    described = open_folder(place, None).read("dataset.json")
-    if described is not None:
-        _check_packed(settings, place, json.loads(described), report)
-        return place
-    if "://" in place or (settings.data.dataset != "drawn" and settings.data.root is None):
+    data = open_folder(place, None).read("dataset.json")
+    dataset = None
+    if data is not None:
+        dataset = _changed(settings, place, json.loads(data), report, processes, if_changed)
+        if dataset is None:
+            return place
+    elif "://" in place or (settings.data.dataset != "drawn" and settings.data.root is None):
         raise ValueError(
             f"data.packed={hide_login(place)} has no dataset.json: pack into a local folder with jobs/prepare.py "
             "data.root=DIR, and copy that there"
         )
-    settings = _with_data_set(settings, report)
-    dataset = read_dataset(settings, report, processes=processes)
+    settings = with_data_set(settings, report) if dataset is None else _as(settings, dataset.name)
+    if dataset is None:
+        dataset = read_dataset(settings, report, processes=processes)
+        report(message(f"packing into {place} (data.packed=DIR packs elsewhere)"))
+    _pack(settings, dataset, place, report)
+    return place
+
+
+def _pack(settings: Settings, dataset: Dataset, place: str, report: Report) -> None:
     data = settings.data
     total = sum(len(split.images) for split in dataset.splits.values())
     done_before: dict[str, int] = {}
 
     def packing(split: str, done: int, count: int) -> None:  # noqa: ARG001
         done_before[split] = done
-        _stage(report, "pack", sum(done_before.values()), total)
+        report(events.stage("pack", done=sum(done_before.values()), total=total))
 
     written = pack(
         dataset,
@@ -77,99 +88,103 @@ def prepared(settings: Settings, report: Report, *, processes: int) -> str:
         max_pixels=int(data.max_megapixels * 1e6),
         max_bytes=int(data.max_image_mb * 1e6),
         progress=packing,
-        made_with=_made_with(settings),
+        made_with=made_with(settings),
+        source=None if data.dataset == "drawn" else source_of(dataset),
     )
     for sentence in _sentences(dataset, written):
         report(message(sentence))
-    return place
 
 
-def read_dataset(settings: Settings, report: Report, *, processes: int) -> Dataset:
-    """The data set that the settings name, drawn first if it is a drawn one."""
-    root, data = data_root(settings), settings.data
-    if data.dataset == "drawn":
-        write = write_tracklets if data.drawn.frames else write_market1501
-        drawn = DrawnSettings(seed=data.seed, **data.drawn.model_dump())
-        write(drawn, root, processes=processes, progress=lambda done, total: _stage(report, "draw", done, total))
-    readers: dict[str, Callable[[], Dataset]] = {
-        "drawn": lambda: (dukemtmc_video if data.drawn.frames else market1501).read(root),
-        "market1501": lambda: market1501.read(root),
-        "msmt17": lambda: msmt17.read(root, validation=data.msmt17_validation),
-        "dukemtmc": lambda: dukemtmc.read(root),
-        "cuhk03": lambda: cuhk03.read(root, data.cuhk03_boxes),
-        "veri776": lambda: veri776.read(root),
-        "mars": lambda: mars.read(root, queries_in_gallery=data.mars_gallery == "all"),
-        "dukemtmc_video": lambda: dukemtmc_video.read(root),
-        "folder": lambda: folder.read(root),
-    }
-    return readers[data.dataset]()
-
-
-def _with_data_set(settings: Settings, report: Report) -> Settings:
-    """The same settings with the name of the data set in the place of "auto"."""
-    if settings.data.dataset != "auto":
-        return settings
-    root = data_root(settings)
-    name, why = detect(root)
-    report(message(f"data.dataset=auto: {root} is read as {name}: {why}"))
+def _as(settings: Settings, name: str) -> Settings:
     return settings.model_copy(update={"data": settings.data.model_copy(update={"dataset": name})})
 
 
-def with_places(settings: Settings) -> Settings:
-    """The same settings with data.root and data.packed written out, so that a run folder says where its data lie."""
-    root = settings.data.root
-    if settings.data.dataset == "drawn" and root is None:
-        root = str(data_root(settings))
-    places = {"root": root, "packed": packed_place(settings)}
-    return settings.model_copy(update={"data": settings.data.model_copy(update=places)})
+def _changed(
+    settings: Settings,
+    place: str,
+    described: Mapping[str, Any],
+    report: Report,
+    processes: int,
+    if_changed: IfChanged,
+) -> Dataset | None:
+    """What is to be packed anew in the place of an earlier pack; None where that is used.
 
-
-def _made_with(settings: Settings) -> dict[str, Any]:
-    """The settings that decide what lies in the shards."""
-    data = settings.data
-    made: dict[str, Any] = {name: getattr(data, name) for name in ("dataset", "images_per_shard", "max_megapixels")}
-    if data.dataset == "msmt17":
-        made["msmt17_validation"] = data.msmt17_validation
-    if data.dataset == "cuhk03":
-        made["cuhk03_boxes"] = data.cuhk03_boxes
-    if data.dataset == "mars":
-        made["mars_gallery"] = data.mars_gallery
-    if data.dataset == "drawn":
-        made["drawn"] = _drawn(settings)
-    return made
-
-
-def _drawn(settings: Settings) -> dict[str, Any]:
-    """What is drawn, as it stands beside what was drawn."""
-    return DrawnSettings(seed=settings.data.seed, **settings.data.drawn.model_dump()).written()
-
-
-def _check_packed(settings: Settings, place: str, described: dict[str, Any], report: Report) -> None:
-    """Shards that were packed earlier must be what these settings would pack; with "auto", whatever was packed."""
-    made, wanted = described.get("made_with"), _made_with(settings)
+    Shards that were packed earlier must be what these settings would pack; with "auto", whatever was packed.
+    """
     if settings.data.dataset == "auto":
-        name = (made or {}).get("dataset", described.get("name"))
+        name = packed_as(described)
         report(message(f"data.dataset=auto: {hide_login(place)} was packed as {name}"))
+        if name == "drawn" or described.get("made_with") is None:
+            return None
+        settings = _as(settings, name)
+    _check_settings(settings, place, described)
+    if "://" in place or settings.data.root is None or settings.data.dataset == "drawn":
+        return None
+    root = data_root(settings)
+    if not root.exists():
+        report(message(f"data.root={root} is not there: {place} is used as it was packed"))
+        return None
+    if "files" not in described:
+        report(message(f"{place} does not tell which files it was packed from: it is used as it is"))
+        return None
+    try:
+        dataset = read_dataset(settings, report, processes=processes)
+    except ValueError as error:
+        if if_changed != "use":
+            raise
+        report(message(f"caution: {place} is used as it was packed, {root} cannot be read any more: {error}"))
+        return None
+    found = changes(Path(place), described, source_of(dataset))
+    if not found:
+        return None
+    before = Path(described["source"])
+    if before != dataset.root:
+        raise ValueError(
+            f"{place} was packed from {before}, and data.root={root} has other images ({found.in_words()}): give "
+            "another data.packed=DIR for these"
+        )
+    if if_changed == "refuse":
+        raise ValueError(
+            f"{root} has changed since it was packed into {place} ({found.in_words()}): a run that goes on needs the "
+            "images that it began with, so bring them back, or start a new run"
+        )
+    if if_changed == "use":
+        text = f"caution: {root} has changed since it was packed ({found.in_words()}): {place} is used as it was packed"
+        report(message(text))
+        return None
+    report(message(f"{root} has changed since it was packed ({found.in_words()}): packing anew into {place}"))
+    return dataset
+
+
+def _check_settings(settings: Settings, place: str, described: Mapping[str, Any]) -> None:
+    made, wanted = described.get("made_with"), made_with(settings)
+    if made is None:
         return
-    if made is not None and made != wanted:
-        odd = next(name for name in sorted({*made, *wanted}) if made.get(name) != wanted.get(name))
+    if "max_image_mb" not in made:  # a pack of an older version does not tell
+        wanted.pop("max_image_mb")
+    made = {**{name: value for name, value in _WHERE_ABSENT.items() if name in wanted}, **made}
+    odd = next((name for name in sorted({*made, *wanted}) if made.get(name) != wanted.get(name)), None)
+    if odd is not None:
         raise ValueError(
             f"{hide_login(place)} was packed with data.{odd}={made.get(odd)}, and the settings say {wanted.get(odd)}: "
-            "remove it to pack anew, or give another data.packed"
+            f"give another data.packed=DIR to pack anew, or data.{odd} as it was"
         )
 
 
 def _sentences(dataset: Dataset, written: Mapping[str, Any]) -> list[str]:
-    """What was read, what was ignored and what was skipped, for the log."""
-    found = ", ".join(f"{count:,} {what}" for what, count in counts(dataset).items())
+    """What was read, what was left out and what was skipped, for the log."""
     packed = ", ".join(f"{name} {count:,}" for name, count in written["splits"].items())
     unit = next(iter(dataset.splits.values())).unit
-    sentences = [f"{dataset.name}: {found}", f"packed {unit}s: {packed}"]
-    sentences += [f"ignored {count:,}: {reason}" for reason, count in dataset.ignored.items()]
+    sentences = [f"{dataset.name}: {numbers_in_words(dataset)}", f"packed {unit}s: {packed}", *dataset.notes]
+    for reason, count in dataset.ignored.items():
+        names = dataset.left_out.get(reason)
+        sentences.append(f"left out {count:,}: {reason}" + (f" (such as {in_words(names)})" if names else ""))
     for reason, entry in written.get("skipped", {}).items():
-        sentences.append(f"skipped {entry['count']:,}: {reason} (such as {entry['examples'][0]})")
+        sentences.append(f"skipped {entry['count']:,}: {reason} (such as {in_words(entry['examples'])})")
+    several = written["of_several_frames"]
+    if several["count"]:
+        names = in_words(several["examples"])
+        sentences.append(
+            f"{several['count']:,} images have several frames or pages: the first counts (such as {names})"
+        )
     return sentences
-
-
-def _stage(report: Report, stage: str, done: int, total: int) -> None:
-    report(events.stage(stage, done=done, total=total))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reidray.storage import index as indexing
 
-DATASET = "dataset.json"
+DATASET, LEFT_OUT, SOURCE = "dataset.json", "left_out.parquet", "source.parquet"
 
 
 def check_destination(out: Path) -> None:
@@ -24,7 +24,11 @@ def check_destination(out: Path) -> None:
     entries = sorted(entry.name for entry in out.iterdir())
     if not entries:
         return
-    foreign = [name for name in entries if name != DATASET and not (out / name / indexing.SPLIT).is_file()]
+    foreign = [
+        name
+        for name in entries
+        if name not in (DATASET, LEFT_OUT, SOURCE) and not (out / name / indexing.SPLIT).is_file()
+    ]
     if foreign or DATASET not in entries:
         raise ValueError(
             f"{out}: expected an empty folder or an earlier pack, got a folder with {(foreign or entries)[0]}; choose "
@@ -53,6 +57,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ValueError(f"{out}: the disk is full while packing; free some space and pack again.") from error
-        raise ValueError(f"{out}: could not be written ({error}); check the place and its rights.") from error
+        raise ValueError(
+            f"{out}: could not be written ({error}); check the place and its rights, or give another data.packed."
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -6,12 +6,9 @@ Equal input gives equal tars, byte for byte. A data set appears under its name w
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -20,70 +17,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reidray.data.decode import BadImage, decode, decode_mask
+from reidray.data.decode import BadImage, decode_mask
 from reidray.data.records import Dataset, ImageRecord, Split
 from reidray.disk import disk_errors
 from reidray.storage import index as indexing
 from reidray.storage.destination import DATASET, check_destination, new_folder
+from reidray.storage.left_out_table import write_left_out
+from reidray.storage.source import Source
+from reidray.storage.tar_file import TarFile
 from reidray.storage.tar_scan import scan
+from reidray.storage.tried_images import TriedImage, tried_images
 from reidray.version import __version__
 
 _EXAMPLES = 5
-_THREADS = 4
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass
 class _Skipped:
-    """Images left out, by reason."""
+    """Images left out by packing, by reason, and images of several frames, whose first frame counts."""
 
-    reasons: dict[str, dict[str, Any]] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+    of_several_frames: list[str] = field(default_factory=list)
 
     def add(self, reason: str, name: str) -> None:
-        entry = self.reasons.setdefault(reason, {"count": 0, "examples": []})
-        entry["count"] += 1
-        if len(entry["examples"]) < _EXAMPLES:
-            entry["examples"].append(name)
+        self.names.setdefault(reason, []).append(name)
+
+    @property
+    def reasons(self) -> dict[str, dict[str, Any]]:
+        return {reason: _counted(names) for reason, names in self.names.items()}
 
 
-@dataclass(frozen=True)
-class _Image:
-    data: bytes
-    height: int
-    width: int
-
-
-class _TarFile(io.RawIOBase):
-    """A file that computes a checksum of what is written; after a failed write it ignores the rest, so that the tar can
-    be closed.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self._file, self._sum, self._failed = file, hashlib.sha256(), False
-        self.bytes = 0
-
-    def write(self, data: Any) -> int:
-        if self._failed:
-            return len(data)
-        try:
-            self._file.write(data)
-        except OSError:
-            self._failed = True
-            raise
-        self._sum.update(data)
-        self.bytes += len(data)
-        return len(data)
-
-    def finish(self) -> str:
-        """Closes the file; gives its sha256."""
-        try:
-            self._file.close()
-        except OSError:
-            if not self._failed:
-                raise
-        return self._sum.hexdigest()
+def _counted(names: Sequence[str]) -> dict[str, Any]:
+    return {"count": len(names), "examples": list(names[:_EXAMPLES])}
 
 
 def pack(
@@ -95,6 +62,7 @@ def pack(
     max_bytes: int,
     progress: Progress | None = None,
     made_with: Mapping[str, Any] | None = None,
+    source: Source | None = None,
 ) -> dict[str, Any]:
     """Packs all splits of a data set into out_dir/<split>/ and describes them in out_dir/dataset.json.
 
@@ -111,11 +79,13 @@ def pack(
       max_pixels: images with more are left out.
       max_bytes: image files with more are left out; at most index.MAX_MEMBER_BYTES.
       made_with: settings to keep in dataset.json, JSON values only.
+      source: state of the files before they are read, to be kept, so that a later run sees what has changed.
       progress: called with split, images done and images in all, after each image.
 
     Returns:
-      The content of dataset.json: format, name, source, splits (samples of each), ignored, skipped, fingerprint,
-      created_by.
+      The content of dataset.json: format, name, source, splits (samples of each), ignored (by the reader, with examples
+      and notes), skipped (by packing), of_several_frames (images whose first frame counts), fingerprint, created_by,
+      made_with; where they have names, cameras (by number); with a source, files.
 
     Raises:
       ValueError: out_dir holds something else, two images of a split share a name, a split has no readable image, a
@@ -136,7 +106,7 @@ def pack(
         for name, split in dataset.splits.items():
             assert name.isidentifier()
             (folder / name).mkdir()
-            packer = _SplitPacker(folder / name, split, images_per_shard, skipped, prints)
+            packer = _SplitPacker(folder / name, split, images_per_shard, skipped, prints, dataset.person_names)
             sizes[name] = packer.run(max_pixels=max_pixels, max_bytes=max_bytes, progress=progress)
             if split.tracklets is None:
                 _write_masks(folder / name, dataset.root, packer.kept, max_pixels=max_pixels)
@@ -146,11 +116,20 @@ def pack(
             "source": str(dataset.root),
             "splits": sizes,
             "ignored": dataset.ignored,
+            "ignored_examples": {reason: list(names[:_EXAMPLES]) for reason, names in dataset.left_out.items()},
+            "notes": list(dataset.notes),
             "skipped": skipped.reasons,
+            "of_several_frames": _counted(skipped.of_several_frames),
             "fingerprint": prints.hexdigest(),
             "created_by": __version__,
             "made_with": None if made_with is None else dict(made_with),
         }
+        if dataset.camera_names:
+            description["cameras"] = list(dataset.camera_names)
+        if source is not None:
+            description["files"] = source.described()
+            source.write(folder)
+        write_left_out(folder, [dataset.left_out, skipped.names])
         (folder / DATASET).write_text(json.dumps(description, indent=1) + "\n")
     return description
 
@@ -158,10 +137,19 @@ def pack(
 class _SplitPacker:
     """Writes one split: tars, index, truth, attributes."""
 
-    def __init__(self, folder: Path, split: Split, images_per_shard: int, skipped: _Skipped, prints: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        split: Split,
+        images_per_shard: int,
+        skipped: _Skipped,
+        prints: Any,
+        person_names: Sequence[str],
+    ) -> None:
+        self._person_names = person_names
         self._folder, self._split, self._images_per_shard = folder, split, images_per_shard
         self._skipped, self._prints = skipped, prints
-        self._file: _TarFile | None = None
+        self._file: TarFile | None = None
         self._sizes: list[tuple[int, int]] = []
         self._rows: list[indexing.Row] = []
         self._shards: list[indexing.Shard] = []
@@ -211,8 +199,12 @@ class _SplitPacker:
         named = split.images if split.tracklets is None else split.tracklets
         names = [named[place].name for place in keep]
         if split.persons is not None:
-            table = pa.table({"name": names, "person": pa.array([split.persons[place] for place in keep], pa.int64())})
-            pq.write_table(table, self._folder / indexing.TRUTH)
+            persons = [split.persons[place] for place in keep]
+            truth = {"name": names, "person": pa.array(persons, pa.int64())}
+            if self._person_names:
+                called = [None if person < 1 else self._person_names[person - 1] for person in persons]
+                truth["person_name"] = pa.array(called, pa.string())
+            pq.write_table(pa.table(truth), self._folder / indexing.TRUTH)
         if split.attributes is not None:
             values_NA = split.attributes.values_NA[keep]
             columns = {name: values_NA[:, place] for place, name in enumerate(split.attributes.names)}
@@ -222,16 +214,18 @@ class _SplitPacker:
 
     def _samples(
         self, max_pixels: int, max_bytes: int, progress: Progress | None
-    ) -> Iterator[list[tuple[ImageRecord, _Image]]]:
+    ) -> Iterator[list[tuple[ImageRecord, TriedImage]]]:
         """The readable images of each sample."""
         split, tracklets = self._split, self._split.tracklets
         sizes = iter([1] * len(split.images) if tracklets is None else [one.frames for one in tracklets])
         wanted, seen, readable = next(sizes, 0), 0, []
-        for place, result in enumerate(_read_all(split.images, max_pixels=max_pixels, max_bytes=max_bytes)):
+        for place, result in enumerate(tried_images(split.images, max_pixels=max_pixels, max_bytes=max_bytes)):
             if isinstance(result, BadImage):
                 self._skipped.add(result.reason, split.images[place].name)
             else:
                 readable.append((split.images[place], result))
+                if result.has_more:
+                    self._skipped.of_several_frames.append(split.images[place].name)
             seen += 1
             if seen == wanted:
                 yield readable
@@ -239,7 +233,7 @@ class _SplitPacker:
             if progress is not None:
                 progress(split.name, place + 1, len(split.images))
 
-    def _record(self, place: int, key: int, frames: list[tuple[ImageRecord, _Image]]) -> dict[str, Any]:
+    def _record(self, place: int, key: int, frames: list[tuple[ImageRecord, TriedImage]]) -> dict[str, Any]:
         """What WebDataset writes of a sample."""
         record: dict[str, Any] = {"__key__": f"{key:09d}"}
         tracklets = self._split.tracklets
@@ -247,7 +241,7 @@ class _SplitPacker:
             self._sizes.append((read.width, read.height))
             content = hashlib.sha256(read.data).hexdigest()
             self._prints.update(json.dumps([self._split.name, image.name, content]).encode())
-            extension = image.path.suffix[1:].lower()
+            extension = image.path.suffix[1:].lower().replace("jfif", "jpg")  # as other readers of tars know it
             record[extension if tracklets is None else f"{number:04d}.{extension}"] = read.data
         if tracklets is None:
             meta: dict[str, Any] = {"name": frames[0][0].name, "camera": frames[0][0].camera}
@@ -258,16 +252,16 @@ class _SplitPacker:
         self.kept += [image for image, _ in frames]
         return {**record, "json": json.dumps(meta).encode()}
 
-    def _open(self, file: str) -> _TarFile:
+    def _open(self, file: str) -> TarFile:
         self._in_shard = 0
-        self._file = _TarFile(_create(self._folder / file))
+        self._file = TarFile(_create(self._folder / file))
         return self._file
 
     def _finish(self, file: str) -> None:
         """Closes a tar and adds its images to the index, by one pass over what lies on disk now."""
         assert self._file is not None
         tar, self._file = self._file, None
-        sha256, failed = tar.finish(), tar._failed
+        sha256, failed = tar.finish(), tar.failed
         tar.close()
         if failed:
             return
@@ -294,38 +288,6 @@ class _SplitPacker:
 
 def _create(path: Path) -> BinaryIO:
     return path.open("xb", buffering=2**20)
-
-
-def _read_all(images: Sequence[ImageRecord], *, max_pixels: int, max_bytes: int) -> Iterator[_Image | BadImage]:
-    """Reads and tries images on a few threads, a few ahead, in order."""
-    waiting: deque[Future[_Image | BadImage]] = deque()
-    with ThreadPoolExecutor(_THREADS) as threads:
-        try:
-            for record in images:
-                waiting.append(threads.submit(_read, record, max_pixels, max_bytes))
-                if len(waiting) >= 8 * _THREADS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _read(record: ImageRecord, max_pixels: int, max_bytes: int) -> _Image | BadImage:
-    if record.path.suffix[1:].lower() not in indexing.EXTENSIONS:
-        return BadImage(record.name, "not an image", f"expected one of {', '.join(indexing.EXTENSIONS)}.")
-    try:
-        size = record.path.stat().st_size
-        if size > max_bytes:
-            return BadImage(record.name, "file too large", f"expected at most {max_bytes} bytes, got {size}.")
-        data = record.path.read_bytes()
-        height, width, _ = decode(data, name=record.name, max_pixels=max_pixels).shape
-    except BadImage as bad:
-        return bad
-    except OSError as error:
-        return BadImage(record.name, "cannot be read", f"expected a readable file, got {error}.")
-    return _Image(data, height, width)
 
 
 def _write_masks(folder: Path, root: Path, kept: Sequence[ImageRecord], *, max_pixels: int) -> None:

@@ -33,9 +33,9 @@ class Member:
 def scan(path: Path, *, first: int, tracklets: bool = False) -> list[list[Member]]:
     """Lists the samples of a tar in one pass over it.
 
-    Refused are members other than regular files called <9 digits>.<jpg|jpeg|png|bmp|webp|json> (so no paths, no links,
-    no pickles; with tracklets four digits before the extension of an image), images without their JSON, keys out of
-    order, and members beyond MAX_MEMBER_BYTES.
+    Refused are members other than regular files called <9 digits>.json or, with an extension of images that are read,
+    <9 digits>.jpg (so no paths, no links, no pickles; with tracklets four digits before the extension of an image),
+    images without their JSON, keys out of order, and members beyond MAX_MEMBER_BYTES.
 
     Args:
       path: of the tar, uncompressed.

@@ -14,7 +14,7 @@ from reidray.config import Settings
 from reidray.disk import write_whole
 from reidray.events import message
 from reidray.launch.launch import locked
-from reidray.launch.prepare import prepared, with_places
+from reidray.launch.prepare import IfChanged, prepared, with_places
 from reidray.launch.services import num_cpus
 from reidray.report.console import Console
 from reidray.settings_io import as_yaml, load
@@ -77,7 +77,8 @@ def run_search(
         say(f"search folder {place}")
         for sentence in cautions(asked, settings):
             say(sentence)
-        packed = prepared(settings, console.handle, processes=num_cpus())
+        if_changed: IfChanged = "refuse" if resume else "pack"
+        packed = prepared(settings, console.handle, processes=num_cpus(), if_changed=if_changed)
         _check_data(settings, asked, packed)
         ledger = Ledger(place, asked.objective)
         status = _run(settings, asked, ledger, place, concurrent, say)

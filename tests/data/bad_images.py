@@ -30,6 +30,12 @@ def jpeg(*, seed: int = 0, height: int = 24, width: int = 12) -> bytes:
     return encoded(picture(height, width, seed=seed))
 
 
+def several(kind: str, count: int = 3) -> bytes:
+    """An animated image, or one of several pages, whose first frame is picture(seed=0)."""
+    frames = [Image.fromarray(picture(seed=seed)) for seed in range(count)]
+    return encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+
+
 def truncated_jpeg(share: float = 0.6) -> bytes:
     data = jpeg(height=128, width=64)
     return data[: int(len(data) * share)]

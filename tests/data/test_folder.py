@@ -25,12 +25,14 @@ def test_images_are_found_at_any_depth_and_sorted_by_name(tmp_path):
     assert counts(dataset) == {"train images": 5, "distractors": 0, "junk": 0}
 
 
-def test_hidden_files_and_folders_are_passed_over_and_others_counted(tmp_path):
+def test_hidden_files_and_folders_are_left_out_and_counted_as_others_are(tmp_path):
     touch(tmp_path, "a.jpg", ".b.jpg", ".thumbs/c.jpg", "sub/notes.txt", "sub/jpg", "Thumbs.db")
     (tmp_path / "d.jpg").mkdir()
     dataset = folder.read(tmp_path)
     assert [image.name for image in dataset.splits["train"].images] == ["a.jpg"]
-    assert dataset.ignored == {"not an image": 3}
+    assert dataset.ignored == {"hidden (the name begins with a dot)": 2, "not an image": 3}
+    assert dataset.left_out["not an image"] == ("Thumbs.db", "sub/jpg", "sub/notes.txt")
+    assert dataset.left_out["hidden (the name begins with a dot)"] == (".b.jpg", ".thumbs")
 
 
 def test_links_to_folders_are_not_followed_and_dead_links_counted(tmp_path):
@@ -67,12 +69,16 @@ def test_an_empty_folder_is_an_error(tmp_path):
 
 
 def test_a_folder_without_images_tells_how_many_others_there_are(tmp_path):
-    with pytest.raises(ValueError, match="got 2 other files"):
-        folder.read(touch(tmp_path, "a.txt", "b/c.gif"))
+    with pytest.raises(ValueError, match=r"got 2 other files \(such as b/c\.mp4, a\.txt\)"):
+        folder.read(touch(tmp_path, "a.txt", "b/c.mp4"))
 
 
 def test_a_missing_folder_and_a_file_are_told_apart(tmp_path):
     with pytest.raises(ValueError, match="nothing is there"):
         folder.read(tmp_path / "no")
-    with pytest.raises(ValueError, match="got a file"):
+    with pytest.raises(ValueError, match=r"got a file; check data\.root"):
         folder.read(touch(tmp_path, "a.jpg") / "a.jpg")
+    with pytest.raises(ValueError, match=r"got a file; check --images"):
+        folder.read(tmp_path / "a.jpg", option="--images")
+    with pytest.raises(ValueError, match=r"got a file; give a list of images as data\.dataset=list"):
+        folder.read(touch(tmp_path, "a.csv") / "a.csv")

@@ -71,24 +71,48 @@ def test_images_are_sorted_by_name_in_every_split(tmp_path):
         assert [image.name for image in split.images] == sorted(image.name for image in split.images)
 
 
-def test_junk_is_dropped_everywhere_and_distractors_stay_in_the_gallery_only(tmp_path):
-    odd = ["-1_c3s1_000000_00.jpg", "0000_c3s1_000000_00.jpg"]
-    dataset = market1501.read(small(tmp_path, bounding_box_train=odd, query=odd, bounding_box_test=odd))
+def test_junk_is_dropped_everywhere_and_distractors_stay_in_the_gallery(tmp_path):
+    junk, distractor = ["-1_c3s1_000000_00.jpg"], ["0000_c3s1_000000_00.jpg"]
+    dataset = market1501.read(
+        small(tmp_path, bounding_box_train=junk, query=junk, bounding_box_test=[*junk, *distractor])
+    )
     assert dataset.splits["train"].persons == (2,)
     assert dataset.splits["query"].persons == (5,)
     assert dataset.splits["gallery"].persons == (0, 5)
-    assert dataset.ignored == {JUNK: 5}
+    assert dataset.ignored == {JUNK: 3}
+    assert dataset.notes == ()
+
+
+def test_person_0_is_a_person_where_it_is_trained_on_or_searched_for(tmp_path):
+    """Junk and distractors are rules of Market-1501, whose training images and queries show no person 0."""
+    zero = ["0000_c3s1_000000_00.jpg"]
+    dataset = market1501.read(small(tmp_path / "train", bounding_box_train=zero, bounding_box_test=zero))
+    assert dataset.splits["train"].persons == (1, 3)
+    assert dataset.splits["gallery"].persons == (0, 5)
+    assert len(dataset.notes) == 1
+    assert dataset.notes[0].startswith("bounding_box_train has images of person 0: 0 is read as a person in bounding_")
+    dataset = market1501.read(small(tmp_path / "test", query=zero, bounding_box_test=zero))
+    assert dataset.splits["train"].persons == (2,)
+    assert dataset.splits["query"].persons == dataset.splits["gallery"].persons == (1, 6)
+    assert "0 is read as a person in query and bounding_box_test" in dataset.notes[0]
+    assert dataset.ignored == {}
 
 
 def test_odd_entries_are_counted_by_reason(tmp_path):
-    odd = ["Thumbs.db", "readme.txt", "me.jpg", "0002_c0s1_000451_03.jpg", "-2_c1s1_000451_03.jpg", "0002_c1s1_0.gif"]
+    odd = ["Thumbs.db", "readme.txt", "me.jpg", "0002_c1s1_0.heic", "-2_c1s1_000451_03.jpg"]
     small(tmp_path, bounding_box_train=odd)
     (tmp_path / "query" / "0005_c2s1_000451_09.jpg").mkdir()
-    assert market1501.read(tmp_path).ignored == {
-        "name does not tell person and camera": 3,
+    dataset = market1501.read(tmp_path)
+    assert dataset.ignored == {
+        "format that is not read: HEIC": 1,
+        "name does not tell person and camera": 2,
         "not a file": 1,
-        "not an image": 3,
+        "not an image": 2,
     }
+    assert dataset.left_out["name does not tell person and camera"] == (
+        "bounding_box_train/-2_c1s1_000451_03.jpg",
+        "bounding_box_train/me.jpg",
+    )
 
 
 def test_names_without_a_sequence_are_read(tmp_path):

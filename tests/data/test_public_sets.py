@@ -2,7 +2,7 @@
 
 import pytest
 
-from reidray.data import cuhk03, dukemtmc, msmt17, veri776
+from reidray.data import cuhk03, dukemtmc, market1501, msmt17, veri776
 from reidray.data.detect import detect
 from reidray.data.records import counts
 from tests.data import trees
@@ -62,7 +62,10 @@ def test_persons_of_msmt17_begin_at_0_and_are_counted_from_1(tmp_path):
         "gallery": 1,
     }
     assert len(dataset.splits["train"].images) == numbers["train"] + numbers["val"]
-    assert len(msmt17.read(tmp_path, validation=False).splits["train"].images) == numbers["train"]
+    assert dataset.ignored == {}
+    without = msmt17.read(tmp_path, validation=False)
+    assert len(without.splits["train"].images) == numbers["train"]
+    assert without.ignored == {"in none of the lists that are read": numbers["val"]}
     for split in dataset.splits.values():
         assert [image.name for image in split.images] == sorted(image.name for image in split.images)
         for image, person in zip(split.images, split.persons, strict=True):
@@ -169,12 +172,24 @@ def test_one_name_with_two_digits_makes_it_msmt17_wherever_it_stands(tmp_path, f
     assert detect(tmp_path)[0] == "msmt17"
 
 
-def test_names_of_several_data_sets_are_refused(tmp_path):
+def test_names_of_several_data_sets_are_read_by_market1501s_rules(tmp_path):
     market_folders(tmp_path / "odd", ["0000_c1_0030.jpg"])
-    with pytest.raises(
-        ValueError, match=r"its 1 names, such as 0000_c1_0030\.jpg do not tell which data set it is: give"
-    ):
+    found, why = detect(tmp_path / "odd")
+    assert (found, why) == (
+        "market1501",
+        "it has bounding_box_train and names with person and camera, such as 0000_c1_0030.jpg",
+    )
+
+
+def test_names_that_tell_nothing_and_folders_of_persons_are_refused_with_what_to_set(tmp_path):
+    market_folders(tmp_path / "odd", ["one.jpg", "two.jpg"])
+    with pytest.raises(ValueError, match=r"its 2 names, such as one\.jpg do not tell .*data\.dataset=folder and"):
         detect(tmp_path / "odd")
+    market_folders(tmp_path / "persons", [f"{person:04d}/a.jpg" for person in range(12)])
+    with pytest.raises(ValueError, match=r"it has 12 folders \(0000, 0001, 0002, \.\.\.\) .*data\.pattern='\{person\}"):
+        detect(tmp_path / "persons")
+    with pytest.raises(ValueError, match=r"got 12 folders \(0000, 0001, 0002, \.\.\.\) and 0 files, none of them"):
+        market1501.read(tmp_path / "persons")
 
 
 def test_a_level_too_high_or_too_low_is_one_sentence(tmp_path):

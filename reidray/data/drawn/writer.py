@@ -120,7 +120,7 @@ def _existing(root: Path, header: dict[str, Any]) -> dict[str, int] | None:
             got = sum(1 for _ in (root / folder).rglob("*.jpg"))
             if got != count:
                 raise ValueError(
-                    f"drawn pedestrians: expected {count} pictures in {root / folder}, got {got}; remove {root}"
+                    f"drawn pedestrians: expected {count} pictures in {root / folder}, got {got}; give another folder"
                 )
         return {folder: int(count) for folder, count in counts.items()}
     if any(not path.name.startswith(".") for path in root.iterdir()) and _read_json(root / _BEGUN) != header:
@@ -246,7 +246,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return None
     except (ValueError, TypeError):
         raise ValueError(
-            f"drawn pedestrians: expected a JSON object in {path}, got something else; remove it"
+            f"drawn pedestrians: expected a JSON object in {path}, got something else; give another folder"
         ) from None
 
 
