@@ -2,8 +2,8 @@
 addresses serve programs: POST /embed and POST /search (docs/serving.md).
 
 It answers on this machine only, and only to those who have the token: the address that it prints holds it. With
---replicas N or --serve the work is done by replicas on Ray Serve, each with its own copy of the model; a replica that dies
-is started again and what was asked of it is asked of another one.
+--replicas N or --serve the work is done by replicas on Ray Serve, each with its own copy of the model; a replica that
+dies is started again, and what was asked of it is asked of another one.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def main(words: Sequence[str], prog: str) -> None:
                 serve(make_app(engine, gallery, model.settings, token=token, cookie=cookie), own)
         else:
             local = LocalEngine(model, gallery)
+            local.warm()
             ready()
             serve(make_app(local, gallery, model.settings, token=token, cookie=cookie), own)
             local.close()

@@ -122,6 +122,12 @@ class LocalEngine:
         found: list[Match] = await self._found((features_1D[0], wanted))
         return found
 
+    def warm(self) -> None:
+        """A forward pass and a search, so that the first client does not wait for what is compiled and read then."""
+        features_1D = self._forward_all([np.zeros((1, *self._size, 3), np.uint8)])[0]
+        if len(self._gallery):
+            self._search_all([(features_1D[0], Wanted(1))])
+
     def close(self) -> None:
         """Ends its threads."""
         for pool in (self._decoders, self._forwards, self._searches):

@@ -77,8 +77,8 @@ def _file(match: Match) -> Path | None:
     """The image's file, where it lies below the folder that the gallery names."""
     if not match.source:
         return None
-    below = os.path.normpath(match.name)
-    if Path(below).is_absolute() or below.split(os.sep)[0] == os.pardir:
+    below = Path(os.path.normpath(match.name))
+    if below.is_absolute() or below.parts[0] == os.pardir:
         return None
     return match.path
 
