@@ -10,19 +10,29 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reidray.command import parse
 from reidray.gallery import Gallery
 from reidray.gallery.file import GalleryFile
-from reidray.inference import load
+from reidray.inference import Model, load
+
+if TYPE_CHECKING:
+    from reidray.serving import Engine
 
 SUMMARY = "a page on this machine to search a gallery by dropping photos, and an HTTP service"
 
 _NEEDED = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
+
+_CAUTION = (
+    "caution: {} can be reached from other machines, and what is sent is not encrypted: put it behind a proxy with "
+    "TLS, or leave --host out and use an ssh tunnel"
+)
 
 
 def _options(parser: ArgumentParser) -> None:
@@ -48,47 +58,48 @@ def main(words: Sequence[str], prog: str) -> None:
         raise ValueError(
             f"{prog} needs packages that are not here ({', '.join(missing)}): pip install 'reidray[serve]'"
         )
+    from reidray.serving import make_app
     from reidray.serving.server import chosen_token, is_local, listening, serve
 
     token = chosen_token(options.token)
     place = options.run or Path(GalleryFile(options.gallery).made.run)
     if not place.is_dir():
         raise ValueError(f"{options.gallery} was made by the run {place}, which is gone: give it with --run DIR")
-    own = listening(options.host, options.port)
-    port = own.getsockname()[1]
-    if not is_local(options.host):
-        print(
-            f"caution: {options.host} can be reached from other machines, and what is sent is not encrypted: put it "
-            "behind a proxy with TLS, or use an ssh tunnel to 127.0.0.1",
-            file=sys.stderr,
-        )
+    with listening(options.host, options.port) as own:
+        try:
+            with _engine(options, place) as (engine, model, gallery):
+                port = own.getsockname()[1]
+                app = make_app(engine, gallery, model.settings, token=token, cookie=f"reidray_{port}")
+                if not is_local(options.host):
+                    print(_CAUTION.format(options.host), file=sys.stderr)
+                print(f"open http://{_shown(options.host)}:{port}/?token={token}   (Ctrl-C ends it)", flush=True)
+                serve(app, own)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
 
-    def ready() -> None:
-        host = "127.0.0.1" if options.host in ("0.0.0.0", "::") else options.host  # noqa: S104
-        host = f"[{host}]" if ":" in host else host
-        print(f"open http://{host}:{port}/?token={token}   (Ctrl-C ends it)", flush=True)
 
-    from reidray.serving import LocalEngine, make_app
-
+@contextmanager
+def _engine(options: Namespace, place: Path) -> Iterator[tuple[Engine, Model, Gallery]]:
+    """Who does the work: this process, or replicas."""
     model = load(place)
     gallery = Gallery(options.gallery, model)
-    cookie = f"reidray_{port}"
-    try:
-        if options.replicas > 1 or options.serve:
-            from reidray.actors.serve_app import replicas
+    if options.replicas > 1 or options.serve:
+        from reidray.actors.serve_app import replicas
 
-            with replicas(
-                place.resolve(), options.gallery.resolve(), options.replicas, name=f"reidray-{os.getpid()}"
-            ) as engine:
-                ready()
-                serve(make_app(engine, gallery, model.settings, token=token, cookie=cookie), own)
-        else:
-            local = LocalEngine(model, gallery)
-            local.warm()
-            ready()
-            serve(make_app(local, gallery, model.settings, token=token, cookie=cookie), own)
-            local.close()
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-    finally:
-        own.close()
+        name = f"reidray-{os.getpid()}"
+        with replicas(place.resolve(), options.gallery.resolve(), options.replicas, name=name) as engine:
+            yield engine, model, gallery
+    else:
+        from reidray.serving import LocalEngine
+
+        local = LocalEngine(model, gallery)
+        local.warm()
+        yield local, model, gallery
+        local.close()
+
+
+def _shown(host: str) -> str:
+    """An address that a browser on this machine takes."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104  (compared, not listened on)
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

@@ -31,7 +31,7 @@ MOST_K = 1000
 """Results of a search."""
 
 _AT_ONCE = 32  # uploads that are in memory
-_PAGE = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
+_PAGE = {"/": "index.html", "/icon.svg": "icon.svg", "/page.css": "page.css", "/page.js": "page.js"}
 
 _logger = logging.getLogger("reidray.serving")
 

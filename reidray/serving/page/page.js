@@ -94,7 +94,9 @@ function card(result) {
       window.scrollTo(0, 0);
     } catch (error) { complain(error.message); }
   });
-  item.append(picture, line, meter, made("span", "camera", result.camera === null ? "" : `camera ${result.camera}`), name, again);
+  item.append(picture, line, meter);
+  if (result.camera !== null) item.append(made("span", "camera", `camera ${result.camera}`));
+  item.append(name, again);
   return item;
 }
 
