@@ -105,6 +105,17 @@ class Gallery:
         file = self._opened().file
         return np.concatenate([file.features(group) for group in range(file.num_groups)])
 
+    def image(self, row: int) -> Match:
+        """What is known of a row's image; its similarity is that to itself.
+
+        Raises:
+          ValueError: there is no such row.
+        """
+        opened = self._opened()
+        if not 0 <= row < len(opened.file):
+            raise ValueError(f"{self.path}: expected a row from 0 to {len(opened.file) - 1}, got {row}")
+        return opened.match(row, 1.0)
+
     def add(self, images: Any, *, progress: Progress | None = None, list_all: bool = False) -> Added:
         """Embeds images and appends them. An image that is there already (source and name) is not embedded again.
 

@@ -151,6 +151,10 @@ class Model:
         features_ND = embed_split(self.network, self.settings, samples, count)
         return list(samples.source.names), samples.source.cameras_N.tolist(), features_ND
 
+    def embed_sized(self, sized_BHW3: Bytes) -> Floats:
+        """Features [B, D] of pixels at the network's size, uint8 RGB, in one forward pass."""
+        return self._features(sized_BHW3)
+
     def _batches(self, found: Pictures) -> Iterator[tuple[list[Picture], Bytes]]:
         """Images that can be read, and their pixels at the network's size; read by other threads meanwhile."""
         batch, data = self.settings.train.extract_batch, self.settings.data
