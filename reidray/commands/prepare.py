@@ -23,7 +23,11 @@ from reidray.report.console import Console
 from reidray.storage.cache import hide_login, open_folder
 from reidray.storage.left_out_table import read_left_out
 
-SUMMARY = "pack a data set once, or look at what would be read (--dry-run)"
+_EXAMPLES = (
+    ("crops/ --dry-run", "what would be read, and how names are understood; nothing is written"),
+    ("crops/ data.camera_from=folder", "pack a folder whose folders are cameras"),
+    ("market/ data.packed=/mnt/shared/market-packed", "pack to storage that a cluster sees"),
+)
 
 
 def _options(parser: ArgumentParser) -> None:
@@ -47,7 +51,7 @@ def main(words: Sequence[str], prog: str) -> None:
     Raises:
       ValueError: one sentence for everything a person can put right.
     """
-    asked = command.parse(words, prog=prog, description=__doc__ or "", extra=_options)
+    asked = command.parse(words, prog=prog, description=__doc__ or "", extra=_options, data=True, examples=_EXAMPLES)
     settings = asked.settings.resolved(Path.cwd())
     if asked.options.dry_run:
         _dry_run(settings, list_skipped=asked.options.list_skipped)
