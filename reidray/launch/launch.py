@@ -74,6 +74,7 @@ def launch(
         result = summary(settings, history, time.perf_counter() - started, place, taken=taken)
         folder.write_result(result)
         draw_pictures(settings, packed, folder, history)
+        write_report(settings, packed, folder, history)
     return result
 
 
@@ -227,3 +228,14 @@ def draw_pictures(settings: Settings, packed: str, folder: RunFolder, history: H
     from reidray.launch.pictures import draw_all  # matplotlib is slow to import
 
     draw_all(settings, packed, folder, history.examples)
+
+
+def write_report(settings: Settings, packed: str, folder: RunFolder, history: History) -> None:
+    """clusters.parquet into the run folder, and report.html unless run.report says no."""
+    from reidray.launch.run_labels import write_who_is_where  # loads what a run that fails early does not need
+
+    last = write_who_is_where(settings, packed, folder)
+    if settings.run.report:
+        from reidray.launch.run_page import write_run_page
+
+        write_run_page(settings, packed, folder, history, last)
