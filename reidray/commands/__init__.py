@@ -1,0 +1,1 @@
+"""The subcommands of `reidray`, a file each."""
