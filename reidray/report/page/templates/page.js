@@ -83,7 +83,7 @@
   function thumb(image, kind = "") {
     const made = element("button", { type: "button", class: `thumb ${kind}`, "aria-label": `${image.name}: ${describe(image)}` });
     cut(made, `sheet-${padded(image.sheet)}`, image.within, facts);
-    const show = () => tell(made.getBoundingClientRect(), [element("div", {}, nameOf(image.name)), element("div", { class: "soft" }, describe(image))]);
+    const show = () => tell(() => made.getBoundingClientRect(), [element("div", {}, nameOf(image.name)), element("div", { class: "soft" }, describe(image))]);
     made.addEventListener("mouseenter", show);
     made.addEventListener("focus", show);
     made.addEventListener("mouseleave", hush);
@@ -96,9 +96,18 @@
 
   const tip = byId("tip"), more = byId("more");
 
-  function tell(box, children) {
+  let boxOf = null;
+
+  function tell(where, children) {
+    boxOf = where;
     tip.replaceChildren(...children);
     tip.hidden = false;
+    settle();
+  }
+  function settle() { // beside what it is about, also where that moves: the focus scrolls the page
+    if (tip.hidden) return;
+    const box = boxOf();
+    if (box.bottom < 0 || box.top > window.innerHeight) { hush(); return; }
     const own = tip.getBoundingClientRect();
     const left = Math.max(4, Math.min(box.left, window.innerWidth - own.width - 4));
     const below = box.bottom + 6 + own.height < window.innerHeight;
@@ -275,7 +284,7 @@
     const picture = (name, at, kind, said) => {
       const made = element("button", { type: "button", class: `thumb ${kind}`, "aria-label": `${name}: ${said}` });
       cut(made, "ranked", at, facts.ranked);
-      const show = () => tell(made.getBoundingClientRect(), [element("div", {}, nameOf(name)), element("div", { class: "soft" }, said)]);
+      const show = () => tell(() => made.getBoundingClientRect(), [element("div", {}, nameOf(name)), element("div", { class: "soft" }, said)]);
       for (const event of ["mouseenter", "focus", "click"]) made.addEventListener(event, show);
       for (const event of ["mouseleave", "blur"]) made.addEventListener(event, hush);
       return made;
@@ -347,8 +356,11 @@
       if (mine !== asked) return;
       const picture = element("div", { class: "thumb" });
       cut(picture, `sheet-${padded(image.sheet)}`, image.within, facts);
-      const box = canvas.getBoundingClientRect(), [x, y] = at(point);
-      tell({ left: box.left + x + 12, top: box.top + y - 12, bottom: box.top + y + 12 }, [picture, element("div", {}, nameOf(image.name)), element("div", { class: "soft" }, describe(image))]);
+      const where = () => {
+        const box = canvas.getBoundingClientRect(), [x, y] = at(point);
+        return { left: box.left + x + 12, top: box.top + y - 12, bottom: box.top + y + 12 };
+      };
+      tell(where, [picture, element("div", {}, nameOf(image.name)), element("div", { class: "soft" }, describe(image))]);
       if (aloud) said.textContent = describe(image);
     }
 
@@ -403,6 +415,6 @@
     await Promise.all([startClusters(), startOutliers(), startSplits(), startRanked(), startMap()]);
     document.documentElement.dataset.ready = "yes";
   }
-  window.addEventListener("scroll", hush, { passive: true });
+  window.addEventListener("scroll", settle, { passive: true });
   start();
 })();
