@@ -112,7 +112,7 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
 
 MATHEMATICS = {"cuda", "data", "features", "neighbours", "labelling", "parsing", "memory", "losses", "evaluation"}
 COMPOSITION = {"methods", "bank", "training"}
-WORLD = {"storage", "report", "actors", "launch", "tuning", "deployment"}
+WORLD = {"storage", "report", "actors", "launch", "tuning", "deployment", "commands"}
 BESIDE = {
     "arrays",
     "dispatch",
@@ -273,6 +273,7 @@ MODULES = {
     "cuml-cu13": "cuml",
     "cupy-cuda13x": "cupy",
     "mlflow-skinny": "mlflow",
+    "umap-learn": "umap",
 }
 NOT_IMPORTED = {
     "tensorboard",  # by torch.utils.tensorboard
@@ -298,6 +299,7 @@ def test_only_ground_truth_readers_open_identities() -> None:
     }
     assert readers == {
         "reidray/launch/paper_figures.py",
+        "reidray/launch/run_page.py",
         "reidray/storage/__init__.py",
         "reidray/training/context.py",
     }

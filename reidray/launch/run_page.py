@@ -17,7 +17,7 @@ from reidray.launch.inference import load_model
 from reidray.launch.prepare import packed_place
 from reidray.launch.run_labels import labels_of_checkpoint, write_who_is_where
 from reidray.methods import make_method
-from reidray.report.page import ComparedRun, RankedList, RunContents, write_comparison, write_page
+from reidray.report.page import MAPPED, ComparedRun, RankedList, RunContents, write_comparison, write_page
 from reidray.report.pictures import draw_masks
 from reidray.report.tensorboard import TensorBoard
 from reidray.storage import read_truth
@@ -61,12 +61,14 @@ def write_run_page(
             columns = {"cluster": last.labels_N, "camera": run.cameras_N, "doubt": last.doubts.doubts_N}
             if run.persons_N is not None:
                 columns["person"] = run.persons_N
+            chosen = np.unique(np.linspace(0, len(last.sample_M) - 1, min(MAPPED, len(last.sample_M))).astype(np.int64))
+            images_M = last.sample_M[chosen]
             write_projector(
                 folder.tensorboard,
-                last.features_MD,
-                [run.names[image] for image in last.sample_M],
-                {name: values[last.sample_M] for name, values in columns.items()},
-                samples.rows(last.sample_M),
+                last.features_MD[chosen],
+                [run.names[image] for image in images_M],
+                {name: values[images_M] for name, values in columns.items()},
+                samples.rows(images_M),
             )
     return page
 

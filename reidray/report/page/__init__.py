@@ -10,6 +10,6 @@ policy in the page's head forbids scripts that are not the page's own, and every
 
 from reidray.report.page.compare import ComparedRun, write_comparison
 from reidray.report.page.contents import RankedList, RunContents
-from reidray.report.page.write import write_page
+from reidray.report.page.write import MAPPED, write_page
 
-__all__ = ["ComparedRun", "RankedList", "RunContents", "write_comparison", "write_page"]
+__all__ = ["MAPPED", "ComparedRun", "RankedList", "RunContents", "write_comparison", "write_page"]

@@ -5,8 +5,8 @@ M = images, D = feature width.
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
+from contextlib import suppress
 
 import numpy as np
 
@@ -27,15 +27,16 @@ def draw_map(features_MD: Floats, *, umap: bool) -> tuple[str, Floats] | None:
     reduced = _principal(features_MD.astype(np.float64))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the two packages' own code
-        if umap and importlib.util.find_spec("umap") is not None:
-            from umap import UMAP
+        name, placed = "t-SNE", None
+        if umap:
+            with suppress(ImportError):
+                from umap import UMAP
 
-            name = "UMAP"
-            placed = UMAP(n_neighbors=min(15, count - 1), random_state=0, n_jobs=1).fit_transform(reduced)
-        else:
+                name = "UMAP"
+                placed = UMAP(n_neighbors=min(15, count - 1), random_state=0, n_jobs=1).fit_transform(reduced)
+        if placed is None:
             from sklearn.manifold import TSNE  # takes a second to import
 
-            name = "t-SNE"
             perplexity = min(30.0, (count - 1) / 3)
             placed = TSNE(2, perplexity=perplexity, init="pca", random_state=0, n_jobs=1).fit_transform(reduced)
     low, high = placed.min(0), placed.max(0)
