@@ -272,6 +272,9 @@ class RunSettings(Section):
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = setting(
         ("tensorboard",), "where curves go beside the run folder's own files; mlflow and wandb are extras"
     )
+    report: bool = setting(
+        True, "write report.html at the end of the run: clusters as thumbnails, curves, a map; takes some seconds"
+    )
     trace_epoch: CountOrZero | None = setting(
         None, "epoch whose timeline is kept, counted from 0 as in the run folder's files", "epoch"
     )

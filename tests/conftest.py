@@ -30,7 +30,7 @@ TINY = {
     "method": {"clusters_per_batch": 8, "images_per_cluster": 4, "k1": 8, "k2": 3, "eps": 0.5},
     "train": {"epochs": 2, "steps": 4},
     "scwm": {"difficulty_neighbours": 6, "part_refinement_from": 1},
-    "run": {"workers": 0},
+    "run": {"workers": 0, "report": False},
     "evaluate": {"ranked_lists": 2},
 }
 

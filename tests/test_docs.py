@@ -273,6 +273,7 @@ MODULES = {
     "cuml-cu13": "cuml",
     "cupy-cuda13x": "cupy",
     "mlflow-skinny": "mlflow",
+    "umap-learn": "umap",
 }
 NOT_IMPORTED = {
     "tensorboard",  # by torch.utils.tensorboard
@@ -298,6 +299,7 @@ def test_only_ground_truth_readers_open_identities() -> None:
     }
     assert readers == {
         "reidray/launch/paper_figures.py",
+        "reidray/launch/run_page.py",
         "reidray/storage/__init__.py",
         "reidray/training/context.py",
     }

@@ -110,7 +110,20 @@ def test_every_test_that_the_threat_list_names_exists() -> None:
         assert test in names, f"{file}::{test}"
 
 
-def test_nothing_here_writes_html() -> None:
-    """docs/security.md says so: whoever writes the first page must escape what comes from file names, and say how."""
-    html = re.compile(r"</?(html|body|div|img|script)\b|\.html\b", re.IGNORECASE)
+def test_html_is_written_by_templates_that_escape_and_nowhere_else() -> None:
+    """What stands unescaped in a page is its own style and script, and the policy of the page knows their hashes."""
+    html = re.compile(r"</?(html|body|div|img|script)\b", re.IGNORECASE)
     assert [path.name for path in SOURCES if html.search(path.read_text())] == []
+    page = ROOT / "reidray" / "report" / "page"
+    marked = {
+        (path.name, ast.unparse(call)) for path in SOURCES for name, call in _calls(path) if name.endswith("Markup")
+    }
+    assert marked == {("write.py", "Markup(style)"), ("write.py", "Markup(script)")}
+    assert "autoescape=True" in (page / "write.py").read_text()
+    templates = sorted((page / "templates").glob("*.j2"))
+    assert len(templates) == 3
+    for template in templates:
+        text = template.read_text()
+        assert not re.search(r"\|\s*safe|autoescape|\son\w+=|\sstyle=|https?://", text), template.name
+    script = (page / "templates" / "page.js").read_text()
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|https?://|fetch\(", script)

@@ -35,7 +35,8 @@ class Ranking:
 
     `mAP` takes each hit's precision (the step rule of most code); `mAP_trapezoid` is Market-1501's own, the mean of the
     precisions at and before each hit, never above the step. `cmc[r]`, r = 0 .. 49, is the share of queries with a hit
-    among the first r + 1 images; `mINP` the matches divided by the rank of the last one.
+    among the first r + 1 images; `mINP` the matches divided by the rank of the last one. `precisions_Q` is the average
+    precision (step) of each query, NaN for one without a match.
     """
 
     mAP: float
@@ -43,6 +44,7 @@ class Ranking:
     cmc: Doubles
     mINP: float
     num_valid_queries: int
+    precisions_Q: Doubles
 
     def percent(self) -> dict[str, float]:
         """The usual row of a table, in percent."""
@@ -197,6 +199,7 @@ def _summary(scores_Q4: Doubles) -> Ranking:
         cmc=cmc,
         mINP=float(scores_V4[:, 3].mean()),
         num_valid_queries=len(scores_V4),
+        precisions_Q=np.where(scores_Q4[:, 2] > 0, scores_Q4[:, 0], np.nan),
     )
 
 

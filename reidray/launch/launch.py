@@ -89,6 +89,7 @@ def launch(
         result = summary(settings, history, time.perf_counter() - started, place, taken=taken)
         folder.write_result(result)
         draw_pictures(settings, packed, folder, history)
+        write_report(settings, packed, folder, history)
         for line in _next_steps(place):
             console.handle(message(line))
     return result
@@ -98,7 +99,7 @@ def _next_steps(place: Path) -> list[str]:
     """What one does with a finished run."""
     shown = os.path.relpath(place) if place.is_relative_to(Path.cwd()) else str(place)
     return [
-        f"the run is in {shown}; what next:",
+        f"the run is in {shown}; look at {shown}/report.html; what next:",
         f"  reidray embed --run {shown} --output people.parquet IMAGES   (a gallery of your images)",
         "  reidray search --gallery people.parquet PHOTO   (who looks like this?)",
     ]
@@ -254,3 +255,14 @@ def draw_pictures(settings: Settings, packed: str, folder: RunFolder, history: H
     from reidray.launch.pictures import draw_all  # matplotlib is slow to import
 
     draw_all(settings, packed, folder, history.examples)
+
+
+def write_report(settings: Settings, packed: str, folder: RunFolder, history: History) -> None:
+    """clusters.parquet into the run folder, and report.html unless run.report says no."""
+    from reidray.launch.run_labels import write_who_is_where  # loads what a run that fails early does not need
+
+    last = write_who_is_where(settings, packed, folder)
+    if settings.run.report:
+        from reidray.launch.run_page import write_run_page
+
+        write_run_page(settings, packed, folder, history, last)

@@ -193,7 +193,8 @@ class Console:
         if self._folder:
             labelled = self._labelled if self._labelled.get("epoch") == event["epoch"] else {}
             self._folder.add_epoch({**labelled, **event})
-            self._curves.epoch("epoch", event["epoch"], event)
+            own = {name: value for name, value in event.items() if name not in labelled}  # those have curves already
+            self._curves.epoch("epoch", event["epoch"], own)
         told = {"epoch", "loss", "loss_total", "seconds", *self._labelled, *FIGURES}  # in lines of their own, or first
         rest = [name for name in event if name not in told and not name.startswith(("loss_", "step_ms"))]
         words = [f"loss {event[name]:.4g}" for name in ("loss", "loss_total") if name in event]

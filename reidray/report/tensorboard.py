@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+from PIL import Image
+
 
 @final
 class TensorBoard:
@@ -19,6 +22,18 @@ class TensorBoard:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """A point for each name."""
+        writer = self._opened()
+        for name, value in values.items():
+            writer.add_scalar(name, value, step)
+
+    def pictures(self, step: int, paths: Mapping[str, Path]) -> None:
+        """PNG files by the names that they are shown under."""
+        for name, path in paths.items():
+            with Image.open(path) as picture:
+                pixels_HW3 = np.asarray(picture.convert("RGB"))
+            self._opened().add_image(f"pictures/{name}", pixels_HW3, step, dataformats="HWC")
+
+    def _opened(self) -> Any:
         if self._writer is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of TensorBoard's own imports
@@ -26,8 +41,7 @@ class TensorBoard:
 
             self._writer = SummaryWriter(str(self._folder), purge_step=self._purge)
             self._purge = None
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        return self._writer
 
     def flush(self) -> None:
         """Writes out what is pending."""

@@ -31,6 +31,9 @@ _README = """\
 | `metrics.jsonl` | one JSON object per finished epoch; epochs count from 0 |
 | `losses.jsonl` | one JSON object per update: `epoch`, `step` (within the epoch, from 0) and `terms` |
 | `evaluations.jsonl` | one JSON object per evaluation: `when` is before, epoch or after; figures in percent |
+| `clusters.parquet` | who is in which cluster: name, cluster (-1 outlier), doubt in 0..1, camera, nearest other |
+| `report.html`, `report/` | what was found, to look at in a browser: open the file; it needs its folder beside it |
+| `labels/` | the clusters of every epoch, in the order of the packed images |
 | `log.txt` | what the console said |
 | `pictures/` | curves, clusters per epoch, part masks over images, ranked lists |
 | `tensorboard/` | the same curves for `tensorboard --logdir`; the axis is the number of updates done |

@@ -128,7 +128,7 @@ def _figures(context: Context, gathered: list[_Found], lists: int) -> dict[str, 
     if lists:
         parts = [part for found in gathered for part in found.query_parts]
         shown = _in_order(parts) if parts else None
-        figures["examples"] = examples(query_QD, gallery_GD, persons, cameras, shown, lists=lists)
+        figures["examples"] = examples(query_QD, gallery_GD, persons, cameras, shown, ranking.precisions_Q, lists=lists)
     return figures
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from reidray.arrays import Array
+from reidray.arrays import Array, Ints
 from reidray.bank import Member, MemoryBank, Pending
 from reidray.config import Settings
+from reidray.evaluation.doubts import Doubts
 from reidray.methods import make_method
-from reidray.methods.label_search import Inputs, Labels
+from reidray.methods.label_search import Inputs, Labels, Space
 from reidray.training.block_search import BlockSearch
 from reidray.training.label_tables import LabelSummary, write_labels
-from reidray.training.reading import Arrivals
+from reidray.training.reading import Arrivals, Moment
 
 
 class LabelService:
@@ -82,6 +83,12 @@ class LabelService:
             return method.label(search)
         finally:
             search.close()
+
+    def judge(self, epoch: int, space: Space, labels_N: Ints) -> Doubts:
+        """How sure the labels of an epoch are, by one of the labellers; waits."""
+        moment = Moment(epoch, self._bank.generation)
+        found: Doubts = self._members[0].submit("judge", moment, space, labels_N).result()
+        return found
 
     def trace(self, epoch: int) -> list[Pending]:
         """Have every labeller keep its spans."""

@@ -10,7 +10,7 @@ the tasks of `reidray.training.block_search` (`find`, `cluster`, `centroids`); t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from reidray import dispatch
 from reidray.arrays import Array, Floats, Ints
 from reidray.bank import MemoryBank
 from reidray.config import Settings
+from reidray.evaluation.doubts import Doubts, judge
 from reidray.labelling import Criterion
 from reidray.memory import cluster_centroids
 from reidray.methods import make_method
@@ -29,7 +30,15 @@ from reidray.spans import Recording, Spans, spanned
 from reidray.training.graphs import GraphTransform
 from reidray.training.grouping import Grouping
 from reidray.training.label_tables import LabelSummary, write_labels
-from reidray.training.reading import Moment, ReadyBlocks, Stretch, in_space, similarities_by
+from reidray.training.reading import (
+    Moment,
+    ReadyBlocks,
+    Stretch,
+    in_space,
+    rows_of,
+    similarities_by,
+    stretches,
+)
 from reidray.training.whole_search import WholeSearch
 
 
@@ -180,6 +189,32 @@ class Labeller:
         made_RSD = GraphTransform(self._method, tensors, self._device).of(feature, rows_RSD, graph)
         self._bank.put_rows(f"train/{name}", moment.version, images_R, made_RSD)
         self._bank.flush()
+
+    @spanned
+    def judge(self, moment: Moment, space: Space, labels_N: Ints) -> Doubts:
+        """How sure the labels of an epoch are, see `reidray.evaluation.doubts`.
+
+        Features are read block by block, as often as they are needed; those that fit in run.labeller_cache_mb are kept
+        meanwhile.
+        """
+        self._bank.generation = moment.generation
+        self._ready.forget()
+        blocks = stretches(self._bank.layout("train"), self._settings.run.search_block)
+        kept: dict[int, Floats] = {}
+        room = self._settings.run.labeller_cache_mb * 1e6
+
+        def read() -> Iterator[tuple[int, Floats]]:
+            nonlocal room
+            for block in blocks:
+                rows_RD = kept.get(block.first)
+                if rows_RD is None:
+                    rows_RD = rows_of(self._bank, moment, space, block)
+                    if rows_RD.nbytes <= room:
+                        kept[block.first] = rows_RD
+                        room -= rows_RD.nbytes
+                yield block.first, rows_RD
+
+        return judge(read, np.array(labels_N))
 
     def forget(self) -> None:
         """Lets go of the features that were kept for tasks to come."""

@@ -27,6 +27,7 @@ from reidray.training.context import Context, Meter
 from reidray.training.evaluation import can_evaluate, evaluate, remark
 from reidray.training.extraction import extract_shards
 from reidray.training.history import Figures, History, UnderWay
+from reidray.training.keeping_labels import keep_labels
 from reidray.training.label_figures import label_figures
 from reidray.training.learner import Learner
 from reidray.training.placement import compare_with_bank, load_replicas
@@ -76,6 +77,10 @@ def train(context: Context) -> History:
                     _extract(context, state, epoch)
                 with _timed(context.spans, history, "label"):
                     history.under_way = UnderWay(_label(context, state, epoch))
+                    if context.ranks.rank == 0:
+                        with context.spans("kept labels"):
+                            last = not any(plan.relabel for plan in plans[epoch + 1 :])
+                            keep_labels(context, epoch, last=last)
                 if method.selects_network:
                     state.select(epoch - 1, history.under_way.figures.get("judged"))
             else:

@@ -138,7 +138,9 @@ def _shared(settings: Settings, asked: Search) -> Settings:
     return settings.model_copy(
         update={
             "evaluate": settings.evaluate.model_copy(update=evaluate),
-            "run": settings.run.model_copy(update={"workers": settings.run.workers or 0, "evaluate_beside": False}),
+            "run": settings.run.model_copy(
+                update={"workers": settings.run.workers or 0, "evaluate_beside": False, "report": False}
+            ),
         }
     )
 
@@ -229,7 +231,7 @@ def _write(settings: Settings, asked: Search, entries: Sequence[Entry], place: P
     ranked = [entry for entry in ranked_trials(entries) if entry.score is not None]
     if ranked:
         best = with_values(settings, ranked[0].values)
-        free = best.run.model_copy(update={"dir": None, "workers": None})
+        free = best.run.model_copy(update={"dir": None, "workers": None, "report": True})
         measured = settings.evaluate.model_copy(update={"every": 0, "split": "test"})
         header = f"# Trial {ranked[0].trial:03} of the search in {place}: {asked.objective} {ranked[0].score:.4f}\n"
         best = best.model_copy(update={"run": free, "evaluate": measured})

@@ -1,0 +1,81 @@
+"""Doubts against sums written out image by image, and what they say of clusters that anybody would call odd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reidray.evaluation.doubts import UNKNOWN, Blocks, judge
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def blocks_of(features_ND: np.ndarray, size: int) -> Blocks:
+    return lambda: ((start, features_ND[start : start + size]) for start in range(0, len(features_ND), size))
+
+
+def groups(centres: list[tuple[float, ...]], sizes: list[int], spread: float, seed: int = 0) -> np.ndarray:
+    draws = np.random.default_rng(seed)
+    rows = [
+        np.array(centre) + spread * draws.normal(size=(size, 3)) for centre, size in zip(centres, sizes, strict=True)
+    ]
+    return unit(np.concatenate(rows)).astype(np.float32)
+
+
+def test_the_doubt_of_an_image_is_its_distance_to_the_others_of_its_cluster_against_that_to_the_next_cluster() -> None:
+    features_ND = groups([(1, 0, 0), (0, 1, 0), (0, 0, 1)], [5, 4, 3], 0.3)
+    labels_N = np.array([0] * 5 + [1] * 4 + [2] * 3)
+    labels_N[[4, 8]] = -1
+    found = judge(blocks_of(features_ND, 5), labels_N)
+    centroids = unit(np.stack([features_ND[labels_N == c].sum(0) for c in range(3)]))
+    for image in range(12):
+        own = labels_N[image]
+        away = [np.linalg.norm(features_ND[image] - centroid) for centroid in centroids]
+        others = [c for c in range(3) if c != own]
+        nearest = min(others, key=lambda c: away[c])
+        assert found.nearest_N[image] == nearest
+        if own < 0:
+            assert (found.doubts_N[image], found.halves_N[image]) == (1, -1)
+            continue
+        rest = [other for other in range(12) if labels_N[other] == own and other != image]
+        inside = np.linalg.norm(features_ND[image] - unit(features_ND[rest].sum(0)))
+        assert found.doubts_N[image] == pytest.approx(inside / (inside + away[nearest]), abs=1e-5)
+    for c in range(3):
+        assert found.doubts_C[c] == pytest.approx(found.doubts_N[labels_N == c].mean(), abs=1e-5)
+
+
+def test_blocks_of_any_size_and_rows_of_any_length_give_the_same() -> None:
+    features_ND = groups([(1, 0, 0), (0, 1, 0)], [20, 15], 0.4)
+    labels_N = np.repeat([0, 1], [20, 15])
+    whole, parts = (
+        judge(blocks_of(features_ND, 35), labels_N),
+        judge(blocks_of(features_ND * 3, 4), labels_N, at_once=3),
+    )
+    np.testing.assert_allclose(whole.doubts_N, parts.doubts_N, atol=1e-5)
+    np.testing.assert_allclose(whole.halves_C, parts.halves_C, atol=1e-5)
+    np.testing.assert_array_equal(whole.nearest_N, parts.nearest_N)
+    np.testing.assert_array_equal(whole.halves_N, parts.halves_N)
+
+
+def test_a_cluster_of_two_groups_falls_into_them_and_one_of_a_single_group_hardly_does() -> None:
+    features_ND = groups([(1, 0, 0), (0, 1, 0), (0, 0, 1)], [10, 6, 12], 0.05)
+    labels_N = np.repeat([0, 0, 1], [10, 6, 12])
+    found = judge(blocks_of(features_ND, 7), labels_N)
+    halves = found.halves_N[:16]
+    assert len(set(halves[:10])) == len(set(halves[10:])) == 1
+    assert halves[0] != halves[10]
+    assert found.halves_C[0] < 0.1 < found.halves_C[1]
+
+
+def test_of_an_image_that_is_alone_or_a_cluster_that_is_alone_nothing_is_said() -> None:
+    features_ND = groups([(1, 0, 0), (0, 1, 0)], [1, 4], 0.1)
+    found = judge(blocks_of(features_ND, 5), np.array([0, 1, 1, 1, 1]))
+    assert found.doubts_N[0] == UNKNOWN > found.doubts_N[1:].max()
+    alone = judge(blocks_of(features_ND, 2), np.zeros(5, np.int64))
+    assert set(alone.doubts_N) == {UNKNOWN}
+    assert set(alone.nearest_N) == {-1}
+    nobody = judge(blocks_of(features_ND, 2), np.full(5, -1))
+    assert set(nobody.doubts_N) == {1}
+    assert len(nobody.doubts_C) == 0
