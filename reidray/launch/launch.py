@@ -82,7 +82,7 @@ def launch(
             history = _trained(settings, packed, place, lambda event: _tell(listeners, event))
         except KeyboardInterrupt:
             kept = any(folder.checkpoints.glob("epoch_*"))
-            text = f"goes on with: python jobs/train.py --resume {place}" if kept else "has no checkpoint yet"
+            text = f"goes on with: reidray train --resume {place}" if kept else "has no checkpoint yet"
             console.handle(message(f"interrupted; the run {text}"))
             raise
         taken = open_split(settings, packed, "train").taken

@@ -61,7 +61,7 @@ def prepared(settings: Settings, report: Report, *, processes: int, if_changed: 
             return place
     elif "://" in place or (settings.data.dataset != "drawn" and settings.data.root is None):
         raise ValueError(
-            f"data.packed={hide_login(place)} has no dataset.json: pack into a local folder with jobs/prepare.py "
+            f"data.packed={hide_login(place)} has no dataset.json: pack into a local folder with reidray prepare "
             "data.root=DIR, and copy that there"
         )
     settings = with_data_set(settings, report) if dataset is None else _as(settings, dataset.name)

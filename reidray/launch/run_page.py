@@ -148,16 +148,15 @@ def contents(
 
 
 def _next(place: Path) -> list[tuple[str, str]]:
-    """The two lines that most people want next."""
+    """The lines that most people want next."""
     here = Path.cwd()
     shown = place.relative_to(here) if place.is_relative_to(here) else place
     run = f'"{shown}"' if " " in str(shown) else str(shown)
     return [
-        (
-            f"python jobs/embed.py --checkpoint {run} --images DIR --output embeddings.parquet",
-            "A vector for each image of a folder",
-        ),
-        (f"python jobs/evaluate.py --checkpoint {run}", "The figures again, on these data or on others (--packed)"),
+        (f"reidray embed --run {run} --output people.parquet IMAGES", "A gallery of images"),
+        ("reidray search --gallery people.parquet PHOTO", "Who in the gallery looks like this"),
+        (f"reidray evaluate --run {run} DATA", "The figures on another data set with known persons"),
+        (f"reidray export --run {run} --format onnx --output model.onnx", "The model for a tracker"),
     ]
 
 

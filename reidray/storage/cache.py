@@ -96,7 +96,7 @@ class LocalFolder:
             got = "no such file" if actual is None else f"{actual}"
             raise ValueError(
                 f"{path}: expected a tar of {size} bytes, got {got} (cut short, or replaced?); copy it again, or pack "
-                f"it again with jobs/prepare.py."
+                f"it again with reidray prepare."
             )
         return path
 
@@ -149,7 +149,7 @@ class CachedFolder:
             if total != size or checksum.hexdigest() != sha256:
                 raise ValueError(
                     f"{self.shown}/{file}: expected {size} bytes with sha256 {sha256[:12]}.., got {total} bytes with "
-                    f"{checksum.hexdigest()[:12]}..; upload it again, or pack it again with jobs/prepare.py."
+                    f"{checksum.hexdigest()[:12]}..; upload it again, or pack it again with reidray prepare."
                 )
             os.replace(partial, copy)  # noqa: PTH105
         finally:
@@ -169,7 +169,7 @@ class CachedFolder:
         except ImportError as error:
             raise ValueError(f"{where}: the package for this kind of URL is missing ({error}); install it.") from error
         except FileNotFoundError as error:
-            raise ValueError(f"{where}: expected a file, found none; pack it again with jobs/prepare.py.") from error
+            raise ValueError(f"{where}: expected a file, found none; pack it again with reidray prepare.") from error
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise ValueError(f"{self._cache}: the disk is full while copying {where}; free some space.") from error

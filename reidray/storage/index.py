@@ -35,7 +35,7 @@ ATTRIBUTES, TRACKLETS = "attributes.parquet", "tracklets.parquet"
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "gif")
 MAX_MEMBER_BYTES = 256 * 2**20
 MAX_FRAMES = 10_000
-PACK_AGAIN = "pack it again with jobs/prepare.py"
+PACK_AGAIN = "pack it again with reidray prepare"
 
 _DIGEST = b"reidray.shards"
 _SCHEMA = pa.schema(
@@ -164,7 +164,7 @@ def parse_split(data: bytes | None, *, folder: str) -> list[Shard]:
       ValueError: missing, of another format, or at odds with itself.
     """
     if data is None:
-        raise ValueError(f"{folder}: expected a packed split with {SPLIT}, found none; pack with jobs/prepare.py.")
+        raise ValueError(f"{folder}: expected a packed split with {SPLIT}, found none; pack with reidray prepare.")
     try:
         text = json.loads(data)
         if text["format"] not in (FORMAT, OF_TRACKLETS):

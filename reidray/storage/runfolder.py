@@ -93,7 +93,7 @@ class RunFolder:
         if not (path / "settings.yaml").is_file():
             raise ValueError(f"{path} is no run folder: it has no settings.yaml")
         if (path / "search.yaml").is_file():
-            raise ValueError(f"{path} is the folder of a search: python jobs/tune.py --resume {path} goes on with it")
+            raise ValueError(f"{path} is the folder of a search: reidray tune --resume {path} goes on with it")
         return cls(path)
 
     def mend(self) -> None:

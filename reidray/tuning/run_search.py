@@ -36,11 +36,11 @@ _README = """\
 | `trials.jsonl` | a line when a trial begins, and one when it ends |
 | `trials/NNN/` | the run folder of each trial |
 | `results.csv`, `results.json` | a row a trial, the best first |
-| `best.yaml` | the settings of the best trial; `python jobs/train.py --config best.yaml` trains with them |
+| `best.yaml` | the settings of the best trial; `reidray train --config best.yaml` trains with them |
 | `pictures/search.png` | the objective by trial and by setting; where there is mAP, every criterion against it |
 | `log.txt` | what the console said |
 
-`python jobs/tune.py --resume` on this folder goes on: ended trials are kept, interrupted ones continue from their
+`reidray tune --resume` on this folder goes on: ended trials are kept, interrupted ones continue from their
 checkpoints. Figures of retrieval are of the validation split; the test split is not looked at.
 """
 
@@ -87,7 +87,7 @@ def run_search(
         for line in table(entries, asked.objective):
             say(line)
         if status:
-            say(f"interrupted: python jobs/tune.py --resume {place} goes on")
+            say(f"interrupted: reidray tune --resume {place} goes on")
         elif all(entry.state in ("failed", "crashed") for entry in entries):
             raise ValueError(f"every trial failed, the first one because: {entries[0].sentence}")
     return status, entries

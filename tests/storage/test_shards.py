@@ -438,7 +438,7 @@ def test_a_changed_byte_is_found_when_reading(packed):
     name = images.names[2]
     with pytest.raises(ValueError, match=rf"train-000000\.tar: expected .* for image 2 \({name}\), got checksum"):
         images.read(2)
-    with pytest.raises(ValueError, match=r"for image 2 .*jobs/prepare\.py"):
+    with pytest.raises(ValueError, match=r"for image 2 .*reidray prepare"):
         list(images.stream(0))
 
 
@@ -561,7 +561,7 @@ def test_a_split_at_odds_with_itself_is_refused(packed, changes, message):
 
 def test_a_place_that_holds_no_packed_split_is_named(tmp_path):
     with pytest.raises(
-        ValueError, match=r"expected a packed split with split\.json, found none; pack with jobs/prepare"
+        ValueError, match=r"expected a packed split with split\.json, found none; pack with reidray prepare"
     ):
         ShardedImages(tmp_path / "nowhere")
 

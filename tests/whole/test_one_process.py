@@ -47,7 +47,7 @@ def test_a_run_that_was_interrupted_in_the_middle_of_an_epoch_ends_like_one_that
     with pytest.raises(KeyboardInterrupt):
         launch(tiny_settings("cut", train={"epochs": 3}))
     last = (tmp_path / "cut" / "log.txt").read_text().splitlines()[-1]
-    assert last.endswith(f"interrupted; the run goes on with: python jobs/train.py --resume {tmp_path / 'cut'}")
+    assert last.endswith(f"interrupted; the run goes on with: reidray train --resume {tmp_path / 'cut'}")
     monkeypatch.setattr(Learner, "update", update)
     assert not (tmp_path / "cut" / "result.json").exists()
     launch(tiny_settings("cut", train={"epochs": 3}), resume=tmp_path / "cut")

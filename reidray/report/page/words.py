@@ -14,6 +14,13 @@ from reidray.report.progress import duration
 _STAGES = {"extract": "features", "label": "labels", "train": "training", "evaluate": "evaluation"}
 
 
+def _of_data(data: Mapping[str, Any]) -> str:
+    if data["dataset"] == "drawn":
+        return "drawn pedestrians"
+    place = data.get("root") or data.get("packed") or ""
+    return str(place) if data["dataset"] in ("auto", "folder", "list") else f"data set {data['dataset']}"
+
+
 def sentences(run: RunContents) -> list[str]:
     """What was run and what came out."""
     method, data = run.settings["method"], run.settings["data"]
@@ -23,7 +30,7 @@ def sentences(run: RunContents) -> list[str]:
     how = f", {supervision}" if supervision else ""
     trained = [epoch for epoch in run.epochs if any(name.startswith("loss_") for name in epoch)]
     said = [
-        f"Method {method['name']}{how}, on {len(run.names):,} {run.unit} of data set {data['dataset']}{where}: "
+        f"Method {method['name']}{how}, on {len(run.names):,} {run.unit} of {_of_data(data)}{where}: "
         f"{_count(len(run.epochs), 'epoch')}, {_count(len(run.steps), 'update')}"
         + (f" in {len(trained)} of them." if run.epochs and len(trained) != len(run.epochs) else ".")
     ]
