@@ -79,6 +79,7 @@ class DataSettings(Section):
         None,
         "how paths in a plain folder are read: a template such as {camera}/{person}/{}, with {tracklet} where there "
         "are tracklets, or a regular expression with these groups",
+        "template or expression",
     )
     frames: Count = setting(16, "frames of a tracklet that a training step takes; all count for its feature", "frames")
     mars_gallery: Literal["all", "without_queries"] = setting(
