@@ -112,8 +112,8 @@ def _add_pixels(found: Pictures, pixels: Array) -> None:
 def _add_path(found: Pictures, text: str, max_pixels: int, max_bytes: int) -> None:
     path = Path(text).expanduser()
     if path.is_dir():
-        data_set = folder.read(path)
-        for reason, names in _ignored(data_set.ignored).items():
+        data_set = folder.read(path, option="the folder that was given")
+        for reason, names in data_set.left_out.items():
             found.leave_out(reason, names)
         source = str(path.resolve())
         for image in data_set.splits["train"].images:
@@ -131,10 +131,6 @@ def _add_path(found: Pictures, text: str, max_pixels: int, max_bytes: int) -> No
                 found.found.append(_of_file(file, file.name, place, -1, False, max_pixels, max_bytes))
     else:
         raise ValueError(f"{text}: expected an image, a folder of images or a pattern, but nothing is there")
-
-
-def _ignored(counts: dict[str, int]) -> dict[str, list[str]]:
-    return {reason: ["?"] * count for reason, count in counts.items()}
 
 
 def _of_file(path: Path, name: str, source: str, camera: int, chosen: bool, max_pixels: int, max_bytes: int) -> Picture:

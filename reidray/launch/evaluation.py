@@ -12,7 +12,7 @@ from reidray.config import Settings
 from reidray.events import message
 from reidray.features import Network
 from reidray.launch.inference import offline_context
-from reidray.launch.prepare import packed_place, prepared
+from reidray.launch.prepare import IfChanged, packed_place, prepared
 from reidray.launch.services import num_cpus
 from reidray.report.console import Console
 from reidray.settings_io import Layer, from_tree, settings_from
@@ -46,7 +46,9 @@ def evaluated(
     with Console(None, settings, stream=sys.stderr) as console:
         packed = packed_place(settings)
         if not on_shards:
-            packed = prepared(settings, console.handle, processes=num_cpus())
+            own = data is None and not any(name.startswith("data.") for name in given)
+            if_changed: IfChanged = "use" if own else "pack"  # the figures of a run are of what it was trained on
+            packed = prepared(settings, console.handle, processes=num_cpus(), if_changed=if_changed)
         missing = [name for name in evaluation_splits(settings) if not split_exists(packed, name)]
         if missing:
             wanted = " and ".join(evaluation_splits(settings))
