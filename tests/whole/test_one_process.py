@@ -78,7 +78,7 @@ def test_a_run_with_shared_rows_has_the_labels_and_within_1e_4_the_losses_of_one
     tiny_settings: Callable[..., Any], tmp_path: Path
 ) -> None:
     for replica in ("replicated", "sharded"):
-        launch(tiny_settings(replica, train={"epochs": 1, "steps": 8}, run={"workers": 0, "replica": replica}))
+        launch(tiny_settings(replica, train={"epochs": 1, "steps": 6}, run={"workers": 0, "replica": replica}))
         assert f"replica of the memories: {replica}" in (tmp_path / replica / "log.txt").read_text()
     assert_close_losses(tmp_path / "replicated", tmp_path / "sharded")
     assert result(tmp_path / "replicated")["clusters"] == result(tmp_path / "sharded")["clusters"]
