@@ -75,6 +75,8 @@ def launch(
         folder.write_result(result)
         draw_pictures(settings, packed, folder, history)
         write_report(settings, packed, folder, history)
+        page = f", to look at: {place / 'report.html'}" if settings.run.report else ""
+        console.handle(message(f"who is in which cluster: {place / 'clusters.parquet'}{page}"))
     return result
 
 
