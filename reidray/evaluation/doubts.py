@@ -204,7 +204,7 @@ def _pieces(blocks: Blocks, at_once: int) -> Iterable[tuple[int, Floats]]:
 
 def _doubt(inside: Array, outside: Array, told: Array) -> Floats:
     doubts = inside / np.maximum(inside + outside, 1e-12)
-    return np.where(told, doubts, UNKNOWN).astype(np.float32)
+    return np.round(np.where(told, doubts, UNKNOWN), 4).astype(np.float32)  # the last bits depend on the threads
 
 
 def _unit(rows: Array) -> Doubles:

@@ -90,16 +90,17 @@ def launch(
         folder.write_result(result)
         draw_pictures(settings, packed, folder, history)
         write_report(settings, packed, folder, history)
-        for line in _next_steps(place):
+        for line in _next_steps(place, settings):
             console.handle(message(line))
     return result
 
 
-def _next_steps(place: Path) -> list[str]:
+def _next_steps(place: Path, settings: Settings) -> list[str]:
     """What one does with a finished run."""
     shown = os.path.relpath(place) if place.is_relative_to(Path.cwd()) else str(place)
+    page = f"look at {shown}/report.html; " if settings.run.report else ""
     return [
-        f"the run is in {shown}; look at {shown}/report.html; what next:",
+        f"{page}who is in which cluster: {shown}/clusters.parquet; what next:",
         f"  reidray embed --run {shown} --output people.parquet IMAGES   (a gallery of your images)",
         "  reidray search --gallery people.parquet PHOTO   (who looks like this?)",
     ]

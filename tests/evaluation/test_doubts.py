@@ -41,9 +41,9 @@ def test_the_doubt_of_an_image_is_its_distance_to_the_others_of_its_cluster_agai
             continue
         rest = [other for other in range(12) if labels_N[other] == own and other != image]
         inside = np.linalg.norm(features_ND[image] - unit(features_ND[rest].sum(0)))
-        assert found.doubts_N[image] == pytest.approx(inside / (inside + away[nearest]), abs=1e-5)
+        assert found.doubts_N[image] == pytest.approx(inside / (inside + away[nearest]), abs=1e-4)
     for c in range(3):
-        assert found.doubts_C[c] == pytest.approx(found.doubts_N[labels_N == c].mean(), abs=1e-5)
+        assert found.doubts_C[c] == pytest.approx(found.doubts_N[labels_N == c].mean(), abs=1e-4)
 
 
 def test_blocks_of_any_size_and_rows_of_any_length_give_the_same() -> None:
@@ -53,8 +53,8 @@ def test_blocks_of_any_size_and_rows_of_any_length_give_the_same() -> None:
         judge(blocks_of(features_ND, 35), labels_N),
         judge(blocks_of(features_ND * 3, 4), labels_N, at_once=3),
     )
-    np.testing.assert_allclose(whole.doubts_N, parts.doubts_N, atol=1e-5)
-    np.testing.assert_allclose(whole.halves_C, parts.halves_C, atol=1e-5)
+    np.testing.assert_allclose(whole.doubts_N, parts.doubts_N, atol=2e-4)
+    np.testing.assert_allclose(whole.halves_C, parts.halves_C, atol=2e-4)
     np.testing.assert_array_equal(whole.nearest_N, parts.nearest_N)
     np.testing.assert_array_equal(whole.halves_N, parts.halves_N)
 
