@@ -172,7 +172,8 @@ def whole():
 
 
 def assert_same_training(found, alone, rank=0, size=1):
-    """All but the network of the end: of a gradient as small as its rounding Adam makes a step all the same."""
+    """All but the network of the end: of a gradient as small as its rounding Adam makes a step all the same, up to the
+    learning rate of 3.5e-4, so that later rows are compared less closely."""
     for key, gradient in alone["gradients"].items():
         scale = gradient.abs().max().item()
         torch.testing.assert_close(found["gradients"][key], gradient, rtol=1e-4, atol=1e-5 * scale + 1e-9, msg=key)
@@ -182,8 +183,8 @@ def assert_same_training(found, alone, rank=0, size=1):
             tolerance = 1e-4 if step else 1e-5
             torch.testing.assert_close(found["losses"][step][term], loss, rtol=tolerance, atol=tolerance)
         assert torch.equal(found["clusters"][step], alone["clusters"][step])
-        torch.testing.assert_close(found["rows"][step], alone["rows"][step], rtol=0, atol=1e-4 if step else 1e-6)
-    torch.testing.assert_close(found["memory"], alone["memory"][rank::size], rtol=0, atol=1e-4)
+        torch.testing.assert_close(found["rows"][step], alone["rows"][step], rtol=0, atol=(1e-6, 1e-4, 5e-4)[step])
+    torch.testing.assert_close(found["memory"], alone["memory"][rank::size], rtol=0, atol=5e-4)
 
 
 # ---- ranks of a process group
