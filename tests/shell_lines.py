@@ -18,6 +18,7 @@ import reidray.command
 from reidray.command import Command
 
 ROOT = Path(__file__).resolve().parents[1]
+HAS_COMMANDS = (ROOT / "reidray" / "commands").is_dir()
 
 _JOB = re.compile(r"(?:^|[\s/])python3? (jobs/\w+\.py)(.*)")
 _FENCE = re.compile(r"^```(?:bash|sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
