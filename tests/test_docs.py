@@ -10,12 +10,16 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from reidray.methods import METHODS
 from reidray.settings_io import known
-from tests.shell_lines import ROOT, job_lines, parsed, shell_blocks
+from tests.shell_lines import HAS_COMMANDS, ROOT, job_lines, parsed, python_blocks, shell_blocks
 
-DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
+DOCS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "reidray/weights/small.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -81,19 +85,82 @@ def test_every_file_that_is_named_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCS, ids=_name)
-def test_every_command_line_is_one_that_its_job_takes(
+def test_every_command_line_is_one_that_its_program_takes(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "settings.yaml").write_text("")
-    for job, words in job_lines(shell_blocks(path.read_text())):
-        assert (ROOT / job).is_file(), f"{path.name} calls {job}"
-        with monkeypatch.context() as patched:
-            parsed(job, words, patched, tmp_path)
+    for folder in ("crops", "market"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 16)).save(tmp_path / folder / "1.jpg")
+    for program, words in job_lines(shell_blocks(path.read_text())):
+        assert program.startswith("reidray ") or (ROOT / program).is_file(), f"{path.name} calls {program}"
+        if program.startswith("jobs/") or HAS_COMMANDS:
+            with monkeypatch.context() as patched:
+                parsed(program, words, patched, tmp_path)
 
 
-def test_every_job_is_in_the_readme() -> None:
-    called = {job for job, _ in job_lines(shell_blocks((ROOT / "README.md").read_text()))}
-    assert called == {f"jobs/{path.name}" for path in (ROOT / "jobs").glob("*.py")}
+@pytest.mark.parametrize("path", DOCS, ids=_name)
+def test_every_block_of_python_is_python(path: Path) -> None:
+    for block in python_blocks(path.read_text()):
+        ast.parse(block)
+
+
+def _called(path: Path) -> set[str]:
+    return {program for program, _ in job_lines(shell_blocks(path.read_text()))}
+
+
+def test_every_job_and_every_command_is_on_the_page_of_commands() -> None:
+    called = _called(ROOT / "docs" / "commands.md")
+    commands = {word.removeprefix("reidray ").replace("-", "_") for word in called if word.startswith("reidray ")}
+    jobs = {path.stem for path in (ROOT / "jobs").glob("*.py")}
+    assert {f"jobs/{name}.py" for name in jobs - commands} <= called
+    if HAS_COMMANDS:
+        modules = {path.stem for path in (ROOT / "reidray" / "commands").glob("*.py")}
+        assert {name for name in modules if not name.startswith("_")} == commands
+
+
+def test_every_config_is_on_the_page_of_commands() -> None:
+    named = set(_code(ROOT / "docs" / "commands.md"))
+    assert {path.stem for path in (ROOT / "configs").glob("*.yaml")} <= named
+
+
+def test_paragraphs_of_the_readme_are_short() -> None:
+    readme = (ROOT / "README.md").read_text()
+    prose = re.sub(r"^```.*?^```|^\|.*?$|^!\[.*?$", "", readme, flags=re.MULTILINE | re.DOTALL)
+    paragraphs = [block.strip() for block in prose.split("\n\n") if not block.strip().startswith("- ")]
+    assert [block for block in paragraphs if block.count("\n") >= 4] == []
+
+
+def _texts(path: Path) -> set[str]:
+    """Every text in a file of code; `…` stands for what is put in while it runs."""
+
+    def text(node: ast.AST) -> str:
+        if isinstance(node, ast.Constant):
+            return node.value if isinstance(node.value, str) else ""
+        if isinstance(node, ast.JoinedStr):
+            return "".join(value.value if isinstance(value, ast.Constant) else "…" for value in node.values)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            return (text(node.left) or "…") + (text(node.right) or "…")
+        return ""
+
+    return {text(node) for node in ast.walk(ast.parse(path.read_text()))}
+
+
+@pytest.mark.skipif(not HAS_COMMANDS, reason="some of them are of the commands")
+def test_every_message_that_is_explained_is_one_that_the_program_has() -> None:
+    texts = set().union(*(_texts(path) for path in (ROOT / "reidray").rglob("*.py")))
+    messages = re.findall(r"^> `(.+)`$", (ROOT / "docs" / "messages.md").read_text(), re.MULTILINE)
+    assert len(messages) > 20
+    for message in messages:
+        pattern = re.compile(".*".join(re.escape(part) for part in message.split("…")), re.DOTALL)
+        assert any(pattern.search(text) for text in texts), f"messages.md explains: {message}"
+
+
+def test_every_message_has_a_cause_and_a_cure() -> None:
+    for section in re.split(r"^### ", (ROOT / "docs" / "messages.md").read_text(), flags=re.MULTILINE)[1:]:
+        section = re.split(r"^## ", section, flags=re.MULTILINE)[0]
+        for needed in ("\n> `", "\n**Cause.** ", "\n**Cure.** "):
+            assert section.count(needed) == 1, section.splitlines()[0]
 
 
 def test_ci_installs_and_tests_as_the_readme_says() -> None:
