@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import runpy
 import sys
 import tomllib
 from itertools import chain
@@ -131,6 +133,18 @@ def test_paragraphs_of_the_readme_are_short() -> None:
     assert [block for block in paragraphs if block.count("\n") >= 4] == []
 
 
+def test_tables_of_benchmarks_are_those_of_the_results_and_the_readme_shows_ten_rows_at_most() -> None:
+    program = runpy.run_path(str(ROOT / "benchmarks" / "table.py"))
+    found = [json.loads(path.read_text()) for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))]
+    documents = [document for document in found if "rows" in document]
+    shown = program["readme_table"](documents)
+    assert shown.count("\n") - 1 <= 10
+    assert f"<!-- benchmarks -->\n\n{shown}\n\n<!-- end of benchmarks -->" in (ROOT / "README.md").read_text()
+    performance = (ROOT / "docs" / "performance.md").read_text()
+    for name, table in (("goals", program["goals_table"]), ("benchmarks", program["full_tables"])):
+        assert f"<!-- {name} -->\n\n{table(documents)}\n\n<!-- end of {name} -->" in performance
+
+
 def _texts(path: Path) -> set[str]:
     """Every text in a file of code; `…` stands for what is put in while it runs."""
 
@@ -159,7 +173,7 @@ def test_every_message_that_is_explained_is_one_that_the_program_has() -> None:
 def test_every_message_has_a_cause_and_a_cure() -> None:
     for section in re.split(r"^### ", (ROOT / "docs" / "messages.md").read_text(), flags=re.MULTILINE)[1:]:
         section = re.split(r"^## ", section, flags=re.MULTILINE)[0]
-        for needed in ("\n> `", "\n**Cause.** ", "\n**Cure.** "):
+        for needed in ("\n> `", "\n- **Cause.** ", "\n- **Cure.** "):
             assert section.count(needed) == 1, section.splitlines()[0]
 
 
