@@ -193,7 +193,10 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
 
 MATHEMATICS = {"cuda", "data", "features", "neighbours", "labelling", "parsing", "memory", "losses", "evaluation"}
 COMPOSITION = {"methods", "bank", "training"}
-WORLD = {"storage", "report", "actors", "launch", "tuning", "deployment", "commands"}
+WORLD = {
+    *("storage", "report", "actors", "launch", "tuning", "deployment"),
+    *("inference", "gallery", "export", "serving", "commands"),
+}
 BESIDE = {
     "arrays",
     "dispatch",
@@ -210,6 +213,7 @@ BESIDE = {
     "command",
     "weights",
     "packaged",
+    "api",
 }
 
 
