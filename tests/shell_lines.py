@@ -19,11 +19,11 @@ import pytest
 
 from reidray import command
 from reidray.command import Command
+from reidray.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-HAS_COMMANDS = (ROOT / "reidray" / "commands").is_dir()
 
-_JOB, _COMMAND = r"python3? (?P<job>jobs/\w+\.py)", r"(?P<command>reidray [a-z][a-z-]*)"
+_JOB, _COMMAND = r"python3? (?P<job>jobs/\w+\.py)", rf"(?P<command>reidray (?:{'|'.join(COMMANDS)}))"
 _PROGRAM = re.compile(rf"(?:^|[\s/])(?:{_JOB}|{_COMMAND})(?P<words>\s.*|$)")
 _FENCE = re.compile(r"^```(?:bash|sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _PYTHON = re.compile(r"^```(?:python|py)\n(.*?)^```", re.MULTILINE | re.DOTALL)

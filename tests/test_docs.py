@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from reidray.commands import COMMANDS
 from reidray.methods import METHODS
 from reidray.settings_io import known
-from tests.shell_lines import HAS_COMMANDS, ROOT, job_lines, parsed, python_blocks, shell_blocks
+from tests.shell_lines import ROOT, job_lines, parsed, python_blocks, shell_blocks
 
 DOCS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "reidray/weights/small.md")),
@@ -96,9 +97,14 @@ def test_every_command_line_is_one_that_its_program_takes(
         Image.new("RGB", (8, 16)).save(tmp_path / folder / "1.jpg")
     for program, words in job_lines(shell_blocks(path.read_text())):
         assert program.startswith("reidray ") or (ROOT / program).is_file(), f"{path.name} calls {program}"
-        if program.startswith("jobs/") or HAS_COMMANDS:
-            with monkeypatch.context() as patched:
-                parsed(program, words, patched, tmp_path)
+        with monkeypatch.context() as patched:
+            parsed(program, words, patched, tmp_path)
+
+
+@pytest.mark.parametrize("path", DOCS, ids=_name)
+def test_every_command_of_a_shell_line_exists(path: Path) -> None:
+    called = re.findall(r"^\s*(?:\.venv/bin/)?reidray ([\w-]+)", shell_blocks(path.read_text()), re.MULTILINE)
+    assert {name for name in called if not name.startswith("-")} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("path", DOCS, ids=_name)
@@ -116,9 +122,8 @@ def test_every_job_and_every_command_is_on_the_page_of_commands() -> None:
     commands = {word.removeprefix("reidray ").replace("-", "_") for word in called if word.startswith("reidray ")}
     jobs = {path.stem for path in (ROOT / "jobs").glob("*.py")}
     assert {f"jobs/{name}.py" for name in jobs - commands} <= called
-    if HAS_COMMANDS:
-        modules = {path.stem for path in (ROOT / "reidray" / "commands").glob("*.py")}
-        assert {name for name in modules if not name.startswith("_")} == commands
+    modules = {path.stem for path in (ROOT / "reidray" / "commands").glob("*.py")}
+    assert {name for name in modules if not name.startswith("_")} == commands
 
 
 def test_every_config_is_on_the_page_of_commands() -> None:
@@ -160,7 +165,6 @@ def _texts(path: Path) -> set[str]:
     return {text(node) for node in ast.walk(ast.parse(path.read_text()))}
 
 
-@pytest.mark.skipif(not HAS_COMMANDS, reason="some of them are of the commands")
 def test_every_message_that_is_explained_is_one_that_the_program_has() -> None:
     texts = set().union(*(_texts(path) for path in (ROOT / "reidray").rglob("*.py")))
     messages = re.findall(r"^> `(.+)`$", (ROOT / "docs" / "messages.md").read_text(), re.MULTILINE)

@@ -19,7 +19,7 @@ import yaml
 from reidray.packaged import config_file, config_names
 from reidray.settings_io import from_file, settings_from
 from reidray.version import __version__
-from tests.shell_lines import HAS_COMMANDS, ROOT
+from tests.shell_lines import ROOT
 
 _BUILT_FROM = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "reidray", "configs", "jobs")
 _COMPILED = shutil.ignore_patterns("__pycache__", "*.nb[ci]")
@@ -94,12 +94,10 @@ def test_an_installed_wheel_finds_configs_by_name_and_has_the_command(wheel: Pat
     file, method, count, version = _run(str(python), "-W", "error", "-c", program, cwd=empty).split()
     assert Path(file).is_relative_to(tmp_path / "environment")
     assert (method, int(count), version) == ("scwm", len(config_names()), __version__)
-    assert (python.parent / "reidray").is_file()
-    if HAS_COMMANDS:
-        command = str(python.parent / "reidray")
-        assert "train" in _run(command, "--help", cwd=empty)
-        printed = _run(command, "train", "--print-config", "--config", "scwm_folder", "data.root=crops", cwd=empty)
-        assert yaml.safe_load(printed)["data"]["dataset"] == "folder"
+    command = str(python.parent / "reidray")
+    assert "train" in _run(command, "--help", cwd=empty)
+    printed = _run(command, "train", "--print-config", "--config", "scwm_folder", "data.root=crops", cwd=empty)
+    assert yaml.safe_load(printed)["data"]["dataset"] == "folder"
     assert list(empty.iterdir()) == []
 
 
