@@ -1,4 +1,4 @@
-"""A head that is started as docs/clusters.md says, and the machines that join it; all of them are this machine.
+"""A head that is started as docs/tutorials/cluster.md says, and machines that join it; all of them are this machine.
 
 The head has a home, a token, a folder for temporary files and ports of its own. Its processes are known by the log
 files in that folder which they hold open, and are ended in the end, whatever happened; nothing here calls `ray stop`,
@@ -88,7 +88,7 @@ class Head:
         return sum(node["state"] == "ALIVE" for node in found)
 
     def submit(self, name: str, *words: str) -> None:
-        """Submit `jobs/train.py`, as docs/clusters.md does but without waiting for its end."""
+        """Submit `jobs/train.py`, as docs/tutorials/cluster.md does but without waiting for its end."""
         job = ["--", "python", "jobs/train.py", *words]
         done = self.ray("job", "submit", "--no-wait", "--submission-id", name, "--working-dir", ".", *job)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -169,8 +169,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def _documented(beginning: str) -> str:
-    """The line of docs/clusters.md that begins so."""
-    blocks = shell_blocks((ROOT / "docs" / "clusters.md").read_text())
+    """The line of docs/tutorials/cluster.md that begins so."""
+    blocks = shell_blocks((ROOT / "docs" / "tutorials" / "cluster.md").read_text())
     [line] = [line for line in blocks.splitlines() if line.startswith(beginning)]
     assert "6379" in line
     return line

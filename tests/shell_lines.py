@@ -1,38 +1,44 @@
-"""Command lines of the project's jobs, taken from Markdown and the headers of configs, and parsed as the job would.
+"""Command lines of this project, taken from Markdown and the headers of configs, and parsed as the program would.
 
-What stands for something the reader fills in (DIR, FILE, RUN_DIR) is left as it is, but for RUN_DIR, which must exist.
+A program is a job (`jobs/train.py`) or a subcommand of the installed command (`reidray train`). What stands for
+something the reader fills in (DIR, FILE) is left as it is, but for run folders, which must exist: RUN, RUN_DIR, what
+follows --resume and --run, and all that begins with runs/.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
+import runpy
 import shlex
+import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-import reidray.command
+from reidray import command
 from reidray.command import Command
+from reidray.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_JOB = re.compile(r"(?:^|[\s/])python3? (jobs/\w+\.py)(.*)")
+_JOB, _COMMAND = r"python3? (?P<job>jobs/\w+\.py)", rf"(?P<command>reidray (?:{'|'.join(COMMANDS)}))"
+_PROGRAM = re.compile(rf"(?:^|[\s/])(?:{_JOB}|{_COMMAND})(?P<words>\s.*|$)")
 _FENCE = re.compile(r"^```(?:bash|sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_PYTHON = re.compile(r"^```(?:python|py)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def job_lines(text: str) -> list[tuple[str, list[str]]]:
-    """The jobs called in shell text, each with its arguments; comments and what follows |, >, & or ; are cut off."""
+    """The programs called in shell text, each with its arguments; comments and what follows |, >, & or ; are cut."""
     found = []
     for line in text.replace("\\\n", " ").splitlines():
-        for command in re.split(r"&&|;|\|", line):
-            match = _JOB.search(command)
+        for part in re.split(r"&&|;|\|", line):
+            match = _PROGRAM.search(part.split("#")[0])
             if match:
-                words = shlex.split(match[2], comments=True)
+                words = shlex.split(match["words"], comments=True)
                 ends = [place for place, word in enumerate(words) if word.startswith((">", "&"))]
-                found.append((match[1], words[: ends[0]] if ends else words))
+                found.append((match["job"] or match["command"], words[: ends[0]] if ends else words))
     return found
 
 
@@ -41,38 +47,52 @@ def shell_blocks(markdown: str) -> str:
     return "\n".join(_FENCE.findall(markdown))
 
 
+def python_blocks(markdown: str) -> list[str]:
+    """The fenced blocks of Python of a Markdown text."""
+    return _PYTHON.findall(markdown)
+
+
 class _Stopped(Exception):  # noqa: N818
     def __init__(self, command: Command) -> None:
         super().__init__()
         self.command = command
 
 
-def parsed(job: str, words: list[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path) -> Command:
-    """Start a job's main() with these arguments and stop it once they are parsed.
+def parsed(program: str, words: list[str], monkeypatch: pytest.MonkeyPatch, run_dir: Path) -> Command:
+    """Start a program's main() with these arguments and stop it once they are parsed.
+
+    A job is started in the repository, a subcommand in `run_dir`, where the configs are found by their names alone.
 
     Raises:
-      SystemExit: the job refuses them; the sentence is on stderr.
+      SystemExit: the program refuses them; the sentence is on stderr.
     """
-    module = _load(ROOT / job)
-    parse = reidray.command.parse
+    name = Path(program).stem.removeprefix("reidray ").replace("-", "_")
+    if (ROOT / "reidray" / "commands" / f"{name}.py").is_file():
+        importlib.import_module(f"reidray.commands.{name}")  # now, while `parse` is what it should be
+    parse = command.parse
 
     def parse_and_stop(*arguments: Any, **options: Any) -> None:
         raise _Stopped(parse(*arguments, **options))
 
-    for place in (reidray.command, module):  # what a job calls, itself or by a command
-        if hasattr(place, "parse"):
-            monkeypatch.setattr(place, "parse", parse_and_stop)
-    monkeypatch.setattr("sys.argv", [job, *(str(run_dir) if word == "RUN_DIR" else word for word in words)])
-    monkeypatch.chdir(ROOT)
-    with pytest.raises(_Stopped) as stopped:
-        module.main()
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith("reidray.command") and getattr(module, "parse", None) is parse:
+            monkeypatch.setattr(module, "parse", parse_and_stop)
+    filled_in = [
+        str(run_dir) if word in ("RUN", "RUN_DIR") or before in ("--resume", "--run") else word
+        for before, word in zip(["", *words], words, strict=False)
+    ]
+    if program.startswith("jobs/"):
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr("sys.argv", [program, *filled_in])
+        with pytest.raises(_Stopped) as stopped:
+            runpy.run_path(str(ROOT / program), run_name="__main__")
+    else:
+        for word in filled_in:
+            if word.startswith("runs/"):
+                (run_dir / word).mkdir(parents=True, exist_ok=True)
+                (run_dir / word / "settings.yaml").write_text("")
+        monkeypatch.chdir(run_dir)
+        monkeypatch.setattr("sys.argv", [*program.split(), *filled_in])
+        with pytest.raises(_Stopped) as stopped:
+            importlib.import_module("reidray.commands").main()
     return stopped.value.command
-
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"jobs_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

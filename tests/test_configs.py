@@ -51,7 +51,7 @@ def test_every_search_can_start_as_its_header_says(path: Path, monkeypatch: pyte
     commands = [parsed(job, words, monkeypatch, tmp_path) for job, words in lines]
     assert commands
     for command in commands:
-        assert command.options.search == path.relative_to(ROOT)
+        assert Path(command.options.search) == path.relative_to(ROOT)
         check_search(read_search(path), command.settings)
 
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import runpy
 import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from reidray.commands import COMMANDS
+from reidray.inference import Model
 from reidray.methods import METHODS
 from reidray.settings_io import known
-from tests.shell_lines import ROOT, job_lines, parsed, shell_blocks
+from tests.shell_lines import ROOT, job_lines, parsed, python_blocks, shell_blocks
 
-DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
+DOCS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "reidray/weights/small.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -62,7 +70,8 @@ def test_every_setting_that_is_named_exists(path: Path) -> None:
             continue
         name = match[0]
         is_section = any(setting.startswith(f"{name}.") for setting in known())
-        assert name in known() or is_section, f"{path.name} speaks of {name}"
+        is_of_python = name in {f"model.{member}" for member in dir(Model)}  # `model = reidray.load(run)`
+        assert name in known() or is_section or is_of_python, f"{path.name} speaks of {name}"
 
 
 @pytest.mark.parametrize("path", DOCS, ids=_name)
@@ -81,19 +90,97 @@ def test_every_file_that_is_named_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCS, ids=_name)
-def test_every_command_line_is_one_that_its_job_takes(
+def test_every_command_line_is_one_that_its_program_takes(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "settings.yaml").write_text("")
-    for job, words in job_lines(shell_blocks(path.read_text())):
-        assert (ROOT / job).is_file(), f"{path.name} calls {job}"
+    for folder in ("crops", "market"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 16)).save(tmp_path / folder / "1.jpg")
+    for program, words in job_lines(shell_blocks(path.read_text())):
+        assert program.startswith("reidray ") or (ROOT / program).is_file(), f"{path.name} calls {program}"
         with monkeypatch.context() as patched:
-            parsed(job, words, patched, tmp_path)
+            parsed(program, words, patched, tmp_path)
 
 
-def test_every_job_is_in_the_readme() -> None:
-    called = {job for job, _ in job_lines(shell_blocks((ROOT / "README.md").read_text()))}
-    assert called == {f"jobs/{path.name}" for path in (ROOT / "jobs").glob("*.py")}
+@pytest.mark.parametrize("path", DOCS, ids=_name)
+def test_every_command_of_a_shell_line_exists(path: Path) -> None:
+    called = re.findall(r"^\s*(?:\.venv/bin/)?reidray ([\w-]+)", shell_blocks(path.read_text()), re.MULTILINE)
+    assert {name for name in called if not name.startswith("-")} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("path", DOCS, ids=_name)
+def test_every_block_of_python_is_python(path: Path) -> None:
+    for block in python_blocks(path.read_text()):
+        ast.parse(block)
+
+
+def _called(path: Path) -> set[str]:
+    return {program for program, _ in job_lines(shell_blocks(path.read_text()))}
+
+
+def test_every_job_and_every_command_is_on_the_page_of_commands() -> None:
+    called = _called(ROOT / "docs" / "commands.md")
+    commands = {word.removeprefix("reidray ").replace("-", "_") for word in called if word.startswith("reidray ")}
+    jobs = {path.stem for path in (ROOT / "jobs").glob("*.py")}
+    assert {f"jobs/{name}.py" for name in jobs - commands} <= called
+    modules = {path.stem for path in (ROOT / "reidray" / "commands").glob("*.py")}
+    assert {name for name in modules if not name.startswith("_")} == commands
+
+
+def test_every_config_is_on_the_page_of_commands() -> None:
+    named = set(_code(ROOT / "docs" / "commands.md"))
+    assert {path.stem for path in (ROOT / "configs").glob("*.yaml")} <= named
+
+
+def test_paragraphs_of_the_readme_are_short() -> None:
+    readme = (ROOT / "README.md").read_text()
+    prose = re.sub(r"^```.*?^```|^\|.*?$|^!\[.*?$", "", readme, flags=re.MULTILINE | re.DOTALL)
+    paragraphs = [block.strip() for block in prose.split("\n\n") if not block.strip().startswith("- ")]
+    assert [block for block in paragraphs if block.count("\n") >= 4] == []
+
+
+def test_tables_of_benchmarks_are_those_of_the_results_and_the_readme_shows_ten_rows_at_most() -> None:
+    program = runpy.run_path(str(ROOT / "benchmarks" / "table.py"))
+    found = [json.loads(path.read_text()) for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))]
+    documents = [document for document in found if "rows" in document]
+    shown = program["readme_table"](documents)
+    assert shown.count("\n") - 1 <= 10
+    assert f"<!-- benchmarks -->\n\n{shown}\n\n<!-- end of benchmarks -->" in (ROOT / "README.md").read_text()
+    performance = (ROOT / "docs" / "performance.md").read_text()
+    for name, table in (("goals", program["goals_table"]), ("benchmarks", program["full_tables"])):
+        assert f"<!-- {name} -->\n\n{table(documents)}\n\n<!-- end of {name} -->" in performance
+
+
+def _texts(path: Path) -> set[str]:
+    """Every text in a file of code; `…` stands for what is put in while it runs."""
+
+    def text(node: ast.AST) -> str:
+        if isinstance(node, ast.Constant):
+            return node.value if isinstance(node.value, str) else ""
+        if isinstance(node, ast.JoinedStr):
+            return "".join(value.value if isinstance(value, ast.Constant) else "…" for value in node.values)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            return (text(node.left) or "…") + (text(node.right) or "…")
+        return ""
+
+    return {text(node) for node in ast.walk(ast.parse(path.read_text()))}
+
+
+def test_every_message_that_is_explained_is_one_that_the_program_has() -> None:
+    texts = set().union(*(_texts(path) for path in (ROOT / "reidray").rglob("*.py")))
+    messages = re.findall(r"^> `(.+)`$", (ROOT / "docs" / "messages.md").read_text(), re.MULTILINE)
+    assert len(messages) > 20
+    for message in messages:
+        pattern = re.compile(".*".join(re.escape(part) for part in message.split("…")), re.DOTALL)
+        assert any(pattern.search(text) for text in texts), f"messages.md explains: {message}"
+
+
+def test_every_message_has_a_cause_and_a_cure() -> None:
+    for section in re.split(r"^### ", (ROOT / "docs" / "messages.md").read_text(), flags=re.MULTILINE)[1:]:
+        section = re.split(r"^## ", section, flags=re.MULTILINE)[0]
+        for needed in ("\n> `", "\n- **Cause.** ", "\n- **Cure.** "):
+            assert section.count(needed) == 1, section.splitlines()[0]
 
 
 def test_ci_installs_and_tests_as_the_readme_says() -> None:
@@ -112,7 +199,10 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
 
 MATHEMATICS = {"cuda", "data", "features", "neighbours", "labelling", "parsing", "memory", "losses", "evaluation"}
 COMPOSITION = {"methods", "bank", "training"}
-WORLD = {"storage", "report", "actors", "launch", "tuning", "deployment", "commands"}
+WORLD = {
+    *("storage", "report", "actors", "launch", "tuning", "deployment"),
+    *("inference", "gallery", "export", "serving", "commands"),
+}
 BESIDE = {
     "arrays",
     "dispatch",
@@ -128,6 +218,8 @@ BESIDE = {
     "settings_io",
     "command",
     "weights",
+    "packaged",
+    "api",
 }
 
 
@@ -284,7 +376,7 @@ NOT_IMPORTED = {
 
 def test_every_package_that_is_imported_is_declared_and_the_other_way_round() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = (packages for name, packages in project["optional-dependencies"].items() if name != "dev")
+    extras = (packages for name, packages in project["optional-dependencies"].items() if name not in ("dev", "docs"))
     declared = {re.match(r"[\w-]+", line)[0] for line in chain(project["dependencies"], *extras)}  # type: ignore[index]
     imported = {name.split(".")[0] for path in (ROOT / "reidray").rglob("*.py") for name in _imports(path)}
     packages = imported - set(sys.stdlib_module_names) - {"reidray"}

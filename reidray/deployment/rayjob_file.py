@@ -24,7 +24,7 @@ from reidray.deployment.yaml_file import (
     words_of,
 )
 
-_INSTALLED = PurePosixPath("/home/ray/reidray")  # where kuberay/Dockerfile puts the repository
+_INSTALLED = PurePosixPath("/home/ray/reidray")  # where the Dockerfile puts the repository
 _FIELDS = {
     "spec": (
         "activeDeadlineSeconds backoffLimit clusterSelector deletionStrategy entrypoint entrypointNumCpus "
@@ -113,9 +113,9 @@ def images(file: YamlFile) -> Iterator[str]:
     used = {
         f"{where}.template.spec.containers[0].image": str(_ray(group).get("image")) for where, group in _groups(file)
     }
-    dockerfile = file.root / "kuberay" / "Dockerfile"
+    dockerfile = file.root / "Dockerfile"
     base = re.search(r"^FROM\s+(\S+)", dockerfile.read_text(), re.MULTILINE) if dockerfile.is_file() else None
-    yield from image_versions(file, used | ({"kuberay/Dockerfile: FROM": base[1]} if base else {}))
+    yield from image_versions(file, used | ({"Dockerfile: FROM": base[1]} if base else {}))
     stated, pinned = _cluster(file).get("rayVersion"), file.pinned()
     if pinned is not None and stated != pinned:
         yield f"spec.rayClusterSpec.rayVersion: expected {pinned}, as in constraints.txt, got {stated}"

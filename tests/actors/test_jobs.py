@@ -1,5 +1,5 @@
-"""Jobs on a head that is started as docs/clusters.md says: the token is asked for, a stopped job leaves nothing behind,
-two jobs at once do not meet, and four machines give the run of one.
+"""Jobs on a head that is started as docs/tutorials/cluster.md says: the token is asked for, a stopped job leaves
+nothing behind, two jobs at once do not meet, and four machines give the run of one.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def test_pods_have_no_more_rights_than_they_need(job: dict[str, Any]) -> None:
 
 
 def test_the_image_is_built_from_the_pinned_ray_and_holds_what_the_run_needs() -> None:
-    lines = (ROOT / "kuberay" / "Dockerfile").read_text().splitlines()
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
     copied = [word for line in lines if line.startswith("COPY") for word in line.split()[2:-1]]
     assert {"reidray", "jobs", "configs", "pyproject.toml", "constraints.txt"} <= set(copied)
     assert all((ROOT / path).exists() for path in copied)
