@@ -112,7 +112,7 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
 
 MATHEMATICS = {"cuda", "data", "features", "neighbours", "labelling", "parsing", "memory", "losses", "evaluation"}
 COMPOSITION = {"methods", "bank", "training"}
-WORLD = {"storage", "report", "actors", "launch", "tuning", "deployment"}
+WORLD = {"storage", "report", "actors", "launch", "tuning", "deployment", "export", "commands"}
 BESIDE = {
     "arrays",
     "dispatch",
@@ -278,6 +278,7 @@ NOT_IMPORTED = {
     "tensorboard",  # by torch.utils.tensorboard
     "sqlalchemy",  # both by MLflow's local database
     "alembic",
+    "onnxscript",  # by PyTorch's exporter
 }
 
 
