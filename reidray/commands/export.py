@@ -49,8 +49,8 @@ def main(words: Sequence[str], prog: str) -> None:
     opset = f", opset {inside['opset']}" if "opset" in inside else ""
     megabytes = written.path.stat().st_size / 1e6
     print(
-        f"{written.path}: {options.format} {inside['precision']}{opset}, {megabytes:.1f} MB, takes {inside['input']} of "
-        f"{size} (height x width), gives {inside['feature_width']} numbers of length 1"
+        f"{written.path}: {options.format} {inside['precision']}{opset}, {megabytes:.1f} MB, takes "
+        f"{inside['input']} of {size} (height x width), gives {inside['feature_width']} numbers of length 1"
     )
     print(
         f"compared with PyTorch on {agreement.images} {whence}: lowest cosine {agreement.least_cosine:.7f}, largest "
