@@ -115,6 +115,7 @@ COMPOSITION = {"methods", "bank", "training"}
 WORLD = {"storage", "report", "actors", "launch", "tuning", "deployment", "export", "commands"}
 BESIDE = {
     "arrays",
+    "compiled",
     "dispatch",
     "spans",
     "threads",

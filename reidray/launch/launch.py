@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from reidray import compiled
 from reidray.config import Settings
 from reidray.errors import PassingError
 from reidray.events import message
@@ -53,6 +54,8 @@ def launch(
     with locked(place), _removed_if_nothing_began(folder, resume), Console(folder, settings) as console:
         folder.mend()
         console.handle(message(f"run folder {place}"))
+        if not_kept := compiled.caution():
+            console.handle(message(not_kept))
         if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and str(place).startswith(str(Path.cwd())):
             text = "the run folder lies in the job's own copy of the working directory: give run.dir=DIR to keep it"
             console.handle(message(text))

@@ -58,8 +58,8 @@ def kind_of(tensors: Mapping[str, Tensor]) -> str | None:
             stages.setdefault(int(found[1]), set()).add(int(found[2]))
             has_third |= found[3] == "conv3"
     if len(stages) == 4:
-        counts = tuple(len(stages[stage]) for stage in (1, 2, 3, 4))
-        return _BLOCKS.get((counts, has_third))
+        one, two, three, four = (len(stages[stage]) for stage in (1, 2, 3, 4))
+        return _BLOCKS.get(((one, two, three, four), has_third))
     for name, sign in _SIGNS:
         if any(re.search(sign, key) for key in tensors):
             return name
