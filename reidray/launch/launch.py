@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ from typing import Any
 
 from reidray import compiled
 from reidray.config import Settings
+from reidray.disk import DISK_ERRORS
 from reidray.errors import PassingError
 from reidray.events import message
 from reidray.launch.prepare import prepared, with_places
@@ -75,9 +79,29 @@ def launch(
             raise
         taken = open_split(settings, packed, "train").taken
         result = summary(settings, history, time.perf_counter() - started, place, taken=taken)
-        folder.write_result(result)
-        draw_pictures(settings, packed, folder, history)
+        _file_result(folder, result, history.not_kept)
+        filed = f"all figures of the run are in {folder.path}/result.json"
+        if history.not_kept is not None:
+            raise OSError(errno.ENOSPC, f"{history.not_kept}; {filed}")
+        try:
+            draw_pictures(settings, packed, folder, history)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            raise OSError(error.errno, f"could not write pictures: {error.strerror}; {filed}") from error
     return result
+
+
+def _file_result(folder: RunFolder, result: Mapping[str, Any], not_kept: str | None) -> None:
+    """Writes result.json; on a full disk says what is in it instead."""
+    try:
+        folder.write_result(result)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(json.dumps(result), file=sys.stderr)
+        sentence = f"could not write {folder.path}/result.json: {error.strerror}; the line above is what it would hold"
+        raise OSError(error.errno, f"{not_kept}; {sentence}" if not_kept else sentence) from error
 
 
 @contextmanager

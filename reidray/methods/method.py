@@ -296,7 +296,7 @@ class Method(ABC):
         )
         if not (found.labels_N >= 0).any():
             raise ValueError(
-                f"epoch {search.inputs.epoch}: all {search.count} images are outliers: raise method.eps (now "
+                f"epoch {search.inputs.epoch + 1}: all {search.count} images are outliers: raise method.eps (now "
                 f"{method.eps}) or lower method.min_samples (now {method.min_samples})"
             )
         return found
