@@ -15,7 +15,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from reidray.actors.cluster import connect
 from reidray.actors.reach import check_head, check_temporary_folder
+from reidray.config import Settings
 from tests.shell_lines import ROOT
 
 
@@ -106,7 +108,20 @@ def test_a_temporary_folder_is_refused_where_a_sockets_path_would_be_too_long(mo
     check_temporary_folder()
 
 
-@pytest.mark.ray
+def test_connecting_looks_at_both_before_it_asks_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.model_validate({"run": {"start_timeout": 0.5}})
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "60")  # or it would stay set for later tests
+    for name in ("RAY_TMPDIR", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TMPDIR", "/scratch/" + "j" * 81)
+    with pytest.raises(ValueError, match="too long a path for Ray's sockets"):
+        connect(settings)
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    with pytest.raises(ValueError, match="no Ray head answers"):
+        connect(settings)
+
+
+@pytest.mark.slow
 def test_a_run_says_both_in_a_sentence_before_it_reads_any_data(tmp_path: Path) -> None:
     long = tmp_path / ("t" * 90)
     long.mkdir()

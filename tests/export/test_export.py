@@ -1,10 +1,12 @@
 """Exported files run without reidray and give what embedding gives; a file that does not is never left behind."""
 
+import io
 import json
 import re
 import subprocess
 import sys
 import zipfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +84,15 @@ def run(tmp_path_factory) -> Path:
     return place
 
 
+@pytest.fixture(scope="module")
+def exported(run) -> tuple[Path, str]:
+    """That run as ONNX, by the command, and what the command said."""
+    output, said = run / "scwm.onnx", io.StringIO()
+    with redirect_stdout(said):
+        main(["--run", str(run / "one"), "--output", str(output)], "reidray export")
+    return output, said.getvalue()
+
+
 def embeddings(run: Path):
     """What embedding gives for the run's images, and the images at the network's size."""
     settings = settings_of("scwm")
@@ -94,10 +105,8 @@ def embeddings(run: Path):
     )
 
 
-def test_an_onnx_file_of_a_run_gives_what_embedding_gives_in_batches_of_any_size(run, capsys):
-    output = run / "scwm.onnx"
-    main(["--run", str(run / "one"), "--output", str(output)], "reidray export")
-    said = capsys.readouterr().out
+def test_an_onnx_file_of_a_run_gives_what_embedding_gives_in_batches_of_any_size(run, exported):
+    output, said = exported
     assert "opset 18" in said
     assert "takes pixels of 96x48 (height x width), gives 768 numbers of length 1" in said
     assert "compared with PyTorch on 36 training images of the run: lowest cosine 0.99999" in said
@@ -294,19 +303,16 @@ def test_newer_opsets_are_written_as_asked(opset, tmp_path, images):
     assert {entry.version for entry in model.opset_import if entry.domain == ""} == {opset}
 
 
-def test_the_code_of_the_page_runs_and_compares_two_crops(run, monkeypatch, capsys):
-    network = network_of(settings_of("cluster_contrast"))
+def test_the_code_of_the_page_runs_and_compares_two_crops(run, exported, monkeypatch, capsys):
     place = run / "page"
     place.mkdir()
-    export_model(network, settings_of("cluster_contrast"), place / "people.onnx", drawn_images(96, 48, 4), model_id="m")
+    (place / "people.onnx").write_bytes(exported[0].read_bytes())
     for number, name in enumerate(("one.jpg", "two.jpg")):
         (place / name).write_bytes((run / "crops" / f"{number:02d}.png").read_bytes())
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "export.md").read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) == 1
     monkeypatch.chdir(place)
-    capsys.readouterr()
     exec(compile(blocks[0], "docs/export.md", "exec"), {})
     similarity = float(capsys.readouterr().out.removeprefix("cosine similarity"))
-    samples = open_split(settings_of("cluster_contrast"), str(run / "packed"), "train")
-    first, second = embed(network, settings_of("cluster_contrast"), samples, lambda _: None)[:2]
+    first, second = embeddings(run)[0][:2]
     assert similarity == pytest.approx(float(first @ second), abs=1e-4)
