@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +29,7 @@ from reidray.settings_io import (
     from_file,
     from_tree,
     from_words,
+    known,
     nearest,
     sections,
     settings_from,
@@ -50,7 +52,8 @@ _COMMON = (
 )
 """Settings that most people change; `--help all` has the others."""
 
-_MAY_CHANGE = {"train.epochs"}  # in a resumed run, beside the section run and the places of the data
+# In a resumed run, beside the section run.
+_MAY_CHANGE = {"train.epochs", "data.root", "data.packed", "data.cache_dir"}
 
 
 @dataclass(frozen=True)
@@ -164,20 +167,39 @@ def _resumed(folder: Path, overlays: list[Any]) -> Settings:
     if not stored.is_file():
         raise ValueError(f"--resume {folder}: this is no run folder (it has no settings.yaml)")
     base = from_file(stored)
-    settings = settings_from([base, *overlays, *from_words([f"run.dir={folder}"])])
     before = settings_from([base])
+    # Named first: what they would be checked against is not what is wrong with them.
+    given = {name: value for layer in overlays for name, value in layer.values.items()}
+    kept = {name: value for name, value in given.items() if name in known() and not _may_change(name)}
+    fixed = sorted(name for name, value in kept.items() if not _has(before, name, value)) or sorted(kept)
+    try:
+        settings = settings_from([base, *overlays, *from_words([f"run.dir={folder}"])])
+    except ValueError:
+        if fixed:
+            raise ValueError(_cannot_change(fixed)) from None
+        raise
     unchanged = before.model_copy(
         update={"train": before.train.model_copy(update={"epochs": settings.train.epochs})}, deep=False
     )
     if settings.hash() != unchanged.hash():
-        named = {name for layer in overlays for name in layer.values}
-        named = {name for name in named - _MAY_CHANGE if not name.startswith("run.")}
-        named -= {"data.root", "data.packed", "data.cache_dir"}
-        raise ValueError(
-            f"--resume continues a run under its own settings: {', '.join(sorted(named))} cannot be changed "
-            f"(only run.*, train.epochs and where the data lie can); start a new run instead"
-        )
+        raise ValueError(_cannot_change(fixed))
     return settings
+
+
+def _may_change(name: str) -> bool:
+    return name in _MAY_CHANGE or name.startswith("run.")
+
+
+def _has(settings: Settings, name: str, value: object) -> bool:
+    now = reduce(getattr, name.split("."), settings)
+    return now == (tuple(value) if isinstance(value, list) else value)
+
+
+def _cannot_change(names: Sequence[str]) -> str:
+    return (
+        f"--resume continues a run under its own settings: {', '.join(names)} cannot be changed (only run.*, "
+        "train.epochs and where the data lie can); start a new run instead"
+    )
 
 
 def _without_data(words: Sequence[str]) -> tuple[list[str], str | None]:
@@ -352,5 +374,7 @@ def _raised_by_us(error: Exception) -> bool:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return ": ".join(str(part) for part in (error.filename, error.strerror.lower()) if part is not None)
+        told = error.strerror  # of the system, or a sentence of ours with paths in it
+        told = told.lower() if error.errno is not None and told == os.strerror(error.errno) else told
+        return ": ".join(str(part) for part in (error.filename, told) if part is not None)
     return " ".join(str(error).split()) or type(error).__name__

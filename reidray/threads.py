@@ -23,8 +23,9 @@ from typing import Any
 
 import numba
 import torch
-from numba import njit
 from threadpoolctl import OpenBLASController, threadpool_limits
+
+from reidray.compiled import njit
 
 _config: Any = numba.config
 

@@ -189,6 +189,13 @@ def test_resume_takes_the_settings_of_its_run(tmp_path: Path):
 def test_resume_refuses_another_setting_another_file_and_no_run(refused, tmp_path: Path):
     folder = str(RunFolder.create(tmp_path / "run", Settings()).path)
     assert "train.seed cannot be changed" in refused("--resume", folder, "train.seed=1", "run.threads=2", resume=True)
+    # what is wrong is that they are given at all, and not what they would be checked against
+    for words in (["method.clusters_per_batch=10"], ["model.bn_group_size=7"], ["method.clusters_per_batch=many"]):
+        sentence = refused("--resume", folder, *words, resume=True)
+        assert sentence.startswith("--resume continues a run under its own settings: ")
+        assert f"{words[0].split('=')[0]} cannot be changed" in sentence
+    assert "must be" in refused("--resume", folder, "run.threads=many", resume=True)
+    assert "did you mean train.seed" in refused("--resume", folder, "train.sed=1", resume=True)
     assert "leave --config out" in refused("--resume", folder, "--config", "x.yaml", resume=True)
     assert "no run folder" in refused("--resume", str(tmp_path), resume=True)
 

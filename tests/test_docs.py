@@ -205,6 +205,7 @@ WORLD = {
 }
 BESIDE = {
     "arrays",
+    "compiled",
     "dispatch",
     "spans",
     "threads",
@@ -371,6 +372,7 @@ NOT_IMPORTED = {
     "tensorboard",  # by torch.utils.tensorboard
     "sqlalchemy",  # both by MLflow's local database
     "alembic",
+    "onnxscript",  # by PyTorch's exporter
 }
 
 

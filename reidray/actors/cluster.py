@@ -13,6 +13,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.core.generated.gcs_pb2 import PlacementGroupTableData
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
+from reidray.actors.reach import check_head, check_temporary_folder
 from reidray.config import Settings
 
 # Read by the controller and the workers of Ray Train from the environment of the driver.
@@ -30,7 +31,8 @@ def connect(settings: Settings) -> None:
     The dashboard of a local start listens on 127.0.0.1 only; token authentication is Ray's default there.
 
     Raises:
-      ValueError: nobody answers at RAY_ADDRESS, or another token is asked for there.
+      ValueError: nobody answers at RAY_ADDRESS within run.start_timeout, another token is asked for there, or Ray's
+        sockets do not fit below TMPDIR.
     """
     for name, value in _TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -40,6 +42,7 @@ def connect(settings: Settings) -> None:
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
+        check_head(address, settings.run.start_timeout)
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
@@ -49,6 +52,7 @@ def connect(settings: Settings) -> None:
                 f"(Ray said: {_first_line(error)})"
             ) from error
     else:
+        check_temporary_folder()
         ray.init(address="local", dashboard_host="127.0.0.1", log_to_driver=False, logging_level=logging.ERROR)
 
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from reidray.arrays import Bytes, Ints
+from reidray.compiled import njit
 
 _BITS = 22
 _HALF = np.int32(1 << (_BITS - 1))

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from scipy.special import gammaln
+
+from reidray.compiled import njit
 
 # N = images, A = clusters (an unassigned image is one), B = persons, E = pairs of them that share images
 

@@ -8,9 +8,9 @@ the exact similarity. So the counts are those of exact similarities, whatever th
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Floats, Ints
+from reidray.compiled import njit
 from reidray.neighbours.similarity import similarity
 
 # B = queries of one block, G = gallery, K = gallery images that count, S = those of one block, D = feature width,

@@ -8,10 +8,10 @@ agrees with mAP where identities are known, and docs/tuning.md has the result.
 from typing import Any
 
 import numpy as np
-from numba import njit
 from scipy import stats
 
 from reidray.arrays import Array, Floats, Ints
+from reidray.compiled import njit
 from reidray.evaluation.clusters import cluster_quality
 
 # N = images, C = clusters, E = stored distances, L = parts, T = trials, R = resamples

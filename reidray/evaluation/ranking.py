@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Array, Doubles, Floats, Ints
+from reidray.compiled import njit
 from reidray.evaluation.counting import Images, Matches, count_before, ordered_matches
 from reidray.neighbours.product import float32_product, product_error
 from reidray.neighbours.similarity import unit_rows

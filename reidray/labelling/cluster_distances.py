@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 
 from reidray.arrays import Array, Doubles, Floats, Ints
+from reidray.compiled import njit
 from reidray.neighbours import unit_rows
 from reidray.threads import parallel_kernel
 

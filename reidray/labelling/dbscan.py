@@ -8,8 +8,9 @@ stored entries.
 from typing import Any
 
 import numpy as np
-from numba import njit
 from scipy import sparse
+
+from reidray.compiled import njit
 
 # N = images, E = stored entries; ends_N1: row i lies at ends[i] .. ends[i + 1]
 

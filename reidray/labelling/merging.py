@@ -20,9 +20,10 @@ import operator
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from reidray.arrays import Array, Doubles, Floats, Ints
+from reidray.compiled import njit
 from reidray.labelling.cluster_distances import ClusterDistances, measure_clusters, merge_clusters
 from reidray.threads import parallel_kernel
 

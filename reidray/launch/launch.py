@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from reidray import compiled
 from reidray.config import Settings
+from reidray.disk import DISK_ERRORS
 from reidray.errors import PassingError
 from reidray.events import message
 from reidray.launch.estimate import time_to_come
@@ -63,6 +68,8 @@ def launch(
         console.handle(message(f"run folder {place}"))
         for note in notes:
             console.handle(message(note))
+        if not_kept := compiled.caution():
+            console.handle(message(not_kept))
         if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and str(place).startswith(str(Path.cwd())):
             text = "the run folder lies in the job's own copy of the working directory: give run.dir=DIR to keep it"
             console.handle(message(text))
@@ -87,12 +94,32 @@ def launch(
             raise
         taken = open_split(settings, packed, "train").taken
         result = summary(settings, history, time.perf_counter() - started, place, taken=taken)
-        folder.write_result(result)
-        draw_pictures(settings, packed, folder, history)
-        write_report(settings, packed, folder, history)
+        _file_result(folder, result, history.not_kept)
+        filed = f"all figures of the run are in {folder.path}/result.json"
+        if history.not_kept is not None:
+            raise OSError(errno.ENOSPC, f"{history.not_kept}; {filed}")
+        try:
+            draw_pictures(settings, packed, folder, history)
+            write_report(settings, packed, folder, history)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            raise OSError(error.errno, f"could not write pictures and page: {error.strerror}; {filed}") from error
         for line in _next_steps(place, settings):
             console.handle(message(line))
     return result
+
+
+def _file_result(folder: RunFolder, result: Mapping[str, Any], not_kept: str | None) -> None:
+    """Writes result.json; on a full disk says what is in it instead."""
+    try:
+        folder.write_result(result)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(json.dumps(result), file=sys.stderr)
+        sentence = f"could not write {folder.path}/result.json: {error.strerror}; the line above is what it would hold"
+        raise OSError(error.errno, f"{not_kept}; {sentence}" if not_kept else sentence) from error
 
 
 def _next_steps(place: Path, settings: Settings) -> list[str]:

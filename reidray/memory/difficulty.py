@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Array, Floats
+from reidray.compiled import njit
 
 # N = images, L = parts, K = columns of a neighbour list (the lists may differ in length)
 

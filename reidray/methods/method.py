@@ -264,6 +264,13 @@ class Method(ABC):
         """The feature that is ranked, unit length [B, D]."""
         return arrays["features"][:, 0]
 
+    def ranked(self, kept: Mapping[str, Tensor]) -> Tensor:
+        """What `evaluated` computes, in PyTorch, so that it can be part of an exported graph (`reidray.export`).
+
+        kept: what `to_evaluate` gave. An export compares the two, and refuses a method that overrides only one.
+        """
+        return kept["features"][:, 0]
+
     # ---- what the clustering stages of most methods begin with
 
     def k1(self) -> int:
@@ -289,7 +296,7 @@ class Method(ABC):
         )
         if not (found.labels_N >= 0).any():
             raise ValueError(
-                f"epoch {search.inputs.epoch}: all {search.count} images are outliers: raise method.eps (now "
+                f"epoch {search.inputs.epoch + 1}: all {search.count} images are outliers: raise method.eps (now "
                 f"{method.eps}) or lower method.min_samples (now {method.min_samples})"
             )
         return found

@@ -24,6 +24,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from reidray import dispatch
 from reidray.arrays import Array, Floats
@@ -291,6 +292,16 @@ class SCWM(Method):
             parts_BLD = parts_BLD * np.sqrt(arrays["visibility"][:, :-1])[..., None]
         joined_BD = np.concatenate([features_BSD[:, 0], parts_BLD.reshape(len(parts_BLD), -1)], axis=1)
         return joined_BD / np.maximum(np.linalg.norm(joined_BD, axis=1, keepdims=True), 1e-12)
+
+    def ranked(self, kept: Mapping[str, Tensor]) -> Tensor:
+        """As `evaluated`."""
+        features_BSD = kept["features"]
+        if self._own.feature == "global":
+            return features_BSD[:, 0]
+        parts_BLD = features_BSD[:, 1 : len(self._joined)]  # `_joined` counts from 0 without gaps
+        if "visibility" in kept:
+            parts_BLD = parts_BLD * kept["visibility"][:, :-1].sqrt().unsqueeze(2)
+        return F.normalize(torch.cat([features_BSD[:, 0], parts_BLD.flatten(1)], dim=1), dim=1)
 
 
 def _of_samples(losses: Tensor, batch: int) -> Tensor:

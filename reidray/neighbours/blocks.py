@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 
 from reidray.arrays import Doubles, Floats, Ints
+from reidray.compiled import njit
 from reidray.neighbours.candidates import Candidates, no_candidates, offer_columns, offer_rows, shorten
 from reidray.neighbours.product import Product, product_error
 from reidray.neighbours.search import insert_neighbour, room_for, search_again, together, triangle

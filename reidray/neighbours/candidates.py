@@ -9,10 +9,11 @@ leaves the list. If everything in a full list can still matter, it is closed and
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload
 
 from reidray.arrays import Array, Doubles, Floats
+from reidray.compiled import njit
 from reidray.threads import parallel_kernel
 
 # Q = queries, M = room in a list, R, S = rows and columns of a block of products

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Array, Floats, Ints
+from reidray.compiled import njit
 from reidray.neighbours.ordering import Places
 from reidray.neighbours.reciprocal import Reciprocal
 from reidray.neighbours.sparse_rows import Rows, add, empty_set, in_pieces, joined, longer, take_all

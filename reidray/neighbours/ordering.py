@@ -8,9 +8,9 @@ depend on it: where an order of images matters, it is that of their indices.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Array
+from reidray.compiled import njit
 from reidray.neighbours.sparse_rows import in_pieces
 
 _COLUMNS = 12  # of the lists, for the walk; more are no better

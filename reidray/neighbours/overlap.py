@@ -10,9 +10,9 @@ full. Nothing is lost, and the sums are those of the unfiltered comparison to th
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Array
+from reidray.compiled import njit
 from reidray.neighbours.ordering import Places
 from reidray.neighbours.sparse_rows import Rows, add, empty_set, in_pieces, joined, longer, row_ends, take_all
 

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from llvmlite import binding
-from numba import njit, prange
+from numba import prange
 
 from reidray.arrays import Array, Doubles, Floats
+from reidray.compiled import njit
 from reidray.neighbours.similarity import UNIT_TOLERANCE
 from reidray.threads import parallel_kernel
 

@@ -3,9 +3,9 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Array
+from reidray.compiled import njit
 from reidray.neighbours.sparse_rows import in_pieces
 
 # N = images, K = neighbours (the image itself is one of them), H = columns of the half lists, H <= K

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 
 from reidray.arrays import Array, Doubles, Floats, Ints
+from reidray.compiled import njit
 from reidray.neighbours.candidates import Candidates, no_candidates, offer_columns, offer_rows, shorten
 from reidray.neighbours.product import Product, fastest_product, float32_product, product_error
 from reidray.neighbours.similarity import similarity, unit_rows

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from reidray.arrays import Array, Doubles, Floats
+from reidray.compiled import njit
 from reidray.threads import parallel_kernel
 
 # N = rows, D = feature width, P = pairs

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Array
+from reidray.compiled import njit
 from reidray.threads import side_by_side
 
 # E = stored entries; W = words of 64 bits, G = groups of 64 words

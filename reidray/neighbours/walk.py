@@ -6,9 +6,9 @@ N = images, K = neighbours.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Array, Ints
+from reidray.compiled import njit
 
 
 def neighbour_walk(indices_NK: Array, starts_N: Ints) -> Ints:

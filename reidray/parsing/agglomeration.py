@@ -14,10 +14,10 @@ Letters: N points, E = N - 1 merges, S = places of a row of distances: N, rounde
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from reidray.arrays import Array, Doubles, Ints
+from reidray.compiled import njit
 
 LINKAGES = {"average": 0, "complete": 1, "single": 2}
 _COMPLETE, _SINGLE = 1, 2

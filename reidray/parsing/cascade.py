@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 
 from reidray.arrays import Array, Doubles, Ints
+from reidray.compiled import njit
 from reidray.parsing.agglomeration import linkage_code
 from reidray.parsing.cells import (
     CHANNELS,

@@ -6,9 +6,9 @@ Letters: D feature width, P cells of the map, row-major, F foreground cells, R c
 import math
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Array
+from reidray.compiled import njit
 from reidray.parsing.numbers import finite, widened
 
 CHANNELS = 16  # widened at a time: with 192 cells half a first-level cache

@@ -13,9 +13,9 @@ a row of distances.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Array, Doubles
+from reidray.compiled import njit
 from reidray.parsing.agglomeration import Tree, join_nearest, room_for_tree
 
 SPACES = {"forbid": 0, "off": 1, "kmeans": 2}

@@ -10,10 +10,10 @@ Letters: N values, M distinct values among them, P cells of a map (row-major), F
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from reidray.arrays import Array, Doubles, Ints
+from reidray.compiled import njit
 
 # Two sums of squares closer than this share of the total are one sum of squares: float64 prefix sums are no better.
 TIE_SHARE = 1e-13

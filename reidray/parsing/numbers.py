@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from reidray.arrays import Array
+from reidray.compiled import njit
 
 NO_BITS, BFLOAT16, FLOAT16 = 0, 0x7F80, 0x7C00
 _SIGN_16, _SIGN_TO_32 = 0x8000, 16

@@ -166,9 +166,9 @@ class CheckpointStore:
             shutil.rmtree(building, ignore_errors=True)
             if not isinstance(error, OSError):
                 raise
+            before = "the one before it is untouched" if _places(self._folder) else "there is none before it"
             raise OSError(
-                error.errno or errno.EIO,
-                f"could not write checkpoint {place}: {error.strerror or error}; the one before it is untouched",
+                error.errno or errno.EIO, f"could not write checkpoint {place}: {error.strerror or error}; {before}"
             ) from error
         shutil.rmtree(replaced, ignore_errors=True)
         # Damaged ones of later times, which were passed over, do not count.

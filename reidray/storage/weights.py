@@ -1,31 +1,31 @@
 """Start weights: read from the checkpoints people have, written so that a run can say what it started from.
 
-A checkpoint is data, never a program: safetensors, or PyTorch files through the unpickler that builds tensors only.
-Their keys differ by toolkit; LAYOUTS lists how each names the same ResNet. The layout that matches most keys is taken,
-and what it leaves over, on either side, is listed in the report. A tensor of another shape is an error.
+A checkpoint is data, never a program (`reidray.storage.weights_file`). The keys differ by toolkit: LAYOUTS lists how
+each names the same ResNet, WRAPPERS and PREFIXES what stands before that, SECTIONS in which dictionary it lies. The
+reading that matches most keys is taken and named in the report, with what it leaves over on either side. A tensor of
+another shape is an error.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
-import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from reidray.features import Network
+from reidray.storage.weights_file import is_safetensors, read_safetensors, read_weights_file
+from reidray.storage.weights_kind import advice, kind_of
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "small.safetensors"
 FORMAT = "reidray-weights-1"
@@ -54,10 +54,19 @@ LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "mmt": _numbered(3),  # its stem has no ReLU, ours has one
     "strong_baseline": (("base.", "backbone."), ("bottleneck.", "necks.0.")),
 }
-# what wrappers put before all keys; averaged networks first, since peers evaluate those
+# what toolkits put before all keys; averaged networks first, since peers evaluate those
 WRAPPERS = ("", "mean_net.", "teacher.", "net.", "student.", "model.")
+# the words such prefixes are made of: any row of them at the beginning of keys is tried as well, after WRAPPERS
+PREFIXES = frozenset(
+    ("backbone", "base_encoder", "encoder", "encoder_q", "mean_net", "model", "net", "network", "student", "teacher")
+)
+# parts of a key that say nothing, wherever they stand: of DDP, torch.compile, FSDP, checkpointed layers
+WRAPPED = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 # dictionaries inside a checkpoint that are looked into first
-SECTIONS = ("state_dict", "teacher", "student", "model", "ImgEncoder_state_dict", "state_dict_1")
+SECTIONS = (
+    *("state_dict", "teacher", "student", "model", "ImgEncoder_state_dict", "state_dict_1"),
+    *("model_state_dict", "model_state", "network", "net", "weights"),
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def load_weights(embedder: Network, source: str | Path, *, strict_shapes: bool =
     Args:
       embedder: any backbone; necks, pooling and part classifier are loaded where the source has them.
       source: "shipped" (the package's, for the small backbone), "imagenet" (torchvision's, for the ResNets; downloaded
-        and kept in torch's cache), "none", or a file: .safetensors, .pth, .pt, .tar (as in .pth.tar).
+        and kept in torch's cache), "none", or a file of any name: safetensors, or a checkpoint of PyTorch.
       strict_shapes: True: a tensor of another shape is an error; False: it is left out and listed on both sides.
 
     Returns:
@@ -97,14 +106,14 @@ def load_weights(embedder: Network, source: str | Path, *, strict_shapes: bool =
         origin, sections = f"shipped {SHIPPED.name}", {"": _shipped(embedder.name)}
     else:
         sections = dict(_sections(_read(Path(source)), "", 2))
-    match = _best_match(sections, own, origin)
+    match = _best_match(sections, own, origin, embedder.name)
     for name, key in list(match.keys_by_name.items()):
         tensor = match.tensors[key]
         if tensor.shape != own[name].shape:
             if strict_shapes:
                 raise ValueError(
                     f"{origin}: {key} should have the shape {tuple(own[name].shape)} of {name} but has "
-                    f"{tuple(tensor.shape)}; is this a checkpoint of another architecture than {embedder.name}?"
+                    f"{tuple(tensor.shape)}; {advice(match.tensors, embedder.name)}"
                 )
             match.left_over.append(key)
             del match.keys_by_name[name]
@@ -201,10 +210,8 @@ def _imagenet(name: str) -> State:
 
 def _read_safetensors(path: Path) -> State:
     """The tensors of a file; where reidray wrote it, checked against the hash inside."""
-    try:
-        state, metadata = load_file(path), _metadata(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} could not be read as safetensors ({error}); copy it again") from error
+    state = read_safetensors(path)
+    metadata = _metadata(path)
     if metadata.get("format") == FORMAT and weights_hash(state) != metadata.get("sha256"):
         raise ValueError(f"{path}: the tensors do not have the hash written inside; copy the file again")
     return state
@@ -212,25 +219,7 @@ def _read_safetensors(path: Path) -> State:
 
 def _read(path: Path) -> Any:
     """Whatever a checkpoint file holds; tensors and plain containers only."""
-    if not path.is_file():
-        raise ValueError(f"model.weights must be shipped, imagenet, none or a checkpoint file; there is no file {path}")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix not in (".pth", ".pt", ".tar"):
-        raise ValueError(f"a checkpoint must be a .safetensors, .pth, .pt or .tar file; got {path}")
-    # Harmless things that checkpoints carry beside their tensors: options, and a best mAP as a NumPy number.
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
-    harmless: list[Any] = [argparse.Namespace, np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar")]
-    harmless += [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")]
-    try:
-        with torch.serialization.safe_globals(harmless):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"{path} could not be read as tensors alone: it is damaged, or holds code, which is never run ({reason}); "
-            f"save its state dict as safetensors where you trust it"
-        ) from error
+    return _read_safetensors(path) if is_safetensors(path) else read_weights_file(path)
 
 
 def _sections(content: Any, name: str, depth: int) -> Iterator[tuple[str, State]]:
@@ -255,35 +244,35 @@ class _Match(NamedTuple):
     foreign: list[str]  # left over though they belong to a trunk
 
 
-def _best_match(sections: dict[str, State], own: State, origin: str) -> _Match:
+def _best_match(sections: dict[str, State], own: State, origin: str, backbone: str) -> _Match:
     """The section, wrapper and layout that match most names; of equals the first."""
     if not sections:
         raise ValueError(f"{origin} holds no tensors by name; a checkpoint's state dict was expected")
     readings = (
         _match(tensors, own, section, wrapper, layout)
         for section, tensors in sections.items()
-        for wrapper in WRAPPERS
+        for wrapper in _wrappers(tensors)
         for layout in LAYOUTS
     )
     best = max(readings, key=lambda match: len(match.keys_by_name))
     if not best.keys_by_name:
+        whole = next((tensors for tensors in sections.values() if kind_of(tensors)), best.tensors)
         raise ValueError(
-            f"{origin}: none of its keys ({', '.join(list(best.tensors)[:3])}, ...) fits the network under any known "
-            f"layout ({', '.join(LAYOUTS)}); is this a checkpoint of another architecture?"
+            f"{origin}: none of its keys ({', '.join(_shown(whole)[:3])}, ...) fits the network under any known layout"
+            f"; {advice(whole, backbone)}"
         )
     if best.foreign:
         raise ValueError(
-            f"{origin}: {best.foreign[0]} and {len(best.foreign) - 1} more keys belong to layers that the network "
-            f"lacks (read as {best.rule}); is this a checkpoint of another architecture?"
+            f"{origin}: {_shown(best.foreign)[0]} and {len(best.foreign) - 1} more keys belong to layers that the "
+            f"network lacks (read as {best.rule}); {advice(best.tensors, backbone)}"
         )
     return best
 
 
 def _match(tensors: State, own: State, section: str, wrapper: str, layout: str) -> _Match:
-    rule = ", ".join(
-        [layout] + [f"{what} {name}" for what, name in (("prefix", wrapper), ("section", section)) if name]
-    )
-    match = _Match(rule, tensors, {}, [], [])
+    compiled = [f"without {word}." for word in sorted(WRAPPED - {"module"}) if any(word in key for key in tensors)]
+    named = [f"{what} {name}" for what, name in (("prefix", wrapper), ("section", section)) if name]
+    match = _Match(", ".join([layout, *compiled, *named]), tensors, {}, [], [])
     for key in tensors:
         name = _rename(key, wrapper, LAYOUTS[layout])
         if name in own and name not in match.keys_by_name:
@@ -296,9 +285,32 @@ def _match(tensors: State, own: State, section: str, wrapper: str, layout: str) 
 
 
 def _rename(key: str, wrapper: str, pairs: tuple[tuple[str, str], ...]) -> str | None:
-    """Our name for a key under a layout, None where the layout has none. DDP's "module." does not count."""
-    key = key.removeprefix("module.")
+    """Our name for a key under a layout, None where the layout has none."""
+    key = _unwrapped(key)
     if not key.startswith(wrapper):
         return None
-    key = key.removeprefix(wrapper).removeprefix("module.")
+    key = key.removeprefix(wrapper)
     return next((ours + key.removeprefix(theirs) for theirs, ours in pairs if key.startswith(theirs)), None)
+
+
+def _wrappers(tensors: State) -> list[str]:
+    """WRAPPERS, and every row of the words of PREFIXES that keys of this checkpoint begin with."""
+    found: set[str] = set()
+    for key in tensors:
+        wrapper = ""
+        for word in _unwrapped(key).split("."):
+            if word not in PREFIXES:
+                break
+            wrapper += f"{word}."
+            found.add(wrapper)
+    return [*WRAPPERS, *sorted(found.difference(WRAPPERS))]
+
+
+@lru_cache(maxsize=100_000)
+def _unwrapped(key: str) -> str:
+    return ".".join(word for word in key.split(".") if word not in WRAPPED)
+
+
+def _shown(keys: Iterable[str]) -> list[str]:
+    """Keys for a message: they come from a file of somebody, and a terminal may not obey them."""
+    return [key[:80] if key.isprintable() else ascii(key)[:80] for key in keys]

@@ -30,7 +30,8 @@ class History:
     "after" the run, and of the "last" network where another is reported; None where there is nothing to evaluate on.
     examples: to look at, of the last evaluation. under_way: the epoch that is not finished. to_evaluate: the epoch that
     is being evaluated while training goes on. selected: the epoch whose network is reported and the criterion that
-    chose it, where the method chooses.
+    chose it, where the method chooses. not_kept: why the last checkpoint could not be written, though all else is done;
+    None where it was.
     """
 
     images: str
@@ -45,10 +46,13 @@ class History:
     under_way: UnderWay | None = None
     to_evaluate: int | None = None
     selected: tuple[int, float] | None = None
+    not_kept: str | None = None
 
     def as_tree(self) -> dict[str, Any]:
-        """For a checkpoint's JSON."""
-        return asdict(self)
+        """For a checkpoint's JSON, which knows nothing of whether it will be written."""
+        tree = asdict(self)
+        del tree["not_kept"]
+        return tree
 
     @staticmethod
     def from_tree(tree: Mapping[str, Any]) -> History:

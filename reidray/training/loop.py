@@ -13,6 +13,7 @@ import torch
 
 from reidray.arrays import Ints
 from reidray.config import Settings
+from reidray.disk import DISK_ERRORS
 from reidray.features import Network
 from reidray.methods import make_method
 from reidray.methods.label_search import Inputs
@@ -109,8 +110,10 @@ def train(context: Context) -> History:
     settle_evaluation(context, history)
     if "after" not in history.evaluations:
         _evaluate_at_the_end(context, state, len(plans) - 1)
-        keep(context, state, plans, len(plans) - 1)
-    context.checkpoints.wait()
+        with _last_checkpoint(history):
+            keep(context, state, plans, len(plans) - 1)
+    with _last_checkpoint(history):
+        context.checkpoints.wait()
     context.ranks.barrier()
     return history
 
@@ -354,7 +357,20 @@ def _batches(context: Context, state: RunState, labels_N: Ints, epoch: int, firs
 def _stop_if_not_finite(terms: dict[str, float], epoch: int, step: int) -> None:
     bad = [name for name, value in terms.items() if not math.isfinite(value)]
     if bad:
-        raise ValueError(f"{', '.join(bad)} is not finite at step {step} of epoch {epoch}: lower train.learning_rate")
+        raise ValueError(
+            f"{', '.join(bad)} is not finite at step {step + 1} of epoch {epoch + 1}: lower train.learning_rate"
+        )
+
+
+@contextmanager
+def _last_checkpoint(history: History) -> Iterator[None]:
+    """All figures are known by now: a disk that is full takes the checkpoint, and not these."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        history.not_kept = history.not_kept or f"{error.strerror or error}"
 
 
 @contextmanager

@@ -569,6 +569,18 @@ def test_a_tensor_file_that_does_not_fit_gives_one_sentence_and_leaves_the_one_b
     assert_one_before_is_untouched(store, tmp_path, caught.value)
 
 
+def test_where_there_was_no_checkpoint_before_the_sentence_does_not_speak_of_one(tmp_path):
+    store = CheckpointStore(tmp_path / "new", keep=2)
+    large = checkpoint(0)
+    large.model["large"] = torch.zeros(1 << 18)
+    with files_of_at_most(1 << 18):
+        store.save(large)
+        with pytest.raises(OSError, match=r"could not write checkpoint .*epoch_0000: .*; there is none before it$"):
+            store.wait()
+    store.close()
+    assert names(tmp_path / "new") == []
+
+
 def test_a_write_that_failed_is_raised_by_the_next_save(tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path, keep=2)
     with monkeypatch.context() as patched:

@@ -1,5 +1,7 @@
 import argparse
 import os
+import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -248,8 +250,10 @@ def test_other_architectures_are_refused_and_nothing_is_loaded(torchvision_state
         "layer1.2.", {"conv1.weight": torch.zeros(64, 64, 3, 3), "bn1.bias": torch.zeros(64)}
     )
     refused(network, deeper, tmp_path, r"layer1\.2\.conv1\.weight and \d+ more keys belong to layers .*" + another)
-    refused(small(), torchvision_state, tmp_path, r"none of its keys \(conv1\.weight, .*" + another)
-    refused(network, small().state_dict(), tmp_path, another)
+    of_resnet = r"its keys are those of a ResNet-18 and model\.backbone=small: set model\.backbone=resnet18$"
+    refused(small(), torchvision_state, tmp_path, r"none of its keys \(conv1\.weight, .*" + of_resnet)
+    of_small = r"its keys are those of reidray's small network and model\.backbone=resnet18: set model\.backbone=small$"
+    refused(network, small().state_dict(), tmp_path, of_small)
     broken = torchvision_state | {"bn1.weight": torch.full((64,), float("nan"))}
     refused(network, broken, tmp_path, r"bn1\.weight holds values that are not finite")
     refused(network, {"epoch": 3}, tmp_path, "holds no tensors by name")
@@ -293,9 +297,6 @@ def test_unknown_sources_are_refused(tmp_path):
         ValueError, match=r"must be shipped, imagenet, none or a checkpoint file; there is no file .*nowhere"
     ):
         load_weights(small(), tmp_path / "nowhere.pth")
-    (tmp_path / "a.onnx").touch()
-    with pytest.raises(ValueError, match=r"must be a \.safetensors, \.pth, \.pt or \.tar file; got .*a\.onnx"):
-        load_weights(small(), tmp_path / "a.onnx")
     with pytest.raises(ValueError, match=r"shipped weights fit model\.backbone=small, not resnet18"):
         load_weights(resnet18(), "shipped")
     with pytest.raises(ValueError, match=r"no ImageNet weights for model\.backbone=small"):
@@ -347,3 +348,174 @@ def test_the_recipe_is_json(tmp_path):
     with pytest.raises(TypeError):
         save_weights({"a": torch.zeros(1)}, tmp_path / "w", recipe={"x": object()}, seed=0)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- files as people have them
+
+
+@pytest.mark.parametrize("name", ["model.pth.tar-60", "model.bin", "model.ckpt", "model", "model.onnx"])
+@pytest.mark.parametrize("form", ["zip", "old", "safetensors"])
+def test_a_file_is_read_by_what_is_in_it_whatever_its_ending(form, name, tmp_path, torchvision_state):
+    path = tmp_path / name
+    if form == "safetensors":
+        save_file(torchvision_state, path)
+    else:
+        torch.save({"state_dict": torchvision_state}, path, _use_new_zipfile_serialization=form == "zip")
+    network = resnet18()
+    assert load_weights(network, path).loaded == TRUNK
+    assert torch.equal(network.backbone.conv1.weight, torchvision_state["conv1.weight"])
+
+
+PREFIXED = [
+    ("base_encoder.", "torchvision, prefix base_encoder.", ""),
+    ("encoder.", "torchvision, prefix encoder.", "state_dict"),
+    ("backbone.model.", "torchvision, prefix backbone.model.", "model"),
+    ("module.base_encoder.", "torchvision, prefix base_encoder.", "state_dict"),
+    ("model.", "torchvision, prefix model.", "teacher"),
+    ("model.encoder.", "torchvision, prefix model.encoder.", "model_state_dict"),
+    ("_orig_mod.", "torchvision, without _orig_mod.", ""),
+    ("module._orig_mod.", "torchvision, without _orig_mod.", "model"),
+    ("_orig_mod.module.model.", "torchvision, without _orig_mod., prefix model.", "state_dict"),
+    ("backbone._orig_mod.", "openunreid, without _orig_mod.", ""),
+]
+
+
+@pytest.mark.parametrize(("prefix", "rule", "section"), PREFIXED)
+def test_prefixes_of_toolkits_and_wrappers_are_known_and_told(section, prefix, rule, tmp_path, torchvision_state):
+    trunk = {key: value for key, value in torchvision_state.items() if not key.startswith("fc.")}
+    state = prefixed(prefix, trunk)
+    torch.save({section: state, "epoch": 3} if section else state, tmp_path / "a.pth")
+    network = resnet18()
+    report = load_weights(network, tmp_path / "a.pth")
+    assert (report.loaded, report.unexpected) == (TRUNK, [])
+    assert report.rule == rule + (f", section {section}" if section else "")
+    assert torch.equal(network.backbone.layer4[1].conv2.weight, torchvision_state["layer4.1.conv2.weight"])
+
+
+def test_a_network_of_ours_that_torch_compile_wrapped_comes_back_whole(tmp_path):
+    state = prefixed("_orig_mod.", small(seed=1, num_parts=2).state_dict())
+    torch.save(state, tmp_path / "a.pth")
+    network = small(seed=2, num_parts=2)
+    report = load_weights(network, tmp_path / "a.pth")
+    assert (report.missing, report.unexpected, report.rule) == ([], [], "reidray, without _orig_mod.")
+    assert weights_hash(network.state_dict()) == weights_hash(small(seed=1, num_parts=2).state_dict())
+
+
+NOT_CHECKPOINTS = {
+    "a page": (b"\n<!DOCTYPE html>\n<html><body>Virus scan warning</body></html>", "is a web page (HTML)"),
+    "a page in XML": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page (HTML)"),
+    "a pointer": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2\nsize 97800000\n",
+        "is a Git LFS pointer, not the file; get the file with git lfs pull",
+    ),
+    "gzip": (b"\x1f\x8b\x08\x00 and so on", "is a gzip archive; unpack it"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n and so on", "is an HDF5 file, as Keras writes"),
+    "nothing": (b"", "is empty; download it again"),
+    "noise": (bytes(range(1, 256)), "its 255 bytes are neither safetensors nor one of PyTorch's two formats"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_CHECKPOINTS)
+def test_what_is_no_checkpoint_is_named_in_one_sentence(kind, tmp_path):
+    data, sentence = NOT_CHECKPOINTS[kind]
+    (tmp_path / "resnet50.pth").write_bytes(data)
+    with pytest.raises(ValueError, match="could not be read as a checkpoint: ") as refusal:
+        load_weights(small(), tmp_path / "resnet50.pth")
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_archives_of_other_things_are_named(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(__file__, "model.py")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(__file__, "model.py")
+    with pytest.raises(ValueError, match="is a tar archive; unpack it and give the checkpoint inside"):
+        load_weights(small(), tmp_path / "a.tar")
+    with pytest.raises(ValueError, match="is a zip archive of other files; unpack it and give the checkpoint inside"):
+        load_weights(small(), tmp_path / "a.zip")
+
+
+def our_sentence_alone(path, embedder) -> str:
+    """What is said of a file; none of it is PyTorch's, and nothing in it is for a terminal to obey."""
+    with pytest.raises(ValueError, match="which is never run") as refusal:
+        load_weights(embedder, path)
+    text = str(refusal.value)
+    for theirs in ("weights_only", "Re-running", "add_safe_globals", "arbitrary", "GLOBAL", "WeightsUnpickler"):
+        assert theirs not in text, theirs
+    assert text.isprintable()
+    assert len(text) < 400 + len(str(path))
+    return text
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_whole_pickled_model_is_refused_in_our_words_alone(inside, zipped, tmp_path):
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    torch.save({"model": model} if inside else model, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    text = our_sentence_alone(tmp_path / "a.pth", small())
+    assert "holds a whole pickled model (torch.nn.modules.container.Sequential), not its weights" in text
+    assert text.endswith("save its tensors alone: torch.save(model.state_dict(), 'weights.pth')")
+
+
+def test_a_class_whose_name_would_be_obeyed_by_a_terminal_is_not_shown(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02cevil\x1b[31m\nboom\nq\x00.")
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/byteorder", "little")
+    assert "it asks for names that cannot be shown" in our_sentence_alone(tmp_path / "a.pth", small())
+
+
+def test_a_program_is_refused_as_one(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:  # as torch.jit.save lays it out
+        for name in ("a/data.pkl", "a/constants.pkl", "a/code/__torch__.py", "a/version"):
+            archive.writestr(name, "")
+    assert "is a TorchScript program" in our_sentence_alone(tmp_path / "a.pt", small())
+
+
+def test_a_checkpoint_that_is_cut_short_is_called_so_whichever_its_format(tmp_path, torchvision_state):
+    for zipped in (True, False):
+        torch.save(torchvision_state, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+        data = (tmp_path / "a.pth").read_bytes()
+        (tmp_path / "a.pth").write_bytes(data[: len(data) // 2])
+        with pytest.raises(
+            ValueError, match=r"could not be read as a PyTorch checkpoint: .*(cut short|damaged)"
+        ) as said:
+            load_weights(resnet18(), tmp_path / "a.pth")
+        assert "PytorchStreamReader" not in str(said.value)
+
+
+def osnet_keys() -> dict[str, torch.Tensor]:
+    """Names of torchreid's OSNet, whose blocks have four streams of light 3x3 convolutions; a tensor each."""
+    names = ["conv1.conv.weight", "conv1.bn.weight"]
+    for stage in (2, 3, 4):
+        for block in (0, 1):
+            names += [f"conv{stage}.{block}.conv1.conv.weight", f"conv{stage}.{block}.conv2a.conv1.weight"]
+            names += [f"conv{stage}.{block}.conv2{stream}.0.conv1.weight" for stream in "bcd"]
+            names += [f"conv{stage}.{block}.gate.fc1.weight", f"conv{stage}.{block}.conv3.conv.weight"]
+    names += ["conv5.conv.weight", "fc.0.weight", "fc.1.weight", "classifier.weight"]
+    return {name: torch.zeros(2, 2) for name in names}
+
+
+VIT = {f"blocks.{n}.attn.qkv.weight": torch.zeros(2, 2) for n in range(12)} | {"cls_token": torch.zeros(1, 1, 2)}
+
+
+def test_the_sentence_says_which_network_the_keys_are_of(tmp_path):
+    with torch.random.fork_rng():
+        deeper = torchvision.models.resnet50(weights=None).state_dict()
+    choice = r"model\.backbone can be small, resnet18, resnet50"
+    for prefix, keys, backbone, sentence in (
+        ("", osnet_keys(), small(), rf"are those of an OSNet \(torchreid\) and model\.backbone=small: {choice}"),
+        ("module.", osnet_keys(), resnet18(), r"of an OSNet \(torchreid\) and model\.backbone=resnet18"),
+        ("model.", VIT, small(), rf"of a vision transformer \(ViT\) and model\.backbone=small: {choice}"),
+        ("", deeper, small(), r"of a ResNet-50 and model\.backbone=small: set model\.backbone=resnet50"),
+        ("module.", deeper, resnet18(), r"of a ResNet-50 and model\.backbone=resnet18: set model\.backbone=resnet50"),
+    ):
+        refused(backbone, {"state_dict": prefixed(prefix, keys)}, tmp_path, sentence)
+
+
+def test_keys_that_a_terminal_would_obey_are_shown_escaped(tmp_path):
+    torch.save({"\x1b[31mred": torch.zeros(2)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="none of its keys") as said:
+        load_weights(small(), tmp_path / "a.pth")
+    assert str(said.value).isprintable()

@@ -217,7 +217,7 @@ def test_timelines_name_the_tasks_and_their_parts():
 
 def test_no_cluster_at_all_is_said():
     settings = settings_of(labelling="blocks", eps=1e-6, min_samples=50)
-    with pytest.raises(ValueError, match=r"epoch 4: all 160 images are outliers: raise method\.eps"):
+    with pytest.raises(ValueError, match=r"epoch 5: all 160 images are outliers: raise method\.eps"):
         labelled(settings, members=2)
 
 

@@ -1,0 +1,75 @@
+"""Which network a checkpoint is of, from the names and shapes of its tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from reidray.features.embedder import BACKBONES
+
+_BLOCKS = {  # numbers of blocks of the four stages, whether blocks have a third convolution
+    ((2, 2, 2, 2), False): "resnet18",
+    ((3, 4, 6, 3), False): "resnet34",
+    ((3, 4, 6, 3), True): "resnet50",
+    ((3, 4, 23, 3), True): "resnet101",
+    ((3, 8, 36, 3), True): "resnet152",
+}
+_WORDS = {
+    "resnet18": "a ResNet-18",
+    "resnet34": "a ResNet-34",
+    "resnet50": "a ResNet-50",
+    "resnet101": "a ResNet-101",
+    "resnet152": "a ResNet-152",
+    "osnet": "an OSNet (torchreid)",
+    "vit": "a vision transformer (ViT)",
+    "swin": "a Swin transformer",
+    "clip": "a CLIP transformer",
+    "mobilenet": "a MobileNet",
+    "densenet": "a DenseNet",
+    "efficientnet": "an EfficientNet",
+    "hrnet": "an HRNet",
+    "convnext": "a ConvNeXt",
+    "small": "reidray's small network",
+}
+_SIGNS = (  # in this order: the first one that a key shows
+    ("osnet", r"(^|\.)conv[2-4]\.\d+\.(\d+\.)?conv2[a-d]\.|(^|\.)conv2\.0\.conv2\.\d\."),
+    ("clip", r"(^|\.)transformer\.resblocks\.\d+\.attn\."),
+    ("swin", r"(^|\.)layers\.\d+\.blocks\.\d+\.attn\.relative_position_bias_table"),
+    ("vit", r"(^|\.)(blocks\.\d+\.attn\.qkv|encoder\.layers?\.(encoder_layer_)?\d+\.(self_attention|attention))\."),
+    ("convnext", r"(^|\.)stages\.\d+\.(blocks\.)?\d+\.(dwconv|conv_dw|gamma)"),
+    ("hrnet", r"(^|\.)stage2\.0\.branches\."),
+    ("densenet", r"(^|\.)features\.denseblock1\."),
+    ("efficientnet", r"(^|\.)_blocks\.\d+\._(depthwise_conv|expand_conv)|(^|\.)blocks\.\d+\.\d+\.conv_dw\."),
+    ("mobilenet", r"(^|\.)features\.\d+\.(conv|block)\.\d+\."),
+    ("small", r"(^|\.)stages\.\d+\.(conv1|norm1)\."),
+)
+_STAGE = re.compile(r"(?:^|\.)layer([1-4])\.(\d+)\.(\w+)")
+
+
+def kind_of(tensors: Mapping[str, Tensor]) -> str | None:
+    """The network that these tensors are of, by a name of `model.backbone` or one of that kind; None: unknown."""
+    stages: dict[int, set[int]] = {}
+    has_third = False
+    for key in tensors:
+        found = _STAGE.search(key)
+        if found:
+            stages.setdefault(int(found[1]), set()).add(int(found[2]))
+            has_third |= found[3] == "conv3"
+    if len(stages) == 4:
+        one, two, three, four = (len(stages[stage]) for stage in (1, 2, 3, 4))
+        return _BLOCKS.get(((one, two, three, four), has_third))
+    for name, sign in _SIGNS:
+        if any(re.search(sign, key) for key in tensors):
+            return name
+    return None
+
+
+def advice(tensors: Mapping[str, Tensor], backbone: str) -> str:
+    """The end of a sentence about weights that do not fit `model.backbone`."""
+    kind = kind_of(tensors)
+    if kind is None or kind == backbone:
+        return f"is this a checkpoint of another architecture than {backbone}?"
+    known = f"set model.backbone={kind}" if kind in BACKBONES else f"model.backbone can be {', '.join(BACKBONES)}"
+    return f"its keys are those of {_WORDS[kind]} and model.backbone={backbone}: {known}"
