@@ -273,11 +273,13 @@ MODULES = {
     "cuml-cu13": "cuml",
     "cupy-cuda13x": "cupy",
     "mlflow-skinny": "mlflow",
+    "prometheus-client": "prometheus_client",
 }
 NOT_IMPORTED = {
     "tensorboard",  # by torch.utils.tensorboard
     "sqlalchemy",  # both by MLflow's local database
     "alembic",
+    "python-multipart",  # by Starlette
 }
 
 

@@ -29,8 +29,8 @@ from reidray.arrays import Codes, Floats
 from reidray.gallery.pages import place_of
 
 FORMAT = 1
-_MOST_ROWS, _MOST_BYTES = 16_384, 1 << 25
-"""Of a row group, which one thread searches at a time."""
+ROWS, _MOST_BYTES = 16_384, 1 << 25
+"""The most of a row group, which one thread searches at a time."""
 
 _BLOCK_BYTES = 1 << 21
 """Copied at a time: what a core's cache holds."""
@@ -229,7 +229,7 @@ def append(path: Path, made: Made, rows: Rows) -> None:
 
 def rows_of_a_group(width: int) -> int:
     """Rows of the row groups that are written, for embeddings of this width."""
-    return max(1, min(_MOST_ROWS, _MOST_BYTES // (4 * width)))
+    return max(1, min(ROWS, _MOST_BYTES // (4 * width)))
 
 
 def check_model(made: Made, model: str, path: Path, run: str) -> None:
