@@ -269,11 +269,11 @@ def test_jobs_know_neither_ray_nor_mathematics_but_data() -> None:
 MODULES = {
     "pillow": "PIL",
     "pyyaml": "yaml",
+    "prometheus-client": "prometheus_client",
     "scikit-learn": "sklearn",
     "cuml-cu13": "cuml",
     "cupy-cuda13x": "cupy",
     "mlflow-skinny": "mlflow",
-    "prometheus-client": "prometheus_client",
 }
 NOT_IMPORTED = {
     "tensorboard",  # by torch.utils.tensorboard
