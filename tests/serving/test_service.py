@@ -9,6 +9,7 @@ import re
 import socket
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from PIL import Image
 from reidray.data import folder
 from reidray.gallery import Gallery
 from reidray.gallery.file import Made, Rows, append
+from reidray.serving import engine
 from reidray.serving.thumbnails import Thumbnails
 from reidray.serving.uploads import MOST_BYTES, MOST_IMAGES
 from reidray.storage.pack import pack
@@ -208,6 +210,46 @@ def test_clients_at_once_all_get_their_own_answers(service: Service) -> None:
         pixels = np.asarray(Image.open(io.BytesIO(picture(seed))).convert("RGB"))
         expected = (200, [match.name for match in service.gallery.search(pixels, 3)])
         assert answers[seed::5] == [expected] * 8
+
+
+def test_clients_share_forward_passes(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded, sizes = threading.Semaphore(0), list[int]()
+    decode, forward = engine.decode, service.model.embed_sized
+
+    def counted(*given: Any, **options: Any) -> Any:
+        pixels = decode(*given, **options)
+        decoded.release()
+        return pixels
+
+    def held(sized: Any) -> Any:
+        """The first pass ends when the images of all others are there."""
+        if not sizes:
+            assert all(decoded.acquire(timeout=20) for _ in range(12))
+            time.sleep(0.2)
+        sizes.append(len(sized))
+        return forward(sized)
+
+    monkeypatch.setattr(engine, "decode", counted)
+    monkeypatch.setattr(service.model, "embed_sized", held)
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda seed: service.ask("POST", "/embed", picture(seed)), range(12)))
+    assert {status for status, _, _ in answers} == {200}
+    assert sum(sizes) == 12
+    assert len(sizes) < 6
+
+
+def test_a_gallery_that_is_gone_gets_a_sentence_until_it_is_back(service: Service) -> None:
+    away = service.gallery.path.with_suffix(".away")
+    service.gallery.path.rename(away)
+    try:
+        for method, path, body in (("POST", "/search", picture(1)), ("GET", "/about", b"")):
+            status, _, answer = service.ask(method, path, body)
+            assert status == 503
+            assert _error(answer) == "the gallery cannot be searched now; the log of the service says why."
+        assert service.ask("POST", "/embed", picture(1))[0] == 200
+    finally:
+        away.rename(service.gallery.path)
+    assert service.ask("POST", "/search", picture(1))[0] == 200
 
 
 def test_figures_count_requests_errors_and_images(service: Service) -> None:
