@@ -362,6 +362,7 @@ def test_jobs_know_neither_ray_nor_mathematics_but_data() -> None:
 MODULES = {
     "pillow": "PIL",
     "pyyaml": "yaml",
+    "prometheus-client": "prometheus_client",
     "scikit-learn": "sklearn",
     "cuml-cu13": "cuml",
     "cupy-cuda13x": "cupy",
@@ -373,6 +374,7 @@ NOT_IMPORTED = {
     "sqlalchemy",  # both by MLflow's local database
     "alembic",
     "onnxscript",  # by PyTorch's exporter
+    "python-multipart",  # by Starlette
 }
 
 

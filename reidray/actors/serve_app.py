@@ -66,13 +66,19 @@ class Replica:
 
 
 def _batched(
-    work: Callable[[list[Any]], Sequence[Any]], *, most: int, size: Callable[[Any], int], executor: Executor
+    work: Callable[[list[Any]], Sequence[Any]],
+    *,
+    most: int,
+    at_once: int,
+    size: Callable[[Any], int],
+    executor: Executor,
 ) -> Callable[[Any], Awaitable[Any]]:
     """Serve's batches in place of `reidray.serving.batching.Batcher`."""
 
     @serve.batch(
         max_batch_size=most,
         batch_wait_timeout_s=_WAIT_SECONDS,
+        max_concurrent_batches=at_once,
         batch_size_fn=lambda items: sum(size(item) for item in items),
     )
     async def together(items: list[Any]) -> Sequence[Any]:

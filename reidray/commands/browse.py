@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from reidray.command import parse
 from reidray.gallery import Gallery
@@ -72,7 +73,10 @@ def main(words: Sequence[str], prog: str) -> None:
                 app = make_app(engine, gallery, model.settings, token=token, cookie=f"reidray_{port}")
                 if not is_local(options.host):
                     print(_CAUTION.format(options.host), file=sys.stderr)
-                print(f"open http://{_shown(options.host)}:{port}/?token={token}   (Ctrl-C ends it)", flush=True)
+                print(
+                    f"open http://{_shown(options.host)}:{port}/?token={quote(token, safe='')}   (Ctrl-C ends it)",
+                    flush=True,
+                )
                 serve(app, own)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)

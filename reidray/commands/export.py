@@ -10,8 +10,6 @@ from pathlib import Path
 
 from reidray.command import parse
 
-SUMMARY = "write the network as ONNX or torch.export, compared with PyTorch"
-
 _COMPARED = 100
 
 
@@ -34,16 +32,13 @@ def main(words: Sequence[str], prog: str) -> None:
     options = parse(words, prog=prog, description=__doc__ or "", extra=_options, settings=False).options
 
     from reidray.export import check_export, export_model, images_to_compare
-    from reidray.launch.inference import load_model
-    from reidray.storage.weights import weights_hash
+    from reidray.inference import load
 
     asked = {"kind": options.format, "precision": options.precision, "given": options.input, "opset": options.opset}
     check_export(options.output, **asked)
-    network, settings = load_model(options.run.resolve())
-    images_BHW3, whence = images_to_compare(settings, _COMPARED)
-    written = export_model(
-        network, settings, options.output, images_BHW3, model_id=weights_hash(network.state_dict()), **asked
-    )
+    model = load(options.run)
+    images_BHW3, whence = images_to_compare(model.settings, _COMPARED)
+    written = export_model(model.network, model.settings, options.output, images_BHW3, model_id=model.id, **asked)
     inside, agreement = written.metadata, written.agreement
     size = f"{inside['input_height']}x{inside['input_width']}"
     opset = f", opset {inside['opset']}" if "opset" in inside else ""

@@ -2,7 +2,8 @@
 
 Columns: name, source (the folder or pack that the name lies in, "" where there is none), camera (-1 unknown), embedding
 (unit length, float32). Any reader of Parquet takes it. It grows by whole row groups: a new file takes the place of the
-old one when it is complete.
+old one when it is complete. An embedding is a list, which is what pandas, polars and DuckDB know; the lists of a row
+group are one page that is not compressed, so that a search takes them from the memory map (`reidray.gallery.pages`).
 """
 
 # N = images, D = feature width
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import mmap
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,10 +26,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reidray.arrays import Codes, Floats
+from reidray.gallery.pages import place_of
 
 FORMAT = 1
-ROWS = 16_384
-"""Rows of a row group, the unit of reading."""
+ROWS, _MOST_BYTES = 16_384, 1 << 25
+"""The most of a row group, which one thread searches at a time."""
+
+_BLOCK_BYTES = 1 << 21
+"""Copied at a time: what a core's cache holds."""
 
 _KEY = b"reidray"
 _LEAF = "embedding.list.element"
@@ -70,11 +76,15 @@ class GalleryFile:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise ValueError(f"{path}: expected a gallery, but no file is there; make one with reidray embed --output")
-        self.path, self.stamp = path, stamp(path)
+        self.path = path
         self._readers = threading.local()
         try:
+            with path.open("rb") as opened:
+                self.stamp = _stamp(os.fstat(opened.fileno()))
+                self._mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            self._buffer = pa.py_buffer(self._mapped)
             self._parquet = self._reader()
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowInvalid, OSError, ValueError) as error:  # ValueError: an empty file
             raise ValueError(
                 f"{path}: expected a gallery (Parquet), got a file that cannot be read ({error})"
             ) from None
@@ -91,8 +101,9 @@ class GalleryFile:
                 f"{path}: gallery format {told.get('format')} is of another reidray; this one reads {FORMAT}"
             )
         self.made = Made(**{name: told[name] for name in ("model", "width", "method", "run")})
-        sizes = [self._parquet.metadata.row_group(group).num_rows for group in range(self._parquet.num_row_groups)]
-        self.firsts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        groups = [self._parquet.metadata.row_group(group) for group in range(self._parquet.num_row_groups)]
+        self.firsts = np.concatenate([[0], np.cumsum([group.num_rows for group in groups], dtype=np.int64)])
+        self._places = [place_of(group, _LEAF, self.made.width, memoryview(self._mapped)) for group in groups]
 
     def __len__(self) -> int:
         return int(self.firsts[-1])
@@ -103,10 +114,35 @@ class GalleryFile:
         return len(self.firsts) - 1
 
     def features(self, group: int) -> Floats:
-        """float32 [rows of the group, D]."""
+        """float32 [rows of the group, D]; the caller's."""
+        place = self._places[group]
+        if place is not None:
+            return self._taken(place.start, place.rows, np.empty((place.rows, self.made.width), np.float32))
         column = self._reader().read_row_group(group, columns=["embedding"], use_threads=False).column(0)
         features_BD: Floats = np.asarray(column.combine_chunks().flatten()).reshape(-1, self.made.width)
         return features_BD
+
+    def blocks(self, group: int) -> Iterator[tuple[int, Floats]]:
+        """The group's rows piece by piece: the first one's number in the file, and float32 [rows, D].
+
+        A piece holds until this thread asks for the next one.
+        """
+        first, place = int(self.firsts[group]), self._places[group]
+        if place is None:
+            yield first, self.features(group)
+            return
+        rows = max(1, _BLOCK_BYTES // (4 * self.made.width))
+        if not hasattr(self._readers, "room"):
+            self._readers.room = np.empty((rows, self.made.width), np.float32)
+        for start in range(0, place.rows, rows):
+            count = min(rows, place.rows - start)
+            at = place.start + 4 * self.made.width * start
+            yield first + start, self._taken(at, count, self._readers.room[:count])
+
+    def _taken(self, start: int, rows: int, room_RD: Floats) -> Floats:
+        """Rows from the map, copied: they lie there at any byte, and arithmetic wants multiples of four."""
+        room_RD.reshape(-1).view(np.uint8)[:] = np.frombuffer(self._mapped, np.uint8, 4 * rows * self.made.width, start)
+        return room_RD
 
     def names(self) -> Any:
         """An Arrow array of N texts."""
@@ -123,7 +159,7 @@ class GalleryFile:
 
     def batches(self) -> Iterator[Any]:
         """All rows, as Arrow batches of a row group each."""
-        return self._parquet.iter_batches(ROWS)
+        return self._parquet.iter_batches(rows_of_a_group(self.made.width))
 
     def close(self) -> None:
         """Lets the file go."""
@@ -132,7 +168,7 @@ class GalleryFile:
     def _reader(self) -> Any:
         """Of this thread: readers are not made for several."""
         if not hasattr(self._readers, "own"):
-            self._readers.own = pq.ParquetFile(self.path, memory_map=True, pre_buffer=False)
+            self._readers.own = pq.ParquetFile(pa.BufferReader(self._buffer), pre_buffer=False)
         return self._readers.own
 
 
@@ -144,6 +180,7 @@ def append(path: Path, made: Made, rows: Rows) -> None:
       OSError: the disk is full or cannot be written; the file is as it was.
     """
     told = json.dumps({"format": FORMAT, **made.__dict__})
+    size = rows_of_a_group(made.width)
     schema = pa.schema(
         [
             pa.field("name", pa.string(), nullable=False),
@@ -177,17 +214,22 @@ def append(path: Path, made: Made, rows: Rows) -> None:
                 compression={"name": "zstd", "source": "zstd", "camera": "zstd", _LEAF: "none"},
                 use_dictionary=["source"],
                 write_statistics=False,
-                data_page_size=1 << 26,  # a page a row group: read in one piece
+                data_page_size=2 * _MOST_BYTES,  # a page a row group
             ) as writer:
                 if earlier is not None:
                     for batch in earlier.batches():
-                        writer.write_table(pa.Table.from_batches([batch]).cast(schema), row_group_size=ROWS)
-                writer.write_table(table, row_group_size=ROWS)
+                        writer.write_table(pa.Table.from_batches([batch]).cast(schema), row_group_size=size)
+                writer.write_table(table, row_group_size=size)
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
             if earlier is not None:
                 earlier.close()
+
+
+def rows_of_a_group(width: int) -> int:
+    """Rows of the row groups that are written, for embeddings of this width."""
+    return max(1, min(ROWS, _MOST_BYTES // (4 * width)))
 
 
 def check_model(made: Made, model: str, path: Path, run: str) -> None:
@@ -202,7 +244,10 @@ def check_model(made: Made, model: str, path: Path, run: str) -> None:
 
 def stamp(path: Path) -> tuple[int, int, int]:
     """What changes when another file takes the place of this one."""
-    there = path.stat()
+    return _stamp(path.stat())
+
+
+def _stamp(there: os.stat_result) -> tuple[int, int, int]:
     return there.st_ino, there.st_size, there.st_mtime_ns
 
 

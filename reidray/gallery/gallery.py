@@ -60,22 +60,19 @@ class Added:
 class Gallery:
     """Embeddings of images in a Parquet file.
 
-    Several processes may search while one adds. A search reads the file through a memory map, and keeps the embeddings
-    in memory up to `keep_mb`.
+    Several processes may search while one adds. A search reads the file through a memory map: what the machine's memory
+    holds of the file is there for all of them, and no process has a copy.
 
     Args:
       path: the file, made by the first `add`.
       model: of `reidray.load`; needed to add images and to search by images, not to search by features.
-      keep_mb: embeddings that stay in memory between searches, in MB (10^6 bytes); larger galleries are read from the
-        file each time.
 
     Raises:
       ValueError: the file is no gallery, or another model made it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], model: Model | None = None, *, keep_mb: float = 4096.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], model: Model | None = None) -> None:
         self.path, self.model = Path(path).expanduser(), model
-        self._keep_bytes = keep_mb * 1e6
         self._lock = threading.Lock()
         self._open: _Open | None = None
         if self.path.exists():
@@ -226,19 +223,17 @@ class Gallery:
                 file = GalleryFile(self.path)
                 if self.model is not None:
                     check_model(file.made, self.model.id, self.path, self.model.place)
-                self._open = _Open(file, self._keep_bytes)
+                self._open = _Open(file)
             return self._open
 
 
 class _Open:
-    """One state of the file: its names in memory, its embeddings too where they fit."""
+    """One state of the file: its names in memory."""
 
-    def __init__(self, file: GalleryFile, keep_bytes: float) -> None:
+    def __init__(self, file: GalleryFile) -> None:
         self.file = file
         self.names, self.sources = file.names(), file.sources()
         self.cameras: Codes = file.cameras()
-        self._keeps = 4.0 * len(file) * file.made.width <= keep_bytes
-        self._kept: dict[int, Floats] = {}
 
     def allowed(self, cameras: Collection[int] | None, not_cameras: Collection[int]) -> Array | None:
         if cameras is None and not not_cameras:
@@ -250,13 +245,8 @@ class _Open:
         """Offers every row group, on all cores; reading releases the GIL as the product does."""
 
         def offer(group: int) -> None:
-            first, end = int(self.file.firsts[group]), int(self.file.firsts[group + 1])
-            rows_BD = self._kept.get(group)
-            if rows_BD is None:
-                rows_BD = self.file.features(group)
-                if self._keeps:
-                    self._kept[group] = rows_BD
-            nearest.offer(first, rows_BD, None if allowed_N is None else allowed_N[first:end])
+            for first, rows_BD in self.file.blocks(group):
+                nearest.offer(first, rows_BD, None if allowed_N is None else allowed_N[first : first + len(rows_BD)])
 
         groups: Sequence[int] = range(self.file.num_groups)
         with libraries_at_one_thread():

@@ -151,6 +151,11 @@ class Model:
         features_ND = embed_split(self.network, self.settings, samples, count)
         return list(samples.source.names), samples.source.cameras_N.tolist(), features_ND
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether forward passes run on a GPU."""
+        return self._device.type == "cuda"
+
     def embed_sized(self, sized_BHW3: Bytes) -> Floats:
         """Features [B, D] of pixels at the network's size, uint8 RGB, in one forward pass."""
         return self._features(sized_BHW3)

@@ -213,6 +213,6 @@ async def _bad_image(_: Request, error: BadImage) -> Response:
 
 
 async def _cannot(_: Request, error: ValueError) -> Response:
-    """The gallery cannot be searched: it is gone, or of another model by now."""
+    """The gallery is gone, or of another model by now. The reason names files of this machine: it is for the log."""
     _logger.warning("%s", error, exc_info=error)
-    return sentence(503, str(error))
+    return sentence(503, "the gallery cannot be searched now; the log of the service says why.")

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from reidray.arrays import Bytes, Floats
 from reidray.data.decode import BadImage, decode
@@ -18,9 +19,11 @@ from reidray.gallery import Gallery, Match
 from reidray.inference import Model
 from reidray.launch.services import num_cpus
 from reidray.serving.batching import Batched, Batcher
-from reidray.threads import set_threads
 
 # N = images, B = batch, D = feature width, H, W = size of the network's input
+
+_PIECE = 16
+"""Images of an upload that stay together; a large upload is shared out."""
 
 _MOST_QUERIES = 64
 """Searches that share a pass over the gallery."""
@@ -85,7 +88,9 @@ class LocalEngine:
     Args:
       model: of `reidray.load`.
       gallery: with this model.
-      threads: of a forward pass, and of decoding; None: all processors that this process may use.
+      threads: how many images are decoded, and how many batches are in forward passes, at a time; None: as many as
+        this process may use processors, and on a GPU one batch. A forward pass on a CPU has one thread: several of them
+        would wait for each other whenever HTTP or other work takes a processor.
       batched: makes batches of calls.
     """
 
@@ -100,20 +105,21 @@ class LocalEngine:
         self._batch = model.settings.train.extract_batch
         self.about = about(model)
         self._decoders = ThreadPoolExecutor(threads, "decode")
-        self._forwards = ThreadPoolExecutor(1, "forward", initializer=partial(set_threads, threads))
+        forwards = 1 if model.on_gpu else threads
+        self._forwards = ThreadPoolExecutor(forwards, "forward", initializer=partial(torch.set_num_threads, 1))
         self._searches = ThreadPoolExecutor(1, "search")
         self._forward: Callable[[Any], Any] = batched(
-            self._forward_all, most=self._batch, size=len, executor=self._forwards
+            self._forward_all, most=self._batch, at_once=forwards, size=len, executor=self._forwards
         )
         self._found: Callable[[Any], Any] = batched(
-            self._search_all, most=_MOST_QUERIES, size=lambda _: 1, executor=self._searches
+            self._search_all, most=_MOST_QUERIES, at_once=1, size=lambda _: 1, executor=self._searches
         )
 
     async def embed(self, uploads: Sequence[Upload]) -> Floats:
         """See `Engine`."""
         loop = asyncio.get_running_loop()
-        pieces = [uploads[start : start + self._batch] for start in range(0, len(uploads), self._batch)]
-        sized = [await loop.run_in_executor(self._decoders, self._sized, piece) for piece in pieces]
+        pieces = [uploads[start : start + _PIECE] for start in range(0, len(uploads), _PIECE)]
+        sized = await asyncio.gather(*(loop.run_in_executor(self._decoders, self._sized, piece) for piece in pieces))
         return np.concatenate(await asyncio.gather(*(self._forward(piece) for piece in sized)))
 
     async def search(self, upload: Upload, wanted: Wanted) -> list[Match]:

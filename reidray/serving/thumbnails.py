@@ -78,7 +78,7 @@ def _file(match: Match) -> Path | None:
     if not match.source:
         return None
     below = Path(os.path.normpath(match.name))
-    if below.is_absolute() or below.parts[0] == os.pardir:
+    if below.is_absolute() or below.parts[:1] in ((), (os.pardir,)):
         return None
     return match.path
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import uvicorn
@@ -24,7 +25,8 @@ from reidray.serving import LocalEngine, make_app
 from reidray.serving.server import listening
 from reidray.training.loop import new_model
 
-TOKEN = "a-token-for-the-tests"
+TOKEN = "a-token/of=the+tests&100%"
+IN_URL = quote(TOKEN, safe="")
 
 
 def tiny_model(place: Path) -> Model:

@@ -51,6 +51,17 @@ def test_the_first_is_worked_on_at_once_and_those_that_come_meanwhile_together()
     assert _run(test).batches == [[0], [1, 2, 3, 4], [5, 6], [9]]
 
 
+def test_those_who_are_free_share_what_comes_at_once() -> None:
+    async def test(held: Held, pool: ThreadPoolExecutor) -> None:
+        batcher = Batcher(held, most=100, at_once=3, executor=pool)
+        held.free.set()
+        assert await asyncio.gather(*(batcher(item) for item in range(9))) == [2 * item for item in range(9)]
+
+    held = _run(test)
+    assert sorted(item for batch in held.batches for item in batch) == list(range(9))
+    assert [len(batch) for batch in held.batches] == [3, 3, 3]
+
+
 def test_sizes_count_and_one_that_is_too_large_goes_alone() -> None:
     async def test(held: Held, pool: ThreadPoolExecutor) -> None:
         batcher = Batcher(held, most=10, size=lambda item: item, executor=pool)

@@ -21,7 +21,7 @@ from reidray.gallery import Gallery
 from reidray.inference import load
 from reidray.serving.server import chosen_token, is_local
 from reidray.storage.checkpoints import Checkpoint, CheckpointStore
-from tests.serving.service import TOKEN, picture, tiny_model
+from tests.serving.service import IN_URL, TOKEN, picture, tiny_model
 from tests.shell_lines import ROOT
 
 
@@ -86,7 +86,7 @@ def test_the_command_prints_the_address_serves_without_ray_and_ends_with_ctrl_c(
 ) -> None:
     assert process.stdout is not None
     line = process.stdout.readline()
-    match = re.fullmatch(rf"open (http://127\.0\.0\.1:(\d+)/\?token={TOKEN})   \(Ctrl-C ends it\)\n", line)
+    match = re.fullmatch(rf"open (http://127\.0\.0\.1:(\d+)/\?token={IN_URL})   \(Ctrl-C ends it\)\n", line)
     assert match is not None, (line, process.stderr.read() if process.stderr is not None and not line else "")
     connection = http.client.HTTPConnection("127.0.0.1", int(match[2]), timeout=30)
     connection.request("POST", "/search?k=1", picture(1), {"Authorization": f"Bearer {TOKEN}"})

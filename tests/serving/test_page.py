@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.service import TOKEN, Service, picture
+from tests.serving.service import IN_URL, Service, picture
 
 CHROMIUM = Path("/usr/bin/chromium")
 api = pytest.importorskip("playwright.sync_api")
@@ -33,7 +33,7 @@ def page(browser: Any, service: Service) -> Iterator[Any]:
     said: list[str] = []
     own.on("console", lambda message: said.append(message.text))
     own.on("pageerror", lambda error: said.append(str(error)))
-    own.goto(f"http://127.0.0.1:{service.port}/?token={TOKEN}")
+    own.goto(f"http://127.0.0.1:{service.port}/?token={IN_URL}")
     _until(own, "document.title.startsWith('Search ')")
     yield own
     assert [text for text in said if "status of 400" not in text] == []  # the browser's own line for a refused upload

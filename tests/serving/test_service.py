@@ -9,16 +9,26 @@ import re
 import socket
 import struct
 import threading
+import time
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from reidray.data import folder
+from reidray.gallery import Gallery
+from reidray.gallery.file import Made, Rows, append
+from reidray.serving import engine
+from reidray.serving.thumbnails import Thumbnails
 from reidray.serving.uploads import MOST_BYTES, MOST_IMAGES
-from tests.serving.service import TOKEN, Service, form, picture
+from reidray.storage.pack import pack
+from tests.serving.service import IN_URL, TOKEN, Service, form, picture
+from tests.shell_lines import ROOT
 
 
 def _png_that_claims(width: int, height: int) -> bytes:
@@ -128,6 +138,67 @@ def test_only_rows_of_the_gallery_are_images(service: Service, path: str) -> Non
     _error(body)
 
 
+def test_a_gallery_cannot_name_files_outside_of_its_folder(service: Service, tmp_path: Path) -> None:
+    """Nor anything that is no image: galleries may come from anybody."""
+    (tmp_path / "outside.jpg").write_bytes(picture(1))
+    (tmp_path / "within").mkdir()
+    (tmp_path / "within" / "text.jpg").write_text("no image")
+    (tmp_path / "within" / "good.jpg").write_bytes(picture(1))
+    names = [
+        "../outside.jpg",
+        str(tmp_path / "outside.jpg"),
+        "a/../../outside.jpg",
+        "text.jpg",
+        "gone.jpg",
+        "",
+        ".",
+        "..",
+        "good.jpg",
+    ]
+    made = Made(service.model.id, service.model.width, "method", "run")
+    features_ND = np.eye(len(names), service.model.width, dtype=np.float32)
+    rows = Rows(names, [str(tmp_path / "within")] * len(names), [0] * len(names), features_ND)
+    append(tmp_path / "foreign.parquet", made, rows)
+    thumbnails = Thumbnails(Gallery(tmp_path / "foreign.parquet"), service.model.settings)
+    assert [thumbnails.jpeg(row) is not None for row in range(len(names))] == [False] * 8 + [True]
+
+
+def test_packed_images_have_thumbnails_too(tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
+    settings = tiny_settings("packed")
+    packed = tmp_path / "crops-packed"
+    (tmp_path / "crops").mkdir()
+    for number in range(3):
+        (tmp_path / "crops" / f"{number}.png").write_bytes(picture(number, kind="PNG"))
+    pack(folder.read(tmp_path / "crops"), packed, images_per_shard=2, max_pixels=10**6, max_bytes=10**6)
+    features_ND = np.eye(4, 8, dtype=np.float32)
+    place = str(packed / "train")
+    rows = Rows(["0.png", "1.png", "2.png", "3.png"], [place] * 4, [0] * 4, features_ND)
+    append(tmp_path / "people.parquet", Made("m" * 64, 8, "method", "run"), rows)
+    thumbnails = Thumbnails(Gallery(tmp_path / "people.parquet"), settings)
+    for number in range(3):
+        jpeg = thumbnails.jpeg(number)
+        assert jpeg is not None
+        got = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"), np.float64)
+        own = Image.open(io.BytesIO(picture(number, kind="PNG"))).resize((got.shape[1], got.shape[0]))
+        assert np.abs(got - np.asarray(own, np.float64)).mean() < 12
+    assert thumbnails.jpeg(3) is None, "the pack has no such image"
+
+
+def test_the_program_of_the_documents_works(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "serving.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    program = program.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{service.port}")
+    program = program.replace("the token that it printed", TOKEN)
+    (tmp_path / "photo.jpg").write_bytes(picture(4))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program + "session.close()", "docs/serving.md", "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "1 1.000 c1/04.jpg"
+    assert len(said) == 5 + 2
+
+
 def test_clients_at_once_all_get_their_own_answers(service: Service) -> None:
     def ask(number: int) -> tuple[int, list[str]]:
         status, _, body = service.ask("POST", "/search?k=3", picture(number % 5))
@@ -139,6 +210,46 @@ def test_clients_at_once_all_get_their_own_answers(service: Service) -> None:
         pixels = np.asarray(Image.open(io.BytesIO(picture(seed))).convert("RGB"))
         expected = (200, [match.name for match in service.gallery.search(pixels, 3)])
         assert answers[seed::5] == [expected] * 8
+
+
+def test_clients_share_forward_passes(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded, sizes = threading.Semaphore(0), list[int]()
+    decode, forward = engine.decode, service.model.embed_sized
+
+    def counted(*given: Any, **options: Any) -> Any:
+        pixels = decode(*given, **options)
+        decoded.release()
+        return pixels
+
+    def held(sized: Any) -> Any:
+        """The first pass ends when the images of all others are there."""
+        if not sizes:
+            assert all(decoded.acquire(timeout=20) for _ in range(12))
+            time.sleep(0.2)
+        sizes.append(len(sized))
+        return forward(sized)
+
+    monkeypatch.setattr(engine, "decode", counted)
+    monkeypatch.setattr(service.model, "embed_sized", held)
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda seed: service.ask("POST", "/embed", picture(seed)), range(12)))
+    assert {status for status, _, _ in answers} == {200}
+    assert sum(sizes) == 12
+    assert len(sizes) < 6
+
+
+def test_a_gallery_that_is_gone_gets_a_sentence_until_it_is_back(service: Service) -> None:
+    away = service.gallery.path.with_suffix(".away")
+    service.gallery.path.rename(away)
+    try:
+        for method, path, body in (("POST", "/search", picture(1)), ("GET", "/about", b"")):
+            status, _, answer = service.ask(method, path, body)
+            assert status == 503
+            assert _error(answer) == "the gallery cannot be searched now; the log of the service says why."
+        assert service.ask("POST", "/embed", picture(1))[0] == 200
+    finally:
+        away.rename(service.gallery.path)
+    assert service.ask("POST", "/search", picture(1))[0] == 200
 
 
 def test_figures_count_requests_errors_and_images(service: Service) -> None:
@@ -332,7 +443,7 @@ def test_a_large_body_without_the_token_is_not_kept(service: Service) -> None:
 
 
 def test_the_address_with_the_token_gives_a_browser_its_cookie(service: Service) -> None:
-    status, headers, _ = service.ask("GET", f"/?token={TOKEN}", token=None)
+    status, headers, _ = service.ask("GET", f"/?token={IN_URL}", token=None)
     assert (status, headers["location"]) == (303, "/")
     cookie = headers["set-cookie"]
     assert "HttpOnly" in cookie
@@ -341,7 +452,7 @@ def test_the_address_with_the_token_gives_a_browser_its_cookie(service: Service)
     assert service.ask("GET", "/about", token=None, headers=own)[0] == 200
     assert service.ask("POST", "/search", picture(1), token=None, headers=own)[0] == 200
     assert service.ask("GET", "/?token=wrong", token=None)[0] == 401
-    assert service.ask("POST", f"/embed?token={TOKEN}", picture(1), token=None)[0] == 400
+    assert service.ask("POST", f"/embed?token={IN_URL}", picture(1), token=None)[0] == 400
 
 
 def test_a_page_of_another_origin_cannot_use_the_cookie(service: Service) -> None:

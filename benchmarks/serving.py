@@ -1,0 +1,225 @@
+"""Images a second of the HTTP service beside plain PyTorch batches of the same images and network.
+
+Clients, server and forward passes share the cores. Both sides begin with the bytes of JPEG files and end with float32
+features: plain batches decode, resize and forward 64 images at a time in one process, one after another; the service
+gets them over HTTP on 127.0.0.1, in forms of 16 images or one by one, from clients at once, in a process of its own.
+Plain batches run with one thread and with all, and the faster counts. The network is not trained, which costs the same.
+
+    python benchmarks/serving.py [--threads 2] [--output benchmarks/results/serving.json] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import io
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from measure import Row, in_turn, report, set_threads
+from PIL import Image
+
+from reidray.config import Settings
+from reidray.data.decode import decode
+from reidray.data.resize import resize_into
+from reidray.gallery import Gallery
+from reidray.inference import Model
+from reidray.training.loop import new_model
+
+_TOKEN = "a-token-of-the-benchmark"
+_BATCH = 64
+_BAR = 0.8
+
+
+class Size(NamedTuple):
+    """A network, and how many images a round."""
+
+    what: str
+    backbone: str
+    height: int
+    width: int
+    images: int
+
+
+class Load(NamedTuple):
+    """How clients ask."""
+
+    what: str
+    clients: int
+    a_request: int
+    has_bar: bool
+
+
+SIZES = (
+    Size("small network, 96x48", "small", 96, 48, 768),
+    Size("small network, 256x128", "small", 256, 128, 256),
+    Size("ResNet-50, 256x128", "resnet50", 256, 128, 64),
+)
+LOADS = (Load("8 clients, 16 images a request", 8, 16, True), Load("20 clients, an image a request", 20, 1, False))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--quick", action="store_true", help="the first network, two rounds")
+    options = parser.parse_args()
+    set_threads(options.threads)
+    rows: list[Row] = []
+    for size in [SIZES[0]._replace(images=512)] if options.quick else SIZES:
+        rows += measured(size, options.threads, 2 if options.quick else options.rounds)
+    report("serving", rows, threads=options.threads, output=options.output)
+
+
+def measured(size: Size, threads: int, rounds: int) -> list[Row]:
+    """A row for each way of asking."""
+    files = [_jpeg(seed) for seed in range(size.images)]
+    model = _model(size)
+    counts = sorted({1, threads})
+    plain_ones: dict[str, Callable[[], Any]] = {
+        f"plain batches of {_BATCH}, {count} threads": partial(_plain, model, files, count) for count in counts
+    }
+    with _server(size, threads) as (port, cpu_seconds):
+        asked = {load.what: _asking(port, load, files) for load in LOADS}
+        candidates = {**plain_ones, **asked}
+        expected = _plain(model, files, 1)
+        for what, candidate in candidates.items():
+            assert np.abs(candidate() - expected).max() < 1e-4, f"{what}: another result"
+        times = in_turn(candidates, rounds=rounds, clock=lambda: time.process_time() + cpu_seconds())
+    rows = []
+    for load in LOADS:
+        name = min(plain_ones, key=lambda name: times[name].seconds)
+        ours, plain = times[load.what], times[name]
+        ratio = plain.seconds / ours.seconds
+        rows.append(
+            Row(
+                what=f"{load.what}: {size.what}",
+                size=f"{size.images} JPEG files of 64x128",
+                bar=f"images/s >= {_BAR} of plain batches" if load.has_bar else "",
+                ours=ours,
+                floor=(name, plain),
+                reached=ratio >= _BAR if load.has_bar else None,
+                notes={
+                    "images a second": round(size.images / ours.seconds, 1),
+                    **{name: round(size.images / times[name].seconds, 1) for name in plain_ones},
+                    "ratio to the faster": round(ratio, 3),
+                    "CPU-seconds, plain / service": round(plain.cpu_seconds / ours.cpu_seconds, 3),
+                },
+            )
+        )
+        print(rows[-1].what, rows[-1].notes, flush=True)
+    return rows
+
+
+def _model(size: Size) -> Model:
+    settings = Settings.model_validate(
+        {
+            "data": {"height": size.height, "width": size.width},
+            "model": {"backbone": size.backbone, "weights": "none"},
+            "run": {"device": "cpu"},
+        }
+    )
+    return Model(new_model(settings), settings, "benchmark")
+
+
+def _jpeg(seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    colours = Image.fromarray(rng.integers(0, 256, (16, 8, 3), dtype=np.uint8)).resize((64, 128))
+    noisy = np.clip(np.asarray(colours, np.float32) + rng.normal(0, 6, (128, 64, 3)), 0, 255).astype(np.uint8)
+    written = io.BytesIO()
+    Image.fromarray(noisy).save(written, "JPEG", quality=90)
+    return written.getvalue()
+
+
+def _plain(model: Model, files: list[bytes], threads: int) -> Any:
+    torch.set_num_threads(threads)
+    data = model.settings.data
+    rows = []
+    for start in range(0, len(files), _BATCH):
+        piece = files[start : start + _BATCH]
+        sized_BHW3 = np.empty((len(piece), data.height, data.width, 3), np.uint8)
+        for file, sized_HW3 in zip(piece, sized_BHW3, strict=True):
+            resize_into(decode(file, name="image", max_pixels=10**7), sized_HW3)
+        rows.append(model.embed_sized(sized_BHW3))
+    return np.concatenate(rows)
+
+
+def _asking(port: int, load: Load, files: list[bytes]) -> Callable[[], Any]:
+    """Asks for all images, and gives their features in order; each client keeps its connection for a round."""
+    bodies = [_form(files[start : start + load.a_request]) for start in range(0, len(files), load.a_request)]
+
+    def ask(local: threading.local, body: bytes) -> Any:
+        if not hasattr(local, "connection"):
+            local.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+        headers = {"Authorization": f"Bearer {_TOKEN}", "Accept": "application/octet-stream"}
+        if load.a_request > 1:
+            headers["Content-Type"] = "multipart/form-data; boundary=limit"
+        local.connection.request("POST", "/embed", body, headers)
+        answer = local.connection.getresponse()
+        read = answer.read()
+        assert answer.status == 200, read
+        count, width = map(int, answer.headers["x-reidray-shape"].split(","))
+        return np.frombuffer(read, "<f4").reshape(count, width)
+
+    def round_of_all() -> Any:
+        with ThreadPoolExecutor(load.clients) as pool:
+            return np.concatenate(list(pool.map(partial(ask, threading.local()), bodies)))
+
+    return round_of_all
+
+
+def _form(files: list[bytes]) -> bytes:
+    if len(files) == 1:
+        return files[0]
+    head = b'--limit\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+    return b"".join([*(head + file + b"\r\n" for file in files), b"--limit--\r\n"])
+
+
+@contextmanager
+def _server(size: Size, threads: int) -> Iterator[tuple[int, Callable[[], float]]]:
+    """A server in a fresh process: its port, and its CPU-seconds so far."""
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_serve, args=(send, size, threads), daemon=True)
+    process.start()
+    try:
+        yield receive.recv(), lambda: _cpu_seconds(process.pid or 0)
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / 100.0  # man 5 proc: utime and stime, in ticks
+
+
+def _serve(send: Any, size: Size, threads: int) -> None:
+    from reidray.serving import LocalEngine, make_app
+    from reidray.serving.server import listening, serve
+
+    set_threads(threads)
+    model = _model(size)
+    with TemporaryDirectory() as place:
+        gallery = Gallery(Path(place) / "none.parquet", model)
+        engine = LocalEngine(model, gallery, threads=threads)
+        engine.warm()
+        own = listening("127.0.0.1", 0)
+        send.send(own.getsockname()[1])
+        serve(make_app(engine, gallery, model.settings, token=_TOKEN), own)
+
+
+if __name__ == "__main__":
+    main()
