@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reidray.guess import guessed
 from reidray.inference.model import Model, load
 from reidray.launch.evaluation import evaluated
-from reidray.launch.guess import guessed
 from reidray.launch.launch import launch
 from reidray.packaged import config_file
 from reidray.settings_io import Layer, from_file, from_tree, settings_from

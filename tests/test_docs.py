@@ -221,6 +221,7 @@ BESIDE = {
     "weights",
     "packaged",
     "api",
+    "guess",
 }
 
 

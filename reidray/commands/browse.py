@@ -26,8 +26,6 @@ from reidray.inference import Model, load
 if TYPE_CHECKING:
     from reidray.serving import Engine
 
-SUMMARY = "a page on this machine to search a gallery by dropping photos, and an HTTP service"
-
 _NEEDED = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
 
 _CAUTION = (

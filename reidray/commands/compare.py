@@ -11,8 +11,6 @@ from pathlib import Path
 
 from reidray.command import parse
 
-SUMMARY = "compare runs on one page"
-
 
 def _options(parser: ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folders, at least two")

@@ -12,6 +12,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
+from reidray import compiled
 from reidray.command import parse
 from reidray.events import message, stage
 from reidray.gallery import Gallery
@@ -37,6 +38,8 @@ def main(words: Sequence[str], prog: str) -> None:
     model = load(options.run)
     gallery = Gallery(options.output, model)
     with Console(None, model.settings, stream=sys.stderr) as console:
+        if not_kept := compiled.caution():
+            console.handle(message(not_kept))
         for images in given(options.images):
             added = gallery.add(
                 images,

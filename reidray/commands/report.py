@@ -12,8 +12,6 @@ from pathlib import Path
 
 from reidray.command import parse
 
-SUMMARY = "write the page of a run: clusters as thumbnails, curves, a map"
-
 
 def _options(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder")

@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from reidray.command import parse
-from reidray.launch.guess import guessed
+from reidray.guess import guessed
 from reidray.launch.launch import launch
 from reidray.settings_io import Layer
 

@@ -54,7 +54,7 @@ def evaluated(
             wanted = " and ".join(evaluation_splits(settings))
             raise ValueError(
                 f"{packed}: expected packed shards with {wanted}, found no {missing[0]}: there is nothing to evaluate "
-                "on; give a data set with query and gallery (data.root=DIR), or pack one with reidray prepare"
+                "on; name a data set with known persons in query and gallery: reidray evaluate --run RUN DIR"
             )
         context = offline_context(settings, packed, place, console.handle)
         console.handle(message(f"evaluating on {packed}"))

@@ -6,9 +6,9 @@ import threading
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from reidray.arrays import Array, Floats, Ints
+from reidray.compiled import njit
 from reidray.neighbours.product import float32_product, product_error
 from reidray.neighbours.similarity import read_only, similarity
 
