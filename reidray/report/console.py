@@ -161,7 +161,7 @@ class Console:
         self._labels = f"{event['clusters']} clusters, {event['outliers']} outliers"
         self._say(
             "  ".join(
-                [f"{self._place(event['epoch'])}{'label':<9} {self._labels} in {self._label_seconds:.1f} s", *known]
+                [f"{self._place(event['epoch'])}{'label':<8} {self._labels} in {self._label_seconds:.1f} s", *known]
             )
         )
         self._refresh()

@@ -72,13 +72,13 @@ class Stage:
     def line(self, now: float) -> str:
         """A plain line on a stage that goes on."""
         share = f"{100 * self.done / max(self.total, 1):.0f}%"
-        words = [f"{self.name:<9} {self.count()} {share}", self.speed(), self.left_words(now), self.loss_words()]
+        words = [f"{self.name:<8} {self.count()} {share}", self.speed(), self.left_words(now), self.loss_words()]
         return "  ".join(word for word in words if word)
 
     def summary(self, now: float) -> str:
         """A plain line on a stage that has ended."""
         words = [
-            f"{self.name:<9} {self.total} {self.unit} in {now - self.started:.1f} s",
+            f"{self.name:<8} {self.total} {self.unit} in {now - self.started:.1f} s",
             self.speed(),
             self.loss_words(),
         ]

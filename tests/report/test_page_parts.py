@@ -107,7 +107,7 @@ def test_the_map_is_the_same_for_the_same_features_and_keeps_groups_together() -
 def test_what_came_out_is_said_in_words_with_what_to_be_careful_about() -> None:
     run = contents(120, 4)
     said = " ".join(sentences(run))
-    assert "120 images of data set drawn from 3 cameras: 2 epochs, 20 updates" in said
+    assert "120 images of drawn pedestrians from 3 cameras: 2 epochs, 20 updates" in said
     assert "mAP was 50.0 before training and is 45.0 percent after" in said
     careful = " ".join(cautions(run))
     for words in ("not people", "mAP fell by 5.0", "changed a lot", "2 files could not be used"):
