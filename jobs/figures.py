@@ -9,9 +9,10 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from reidray.command import parse, user_errors
+from reidray.command import parse
 from reidray.launch.paper_figures import Run, draw_parsings, draw_persons, draw_predictions
 from reidray.tuning.grid_figure import draw_search
+from reidray.user_errors import user_errors
 
 
 def _options(parser: ArgumentParser) -> None:

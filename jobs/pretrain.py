@@ -9,10 +9,11 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from reidray.command import parse, user_errors
+from reidray.command import parse
 from reidray.launch.inference import load_model
 from reidray.launch.launch import launch
 from reidray.storage.weights import save_weights
+from reidray.user_errors import user_errors
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "pretrain_small.yaml"
 

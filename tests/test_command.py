@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from reidray import settings_io
-from reidray.command import Command, parse, user_errors
+from reidray.command import Command, parse
 from reidray.config import Settings
 from reidray.storage.runfolder import RunFolder
+from reidray.user_errors import user_errors
 
 
 def parsed(*words: str, **more) -> Command:

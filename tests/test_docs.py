@@ -218,6 +218,8 @@ BESIDE = {
     "section",
     "settings_io",
     "command",
+    "help_text",
+    "user_errors",
     "weights",
     "packaged",
     "api",

@@ -53,7 +53,7 @@ def run(name: str, words: Sequence[str], *, prog: str) -> None:
       words: its arguments.
       prog: how it was called, for its help.
     """
-    from reidray.command import user_errors  # `reidray --help` answers at once
+    from reidray.user_errors import user_errors  # `reidray --help` answers at once
 
     with user_errors():
         import_module(f"reidray.commands.{name.replace('-', '_')}").main(words, prog)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from reidray.command import user_errors
 from reidray.commands import browse
 from reidray.gallery import Gallery
 from reidray.inference import load
 from reidray.serving.server import chosen_token, is_local
 from reidray.storage.checkpoints import Checkpoint, CheckpointStore
+from reidray.user_errors import user_errors
 from tests.serving.service import IN_URL, TOKEN, picture, tiny_model
 from tests.shell_lines import ROOT
 
