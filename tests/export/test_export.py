@@ -22,6 +22,7 @@ from reidray.data import folder
 from reidray.export import EmbeddingGraph, export_model, images_to_compare
 from reidray.export.compare import compared
 from reidray.export.images import drawn_images
+from reidray.inference import load
 from reidray.launch.inference import embed
 from reidray.methods import METHODS, make_method
 from reidray.storage.checkpoints import Checkpoint, CheckpointStore
@@ -101,7 +102,7 @@ def embeddings(run: Path):
     return (
         embed(network, settings, samples, lambda _: None),
         samples.rows(np.arange(36)),
-        weights_hash(network.state_dict()),
+        load(run / "one").id,
     )
 
 

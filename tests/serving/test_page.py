@@ -112,7 +112,7 @@ def test_a_result_is_searched_by_in_turn(page: Any) -> None:
 
 def test_a_file_that_is_no_image_gets_its_sentence_and_the_page_goes_on(page: Any) -> None:
     _choose(page, b"no image")
-    assert page.text_content("#error").startswith("image: expected a JPEG, PNG, BMP or WebP image")
+    assert page.text_content("#error").startswith("image: expected a JPEG, PNG, BMP, WebP, TIFF or GIF image")
     page.set_input_files("#file", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": picture(2)})
     page.wait_for_selector("#results li")
     assert page.is_hidden("#error")

@@ -9,7 +9,7 @@ from reidray.training.history import History, UnderWay
 
 
 def full():
-    """No field has its default."""
+    """No field has its default, but for what a checkpoint cannot hold: that it could not be written."""
     return History(
         images="0123abcd",
         labelled=3,
@@ -35,6 +35,8 @@ def test_every_field_goes_through_json_and_back():
     assert found == full()
     assert isinstance(found.under_way, UnderWay)
     for field in fields(History):
+        if field.name == "not_kept":
+            continue
         assert getattr(full(), field.name) != getattr(History("other"), field.name), field.name
 
 
