@@ -119,6 +119,7 @@ def test_a_file_that_is_no_image_gets_its_sentence_and_the_page_goes_on(page: An
 
 
 def test_everything_is_reached_by_the_keyboard(page: Any) -> None:
+    page.wait_for_selector("input[value='2']")  # the cameras come after the page
     reached = []
     for _ in range(8):
         page.keyboard.press("Tab")
