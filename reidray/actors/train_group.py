@@ -107,6 +107,8 @@ def _trained(handed: Handed, workers: int, *, use_gpu: bool) -> History:
         try:
             history: History = _trainer(handed, workers, use_gpu=use_gpu).fit().return_value
             return history
+        except SystemExit:  # how Ray Train's own handler answers Ctrl-C
+            raise KeyboardInterrupt from None
         except ray.exceptions.RayActorError as error:
             _raise_failure(mailbox)
             if failures == run.max_failures:

@@ -57,7 +57,7 @@ def main(words: Sequence[str], prog: str) -> None:
         _dry_run(settings, list_skipped=asked.options.list_skipped)
         return
     with Console(None, settings) as console:
-        packed = prepared(settings, console.handle, processes=num_cpus())
+        packed = prepared(settings, console.handle, processes=num_cpus(), beside=settings.data.packed is None)
         described = json.loads(open_folder(packed, None).read("dataset.json") or b"{}")
         counts = ", ".join(f"{name} {count:,}" for name, count in described.get("splits", {}).items())
         console.handle(message(f"packed in {hide_login(packed)}: {counts}"))

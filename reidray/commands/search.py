@@ -36,7 +36,8 @@ def main(words: Sequence[str], prog: str) -> None:
         raise ValueError(f"--output {options.output}: there is no folder {options.output.absolute().parent}")
     for photo in options.photos:
         if not Path(photo).is_file():
-            raise ValueError(f"{photo}: expected an image to search by, but no file is there")
+            there = "a folder is" if Path(photo).is_dir() else "nothing is"
+            raise ValueError(f"{photo}: expected an image to search by, but {there} there")
     place = options.run or Path(GalleryFile(options.gallery).made.run)
     if not place.is_dir():
         raise ValueError(f"{options.gallery} was made by the run {place}, which is gone: give it with --run DIR")

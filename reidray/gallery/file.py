@@ -75,7 +75,10 @@ class GalleryFile:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise ValueError(f"{path}: expected a gallery, but no file is there; make one with reidray embed --output")
+            there = "a folder is" if path.is_dir() else "nothing is"
+            raise ValueError(
+                f"{path}: expected a gallery, but {there} there; make one with reidray embed --output FILE"
+            )
         self.path = path
         self._readers = threading.local()
         try:

@@ -140,6 +140,10 @@ class Gallery:
                 return Added(0, before, found.sentences(list_all=list_all))
             kept, features_ND = model.embed_pictures(found, progress)
             told = found.sentences(list_all=list_all)
+            if not kept and not before:
+                raise ValueError(f"expected an image that can be read, got none: {'; '.join(told)}")
+            if not kept:
+                return Added(0, before, told)
             rows = Rows(
                 [one.name for one in kept], [one.source for one in kept], [one.camera for one in kept], features_ND
             )

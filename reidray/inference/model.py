@@ -110,6 +110,8 @@ class Model:
                 return Embeddings(names, features_ND)
             found = self.find(images)
             kept, features_ND = self.embed_pictures(found, told)
+            if not kept:
+                raise ValueError(f"expected an image that can be read, got none: {'; '.join(found.sentences())}")
         for sentence in found.sentences():
             warnings.warn(sentence, stacklevel=2)
         return Embeddings([picture.name for picture in kept], features_ND)
@@ -132,9 +134,7 @@ class Model:
             done += self.settings.train.extract_batch
             if progress is not None:
                 progress(min(done, len(found.found)), len(found.found))
-        if not kept:
-            raise ValueError(f"expected at least one image that can be read, got none: {'; '.join(found.sentences())}")
-        return kept, np.concatenate(rows)
+        return kept, np.concatenate(rows) if rows else np.empty((0, self.width), np.float32)
 
     def embed_packed(self, place: str, progress: Progress | None = None) -> tuple[list[str], list[int], Floats]:
         """Names, cameras and features [N, D] of the samples of a packed split, tracklets or images."""

@@ -48,7 +48,13 @@ def evaluated(
         if not on_shards:
             own = data is None and not any(name.startswith("data.") for name in given)
             if_changed: IfChanged = "use" if own else "pack"  # the figures of a run are of what it was trained on
-            packed = prepared(settings, console.handle, processes=num_cpus(), if_changed=if_changed)
+            packed = prepared(
+                settings,
+                console.handle,
+                processes=num_cpus(),
+                if_changed=if_changed,
+                beside=settings.data.packed is None,
+            )
         missing = [name for name in evaluation_splits(settings) if not split_exists(packed, name)]
         if missing:
             wanted = " and ".join(evaluation_splits(settings))
@@ -74,9 +80,15 @@ def _asked(settings: Settings, data: str | os.PathLike[str] | None, given: Mappi
         text = os.fspath(data)
         shards = "://" in text or (Path(text).expanduser() / "dataset.json").is_file()
         over["data.packed" if shards else "data.root"] = text
-    if "data.root" in over:
+    if "data.dataset" in over and "data.root" not in over and over.get("data.packed") is None:
+        if over["data.dataset"] != "drawn":
+            raise ValueError(f"data.dataset={over['data.dataset']} needs data.root=DIR, or name the folder itself")
+        over |= {"data.root": None, "data.packed": None}
+    elif "data.root" in over:
         over.setdefault("data.dataset", "auto")
         over.setdefault("data.packed", None)
     base = Layer("", from_tree(settings.model_dump(mode="json"), "").values)
+    if data is None and not given and settings.data.packed is not None:
+        return settings, False
     changed = settings_from([base, from_tree(over, "")]).resolved(Path.cwd())
     return changed, over.get("data.packed") is not None

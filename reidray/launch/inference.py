@@ -33,6 +33,8 @@ def load_model(path: Path) -> tuple[Network, Settings]:
     Raises:
       ValueError: there is no whole checkpoint, or its tensors do not fit the network that its settings describe.
     """
+    if not path.is_dir():
+        raise ValueError(f"{path}: expected the folder of a run or of a checkpoint, but no folder is there")
     if (path / "state.json").is_file():
         checkpoint = load_checkpoint(path)
     else:

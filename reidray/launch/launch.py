@@ -21,7 +21,7 @@ from reidray.disk import DISK_ERRORS
 from reidray.errors import PassingError
 from reidray.events import message
 from reidray.launch.estimate import time_to_come
-from reidray.launch.prepare import IfChanged, prepared, with_places
+from reidray.launch.prepare import IfChanged, packed_in, prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
 from reidray.methods import make_method
 from reidray.report.console import Console
@@ -57,6 +57,7 @@ def launch(
       ValueError: one sentence for everything a person can put right.
     """
     check_loggers(settings.run.loggers)
+    beside = settings.data.packed is None  # nobody asked for a place of the shards
     settings = with_places(settings.resolved(Path.cwd())).with_counted_epochs()
     place = resume or Path(settings.run.dir or default_run_dir(Path.cwd() / "runs", settings, datetime.now()))
     place = place.resolve()
@@ -78,8 +79,9 @@ def launch(
         if not any(folder.checkpoints.iterdir()):
             _check_weights(settings, console)
         workers, on_gpu = _check_machines(settings, console)
-        if_changed: IfChanged = "refuse" if resume else "pack"
-        packed = prepared(settings, console.handle, processes=num_cpus(), if_changed=if_changed)
+        if_changed: IfChanged = "use" if resume else "pack"
+        packed = prepared(settings, console.handle, processes=num_cpus(), if_changed=if_changed, beside=beside)
+        settings = packed_in(settings, packed)
         if estimates and resume is None:
             count = open_split(settings, packed, "train").images.source.count
             if (sentence := time_to_come(settings, images=count, workers=workers, on_gpu=on_gpu)) is not None:

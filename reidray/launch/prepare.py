@@ -28,15 +28,22 @@ from reidray.storage.cache import hide_login, open_folder
 from reidray.storage.pack import pack
 from reidray.storage.source import changes, source_of
 
-__all__ = ["IfChanged", "packed_place", "prepared", "with_places"]
+__all__ = ["IfChanged", "packed_in", "packed_place", "prepared", "with_places"]
 
-IfChanged = Literal["pack", "refuse", "use"]
-"""What is done where the images of a pack have changed: packed anew, refused, or the old ones used"""
+IfChanged = Literal["pack", "use"]
+"""What is done where the images of a pack have changed: packed anew, or the old ones used"""
+
+
+class _OtherPackError(ValueError):
+    """A pack of other images, or of other settings."""
+
 
 _WHERE_ABSENT = {"camera_from": "none", "pattern": None}  # of a pack that knows nothing of these settings
 
 
-def prepared(settings: Settings, report: Report, *, processes: int, if_changed: IfChanged = "pack") -> str:
+def prepared(
+    settings: Settings, report: Report, *, processes: int, if_changed: IfChanged = "pack", beside: bool = False
+) -> str:
     """Draw what is to be drawn and pack what is not packed; the place of the packed shards.
 
     A pack that lies there already is compared with the images that data.root has now, by names, sizes and times.
@@ -45,21 +52,32 @@ def prepared(settings: Settings, report: Report, *, processes: int, if_changed: 
       settings: the run's, with absolute paths.
       report: where progress goes.
       processes: that draw pedestrians.
-      if_changed: "pack" replaces the old pack by a new one, once that is whole; "refuse" is for runs that go on, which
-        need the images they began with; "use" for those that evaluate.
+      if_changed: "pack" replaces the old pack by a new one, once that is whole; "use" is for runs that go on or are
+        evaluated, which need the images they began with.
+      beside: nobody asked for this place. A pack that does not fit then stays for the runs that were made with it, and
+        another one is made beside it: crops-packed-2, crops-packed-3.
 
     Raises:
       ValueError: there is nothing to pack, something else is in the way, or a pack does not fit the settings.
     """
     settings = with_unspoken(settings)
-    place = packed_place(settings)
-    data = open_folder(place, None).read("dataset.json")
-    dataset = None
-    if data is not None:
-        dataset = _changed(settings, place, json.loads(data), report, processes, if_changed)
-        if dataset is None:
-            return place
-    elif "://" in place or (settings.data.dataset != "drawn" and settings.data.root is None):
+    place, number, dataset = packed_place(settings), 1, None
+    base = place
+    while (data := open_folder(place, None).read("dataset.json")) is not None:
+        try:
+            dataset = _changed(settings, place, json.loads(data), report, processes, if_changed, beside=beside)
+        except _OtherPackError as error:
+            if not beside:
+                raise
+            report(message(f"{str(error).partition(': give')[0]}: it stays for the runs that were made with it"))
+        else:
+            if dataset is None:
+                return place
+            if not beside:
+                break
+        number += 1
+        place = f"{base}-{number}"
+    if data is None and ("://" in place or (settings.data.dataset != "drawn" and settings.data.root is None)):
         raise ValueError(
             f"data.packed={hide_login(place)} has no dataset.json: pack into a local folder with reidray prepare "
             "data.root=DIR, and copy that there"
@@ -67,9 +85,15 @@ def prepared(settings: Settings, report: Report, *, processes: int, if_changed: 
     settings = with_data_set(settings, report) if dataset is None else _as(settings, dataset.name)
     if dataset is None:
         dataset = read_dataset(settings, report, processes=processes)
+    if data is None:
         report(message(f"packing into {place} (data.packed=DIR packs elsewhere)"))
     _pack(settings, dataset, place, report)
     return place
+
+
+def packed_in(settings: Settings, place: str) -> Settings:
+    """The same settings with the place of the shards."""
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"packed": place})})
 
 
 def _pack(settings: Settings, dataset: Dataset, place: str, report: Report) -> None:
@@ -106,6 +130,8 @@ def _changed(
     report: Report,
     processes: int,
     if_changed: IfChanged,
+    *,
+    beside: bool,
 ) -> Dataset | None:
     """What is to be packed anew in the place of an earlier pack; None where that is used.
 
@@ -139,20 +165,16 @@ def _changed(
         return None
     before = Path(described["source"])
     if before != dataset.root:
-        raise ValueError(
+        raise _OtherPackError(
             f"{place} was packed from {before}, and data.root={root} has other images ({found.in_words()}): give "
             "another data.packed=DIR for these"
-        )
-    if if_changed == "refuse":
-        raise ValueError(
-            f"{root} has changed since it was packed into {place} ({found.in_words()}): a run that goes on needs the "
-            "images that it began with, so bring them back, or start a new run"
         )
     if if_changed == "use":
         text = f"caution: {root} has changed since it was packed ({found.in_words()}): {place} is used as it was packed"
         report(message(text))
         return None
-    report(message(f"{root} has changed since it was packed ({found.in_words()}): packing anew into {place}"))
+    then = f"{place} stays for the runs that were made with it" if beside else f"packing anew into {place}"
+    report(message(f"{root} has changed since it was packed ({found.in_words()}): {then}"))
     return dataset
 
 
@@ -165,7 +187,7 @@ def _check_settings(settings: Settings, place: str, described: Mapping[str, Any]
     made = {**{name: value for name, value in _WHERE_ABSENT.items() if name in wanted}, **made}
     odd = next((name for name in sorted({*made, *wanted}) if made.get(name) != wanted.get(name)), None)
     if odd is not None:
-        raise ValueError(
+        raise _OtherPackError(
             f"{hide_login(place)} was packed with data.{odd}={made.get(odd)}, and the settings say {wanted.get(odd)}: "
             f"give another data.packed=DIR to pack anew, or data.{odd} as it was"
         )

@@ -14,7 +14,7 @@ from reidray.config import Settings
 from reidray.disk import write_whole
 from reidray.events import message
 from reidray.launch.launch import locked
-from reidray.launch.prepare import IfChanged, prepared, with_places
+from reidray.launch.prepare import IfChanged, packed_in, prepared, with_places
 from reidray.launch.services import num_cpus
 from reidray.report.console import Console
 from reidray.settings_io import as_yaml, load
@@ -62,6 +62,7 @@ def run_search(
     Raises:
       ValueError: one sentence for everything a person can put right; also when every trial failed.
     """
+    beside = settings.data.packed is None  # nobody asked for a place of the shards
     settings = _shared(with_places(settings.resolved(Path.cwd())), asked)
     check_search(asked, settings)
     if concurrent is not None and concurrent < 1:
@@ -77,8 +78,9 @@ def run_search(
         say(f"search folder {place}")
         for sentence in cautions(asked, settings):
             say(sentence)
-        if_changed: IfChanged = "refuse" if resume else "pack"
-        packed = prepared(settings, console.handle, processes=num_cpus(), if_changed=if_changed)
+        if_changed: IfChanged = "use" if resume else "pack"
+        packed = prepared(settings, console.handle, processes=num_cpus(), if_changed=if_changed, beside=beside)
+        settings = packed_in(settings, packed)
         _check_data(settings, asked, packed)
         ledger = Ledger(place, asked.objective)
         status = _run(settings, asked, ledger, place, concurrent, say)

@@ -82,7 +82,7 @@ def test_another_models_gallery_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_gallery_is_refused_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "people.parquet"
-    with pytest.raises(ValueError, match="no file is there"):
+    with pytest.raises(ValueError, match="nothing is there"):
         GalleryFile(path)
     path.write_bytes(b"PAR1 not really")
     with pytest.raises(ValueError, match="got a file that cannot be read"):

@@ -1,4 +1,4 @@
-"""A pack knows the files it was made from: what is added, changed or removed is packed anew, or refused."""
+"""A pack knows the files it was made from: what is added, changed or removed is packed anew, in its place or beside."""
 
 import json
 import os
@@ -28,11 +28,11 @@ def crops(tmp_path):
     return root
 
 
-def packed(root, *, if_changed="pack", **data):
+def packed(root, *, if_changed="pack", beside=False, **data):
     """The place, and what was said."""
     said = []
     settings = Settings(data={"root": str(root), **data})
-    place = prepared(settings, said.append, processes=1, if_changed=if_changed)
+    place = prepared(settings, said.append, processes=1, if_changed=if_changed, beside=beside)
     return place, [event["text"] for event in said if event["kind"] == "message"]
 
 
@@ -103,6 +103,28 @@ def test_a_copy_of_the_images_elsewhere_is_the_same_source(crops, tmp_path):
     assert packed(tmp_path / "moved", dataset="folder", packed=place) == (place, [])
 
 
+def test_where_nobody_asked_for_a_place_earlier_packs_stay_and_new_ones_lie_beside_them(crops):
+    first, _ = packed(crops, dataset="folder", beside=True)
+    before = content(first)
+    picture(crops / "new.png", 77)
+    second, said = packed(crops, dataset="folder", beside=True)
+    assert second == f"{first}-2"
+    assert said[0] == (
+        f"{crops} has changed since it was packed (1 added, such as new.png): {first} stays for the runs that were "
+        "made with it"
+    )
+    assert said[1].startswith(f"packing into {second}")
+    third, said = packed(crops, dataset="folder", camera_from="folder", beside=True)
+    assert third == f"{first}-3"
+    assert "was packed with data.camera_from=none, and the settings say folder: it stays" in said[0]
+    assert packed(crops, dataset="folder", beside=True)[0] == second
+    assert packed(crops, dataset="folder", camera_from="folder", beside=True)[0] == third
+    assert content(first) == before
+    assert len(content(second)) == len(before) + 1
+    (crops / "new.png").unlink()
+    assert packed(crops, dataset="folder", beside=True)[0] == first
+
+
 def test_another_root_with_other_images_is_refused_and_nothing_is_touched(crops, tmp_path):
     place, _ = packed(crops, dataset="folder")
     before = content(place)
@@ -123,14 +145,10 @@ def test_a_root_that_is_gone_leaves_the_pack_in_use(crops):
     )
 
 
-def test_a_run_that_goes_on_refuses_and_one_that_evaluates_uses_what_was_packed(crops):
+def test_a_run_that_goes_on_or_is_evaluated_uses_what_was_packed(crops):
     place, _ = packed(crops, dataset="folder")
     before = content(place)
     picture(crops / "new.png", 77)
-    with pytest.raises(
-        ValueError, match=r"has changed since .* \(1 added, such as new\.png\): a run that goes on needs"
-    ):
-        packed(crops, dataset="folder", if_changed="refuse")
     _, said = packed(crops, dataset="folder", if_changed="use")
     assert said[0].startswith(
         f"caution: {crops} has changed since it was packed (1 added, such as new.png): {place} is"
