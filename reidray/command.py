@@ -78,11 +78,11 @@ def parse(
       SystemExit: status 0 after --help and --print-config; status 2 after one sentence on stderr.
     """
     parser = CommandParser(prog=prog, description=description, add_help=False, allow_abbrev=False)
-    parser.lists_settings, parser.examples = settings, examples
+    parser.lists_settings, parser.examples, parser.takes_data = settings, examples, data
     if extra is not None:
         extra(parser)
     if settings:
-        _add_settings(parser, resume)
+        _add_settings(parser, resume, data)
     parser.add_argument(
         "--help", "-h", action=HelpAction, help="print this and exit" + ("; --help all: every setting" * settings)
     )
@@ -121,7 +121,7 @@ def parse(
     return Command(tree, config_file(config[0]) if config else None, options)
 
 
-def _add_settings(parser: argparse.ArgumentParser, resume: bool) -> None:
+def _add_settings(parser: argparse.ArgumentParser, resume: bool, data: bool) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -132,7 +132,12 @@ def _add_settings(parser: argparse.ArgumentParser, resume: bool) -> None:
     if resume:
         parser.add_argument("--resume", metavar="RUN_DIR", type=Path, help="continue the run in this folder")
     parser.add_argument("--print-config", action="store_true", help="print every setting as YAML and exit")
-    parser.add_argument("overrides", metavar="section.name=value", nargs="*", help="any setting listed below")
+    parser.add_argument(
+        "overrides",
+        metavar="[DATA] section.name=value" if data else "section.name=value",
+        nargs="*",
+        help=("DATA: a folder or a list of images, short for data.root=DATA; " if data else "") + "any setting",
+    )
 
 
 def _resumed(folder: Path, overlays: list[Any]) -> Settings:
@@ -182,6 +187,11 @@ def _without_data(words: Sequence[str]) -> tuple[list[str], str | None]:
     ]
     if len(paths) > 1:
         raise ValueError(f"expected one folder or list of images, got {len(paths)}: {', '.join(paths)}")
+    odd = [word for word in words if "=" not in word and "." not in word and word not in paths]
+    if odd:
+        raise ValueError(
+            f"{odd[0]}: expected a folder or a list of images, but nothing is there (settings are section.name=value)"
+        )
     if paths and not Path(paths[0]).expanduser().exists():
         raise ValueError(f"{paths[0]}: expected a folder or a list of images, but nothing is there")
     return [word for word in words if word not in paths], (paths[0] if paths else None)

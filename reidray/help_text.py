@@ -46,14 +46,16 @@ class HelpAction(argparse.Action):
 class CommandParser(argparse.ArgumentParser):
     lists_settings = True
     lists_all = False
+    takes_data = False
     examples: Sequence[tuple[str, str]] | None = None
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}\n")
 
     def format_usage(self) -> str:
-        needed = [self._left(action) for action in self._actions if action.required and action.dest != "overrides"]
+        needed = [self._left(action, 1) for action in self._actions if action.required and action.dest != "overrides"]
         rest = "[options] [section.name=value ...]" if self.lists_settings else "[options]"
+        rest = f"[DATA] {rest}" if self.takes_data else rest
         return " ".join([f"usage: {self.prog}", *needed, rest]) + "\n"
 
     def format_help(self) -> str:
@@ -81,8 +83,8 @@ class CommandParser(argparse.ArgumentParser):
     def _has_resume(self) -> bool:
         return any("--resume" in action.option_strings for action in self._actions)
 
-    def _left(self, action: argparse.Action) -> str:
-        names = ", ".join(action.option_strings)
+    def _left(self, action: argparse.Action, most: int = 2) -> str:
+        names = ", ".join(action.option_strings[:most])
         value = "" if action.nargs == 0 else str(action.metavar or (action.dest.upper() if names else action.dest))
         return f"{names} {value}".strip() + (" ..." if action.nargs in ("*", "+") else "")
 

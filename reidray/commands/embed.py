@@ -17,6 +17,7 @@ from reidray.command import parse
 from reidray.events import message, stage
 from reidray.gallery import Gallery
 from reidray.inference import load
+from reidray.inference.model import packed_split
 from reidray.report.console import Console
 
 
@@ -40,7 +41,9 @@ def main(words: Sequence[str], prog: str) -> None:
     with Console(None, model.settings, stream=sys.stderr) as console:
         if not_kept := compiled.caution():
             console.handle(message(not_kept))
-        for images in given(options.images):
+        words = given(options.images)
+        packs = [word for word in words if packed_split(word) is not None]
+        for images in [*packs, *([[word for word in words if word not in packs]] if len(packs) < len(words) else [])]:
             added = gallery.add(
                 images,
                 progress=lambda done, total: console.handle(stage("extract", done=done, total=total)),
@@ -49,7 +52,9 @@ def main(words: Sequence[str], prog: str) -> None:
             for sentence in added.left_out:
                 console.handle(message(sentence))
             known = f", {added.known:,} were there already" if added.known else ""
-            console.handle(message(f"{images}: added {added.added:,}{known}"))
+            known += f", {added.changed:,} of them in the place of earlier pictures" if added.changed else ""
+            what = images if isinstance(images, str) else ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
+            console.handle(message(f"{what}: added {added.added:,}{known}"))
         console.handle(message(f"{options.output}: {len(gallery):,} embeddings of width {model.width}"))
         console.handle(message(f"search it with: reidray search --gallery {options.output} PHOTO"))
 

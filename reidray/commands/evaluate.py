@@ -72,5 +72,7 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = ["data".ljust(width) + "".join(f"{name:>10}" for name in (*_COLUMNS[:-1], "queries"))]
     for place, figures in found.items():
         numbers = [f"{figures[name]:10.1f}" for name in _COLUMNS[:-1]]
-        lines.append(place.ljust(width) + "".join(numbers) + f"{figures['num_valid_queries']:>10,}")
+        lines.append(
+            place.ljust(width) + "".join(numbers) + f"{figures['num_valid_queries']:,} of {figures['num_queries']:,}"
+        )
     return lines

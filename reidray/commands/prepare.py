@@ -17,6 +17,7 @@ from reidray import command
 from reidray.config import Settings
 from reidray.events import message
 from reidray.launch.account import account, left_out
+from reidray.launch.data_sets import refuse_nothing_there
 from reidray.launch.prepare import prepared
 from reidray.launch.services import num_cpus
 from reidray.report.console import Console
@@ -52,6 +53,7 @@ def main(words: Sequence[str], prog: str) -> None:
       ValueError: one sentence for everything a person can put right.
     """
     asked = command.parse(words, prog=prog, description=__doc__ or "", extra=_options, data=True, examples=_EXAMPLES)
+    refuse_nothing_there(asked.settings)
     settings = asked.settings.resolved(Path.cwd())
     if asked.options.dry_run:
         _dry_run(settings, list_skipped=asked.options.list_skipped)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reidray.command import parse
-from reidray.gallery import Gallery
+from reidray.gallery import Gallery, Match
 from reidray.gallery.file import GalleryFile
 from reidray.gallery.picture import draw_matches
 from reidray.inference import load
@@ -30,6 +30,8 @@ def _options(parser: ArgumentParser) -> None:
 def main(words: Sequence[str], prog: str) -> None:
     """The command."""
     options = parse(words, prog=prog, description=__doc__, extra=_options, settings=False).options
+    if options.output is not None and options.output.suffix.lower() != ".png":
+        raise ValueError(f"--output {options.output}: expected a name that ends in .png")
     if options.output is not None and options.output.exists():
         raise ValueError(f"{options.output} exists and is not overwritten: choose another --output")
     if options.output is not None and not options.output.absolute().parent.is_dir():
@@ -50,10 +52,18 @@ def main(words: Sequence[str], prog: str) -> None:
             print(f"{photo}:")
         for rank, match in enumerate(matches, start=1):
             camera = "" if match.camera < 0 else f"  camera {match.camera}"
-            print(f"{rank:4}  {match.similarity:.4f}  {printable(match.name)}{camera}")
+            print(f"{rank:4}  {match.similarity:.4f}  {printable(_place(match))}{camera}")
     if options.output is not None:
         draw_matches(options.output, options.photos, found)
         print(f"wrote {options.output}")
+
+
+def _place(match: Match) -> str:
+    """The path of the image's file, as one would type it here; its name where there is no file."""
+    if match.path is None:
+        return match.name
+    here = Path.cwd()
+    return str(match.path.relative_to(here) if match.path.is_relative_to(here) else match.path)
 
 
 def printable(name: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from reidray.command import parse
 from reidray.guess import guessed
+from reidray.launch.data_sets import refuse_nothing_there
 from reidray.launch.launch import launch
 from reidray.settings_io import Layer
 
@@ -38,4 +39,5 @@ def main(words: Sequence[str], prog: str) -> None:
         return layers
 
     command = parse(words, prog=prog, description=__doc__, resume=True, beneath=beneath, data=True, examples=_EXAMPLES)
+    refuse_nothing_there(command.settings)
     launch(command.settings, resume=command.options.resume, notes=notes, estimates=True)

@@ -1,8 +1,8 @@
 """Decodes image files from untrusted sources.
 
-Only JPEG, PNG, BMP and WebP are decoded, whatever the file is called. The size is read from the header and checked
-before any pixel is decoded. A truncated file is an error, never a half-grey picture. PIL decides which files are images
-and which pixels they have; plain JPEGs are decoded without PIL, to the same pixels (`reidray.data.jpeg`).
+Only JPEG, PNG, BMP, WebP, TIFF and GIF are decoded, whatever the file is called. The size is read from the header and
+checked before any pixel is decoded. A truncated file is an error, never a half-grey picture. PIL decides which files
+are images and which pixels they have; plain JPEGs are decoded without PIL, to the same pixels (`reidray.data.jpeg`).
 """
 
 # H, W = height and width in pixels

@@ -21,6 +21,8 @@ _NAMES = (
     ("market1501", market1501.LAYOUT.pattern, "person and camera"),  # its rules hold for any numbers
 )
 
+_LISTS = (".csv", ".tsv", ".parquet")  # the reader says what such a file lacks
+
 
 def detect(root: str | os.PathLike[str]) -> tuple[str, str]:
     """The name that data.dataset would take, and what it was known by.
@@ -30,7 +32,7 @@ def detect(root: str | os.PathLike[str]) -> tuple[str, str]:
         those of several.
     """
     root = Path(root)
-    if root.is_file() and image_list.is_list(root):
+    if root.is_file() and (root.suffix.lower() in _LISTS or image_list.is_list(root)):
         return "list", "it is a file with a column path"
     if root.is_file():
         raise ValueError(

@@ -33,6 +33,7 @@ _OUTSIDE = "outside of the folders of the splits"
 
 _CAMERA = re.compile(r"(?<![A-Za-z0-9])c(?:am(?:era)?)?[-_ ]?(\d{1,9})", re.IGNORECASE | re.ASCII)
 _MANY_FOLDERS = 64
+_OF_TESTS = ("query", "gallery", "test", "val", "bounding_box_test")
 _LISTS = (".csv", ".tsv", ".parquet")
 
 
@@ -148,6 +149,13 @@ def _about_folders(names: Sequence[str], camera_from: str) -> list[str]:
     if camera_from != "none":
         return []
     tops = sorted({name.partition("/")[0] for name in names if "/" in name}, key=natural)
+    tests = [top for top in tops if top.lower() in _OF_TESTS]
+    if tests:
+        shown_tests = in_words([shown(top) for top in tests])
+        return [
+            f"caution: the images in {shown_tests} are trained on as well; a test split must be called query "
+            "and gallery (small letters), with data.pattern for its persons"
+        ]
     if not 2 <= len(tops) <= _MANY_FOLDERS or any("/" not in name for name in names):
         return []
     folders = in_words([shown(top) for top in tops])

@@ -1,9 +1,10 @@
 """The file of a gallery: Parquet, a row an image, with the id of the model that made it.
 
-Columns: name, source (the folder or pack that the name lies in, "" where there is none), camera (-1 unknown), embedding
-(unit length, float32). Any reader of Parquet takes it. It grows by whole row groups: a new file takes the place of the
-old one when it is complete. An embedding is a list, which is what pandas, polars and DuckDB know; the lists of a row
-group are one page that is not compressed, so that a search takes them from the memory map (`reidray.gallery.pages`).
+Columns: name, source (the folder or pack that the name lies in, "" where there is none), camera (-1 unknown), stamp (of
+the file as it was: another size or time, another stamp; 0 unknown), embedding (unit length, float32). Any reader of
+Parquet takes it. It grows by whole row groups: a new file takes the place of the old one when it is complete. An
+embedding is a list, which is what pandas, polars and DuckDB know; the lists of a row group are one page that is not
+compressed, so that a search takes them from the memory map (`reidray.gallery.pages`).
 """
 
 # N = images, D = feature width
@@ -25,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reidray.arrays import Codes, Floats
+from reidray.arrays import Codes, Floats, Ints
 from reidray.gallery.pages import place_of
 
 FORMAT = 1
@@ -58,12 +59,13 @@ class Made:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is added: N names, their sources and cameras, and the embeddings [N, D]."""
+    """What is added: N names, their sources, cameras and stamps, and the embeddings [N, D]."""
 
     names: Sequence[str]
     sources: Sequence[str]
     cameras: Sequence[int]
     features_ND: Floats
+    stamps: Sequence[int] | None = None
 
 
 class GalleryFile:
@@ -76,9 +78,7 @@ class GalleryFile:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             there = "a folder is" if path.is_dir() else "nothing is"
-            raise ValueError(
-                f"{path}: expected a gallery, but {there} there; make one with reidray embed --output FILE"
-            )
+            raise ValueError(f"{path}: expected a gallery, but {there} there; reidray embed makes one")
         self.path = path
         self._readers = threading.local()
         try:
@@ -155,6 +155,11 @@ class GalleryFile:
         """An Arrow array of N texts."""
         return self._parquet.read(columns=["source"]).column(0).cast(pa.string()).combine_chunks()
 
+    def stamps(self) -> Ints:
+        """[N]."""
+        stamps_N: Ints = self._parquet.read(columns=["stamp"]).column(0).to_numpy()
+        return stamps_N
+
     def cameras(self) -> Codes:
         """[N]."""
         cameras_N: Codes = self._parquet.read(columns=["camera"]).column(0).to_numpy()
@@ -175,8 +180,8 @@ class GalleryFile:
         return self._readers.own
 
 
-def append(path: Path, made: Made, rows: Rows) -> None:
-    """Adds rows to a gallery, or makes it. Other processes that add at the same time wait.
+def append(path: Path, made: Made, rows: Rows, *, without: Sequence[int] = ()) -> None:
+    """Adds rows to a gallery, or makes it; the rows `without` are dropped. Others that add at the same time wait.
 
     Raises:
       ValueError: the file is no gallery, or one of another model.
@@ -189,6 +194,7 @@ def append(path: Path, made: Made, rows: Rows) -> None:
             pa.field("name", pa.string(), nullable=False),
             pa.field("source", pa.dictionary(pa.int32(), pa.string()), nullable=False),
             pa.field("camera", pa.int32(), nullable=False),
+            pa.field("stamp", pa.int64(), nullable=False),
             pa.field(
                 "embedding", pa.list_(pa.field("element", pa.float32(), nullable=False), made.width), nullable=False
             ),
@@ -201,6 +207,7 @@ def append(path: Path, made: Made, rows: Rows) -> None:
             pa.array(list(rows.names), pa.string()),
             pa.array(list(rows.sources), pa.string()).dictionary_encode(),
             pa.array(list(rows.cameras), pa.int32()),
+            pa.array(list(rows.stamps or [0] * len(rows.names)), pa.int64()),
             pa.FixedSizeListArray.from_arrays(flat, type=schema.field("embedding").type),
         ],
         schema=schema,
@@ -214,14 +221,18 @@ def append(path: Path, made: Made, rows: Rows) -> None:
             with pq.ParquetWriter(
                 beside,
                 schema,
-                compression={"name": "zstd", "source": "zstd", "camera": "zstd", _LEAF: "none"},
+                compression={"name": "zstd", "source": "zstd", "camera": "zstd", "stamp": "zstd", _LEAF: "none"},
                 use_dictionary=["source"],
                 write_statistics=False,
                 data_page_size=2 * _MOST_BYTES,  # a page a row group
             ) as writer:
                 if earlier is not None:
+                    first, gone = 0, np.array(sorted(without), np.int64)
                     for batch in earlier.batches():
-                        writer.write_table(pa.Table.from_batches([batch]).cast(schema), row_group_size=size)
+                        kept = ~np.isin(np.arange(first, first + len(batch)), gone)
+                        first += len(batch)
+                        old = pa.Table.from_batches([batch]).cast(schema)
+                        writer.write_table(old if kept.all() else old.filter(pa.array(kept)), row_group_size=size)
                 writer.write_table(table, row_group_size=size)
             beside.replace(path)
         finally:

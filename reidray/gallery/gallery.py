@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import zlib
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ import numpy as np
 from reidray.arrays import Array, Codes, Floats
 from reidray.gallery.file import GalleryFile, Made, Rows, append, check_model, stamp
 from reidray.inference.model import Model, Progress, packed_split
-from reidray.inference.pictures import Pictures
+from reidray.inference.pictures import Picture, Pictures
 from reidray.launch.services import num_cpus
 from reidray.neighbours.queries import NearestRows
+from reidray.storage.cache import open_folder
 from reidray.threads import libraries_at_one_thread
 
 # N = images of the gallery, Q = queries, D = feature width
@@ -50,11 +52,15 @@ class Match:
 
 @dataclass(frozen=True)
 class Added:
-    """What `Gallery.add` did: images added, images that were there already, and sentences on what was left out."""
+    """What `Gallery.add` did: images added, images that were there already, and sentences on what was left out.
+
+    changed: images of those added that took the place of an earlier picture in the same file.
+    """
 
     added: int
     known: int
     left_out: list[str]
+    changed: int = 0
 
 
 class Gallery:
@@ -114,7 +120,9 @@ class Gallery:
         return opened.match(row, 1.0)
 
     def add(self, images: Any, *, progress: Progress | None = None, list_all: bool = False) -> Added:
-        """Embeds images and appends them. An image that is there already (source and name) is not embedded again.
+        """Embeds images and appends them.
+
+        A file that is there already is not embedded again, unless it has changed: then its old row is dropped.
 
         Args:
           images: as in `Model.embed`.
@@ -126,15 +134,29 @@ class Gallery:
         """
         model = self._needed_model("add images")
         known = self._known()
+        gone: list[int] = []
         if (packed := packed_split(images)) is not None:
-            if any(source == packed for source, _ in known):
-                return Added(0, sum(source == packed for source, _ in known), [])
+            stamp_of_pack = zlib.crc32(open_folder(packed, None).read("split.json") or b"")
+            earlier = [(row, stamp) for (source, _), (row, stamp) in known.items() if source == packed]
+            if earlier and all(stamp == stamp_of_pack for _, stamp in earlier):
+                return Added(0, len(earlier), [])
+            gone = [row for row, _ in earlier]
             names, cameras, features_ND = model.embed_packed(packed, progress)
-            rows, before, told = Rows(names, [packed] * len(names), cameras, features_ND), 0, []
+            stamps = [stamp_of_pack] * len(names)
+            rows, before, told = Rows(names, [packed] * len(names), cameras, features_ND, stamps), 0, []
         else:
             found = model.find(images)
-            new = [one for one in found.found if not one.source or (one.source, one.name) not in known]
-            before = len(found.found) - len(new)
+            by_path = {str(Path(source) / name): at for (source, name), at in known.items() if source}
+            new, before = [], 0
+            for one in found.found:
+                row, stamp_then = by_path.get(str(Path(one.source) / one.name), (-1, 0)) if one.source else (-1, 0)
+                if row < 0:
+                    new.append(one)
+                elif stamp_then == _stamp_of(one):
+                    before += 1
+                else:
+                    new.append(one)
+                    gone.append(row)
             found = Pictures(new, found.left_out)
             if not new:
                 return Added(0, before, found.sentences(list_all=list_all))
@@ -145,11 +167,15 @@ class Gallery:
             if not kept:
                 return Added(0, before, told)
             rows = Rows(
-                [one.name for one in kept], [one.source for one in kept], [one.camera for one in kept], features_ND
+                [one.name for one in kept],
+                [one.source for one in kept],
+                [one.camera for one in kept],
+                features_ND,
+                [_stamp_of(one) for one in kept],
             )
         made = Made(model.id, features_ND.shape[1], model.settings.method.name, model.place)
-        append(self.path, made, rows)
-        return Added(len(rows.names), before, told)
+        append(self.path, made, rows, without=gone)
+        return Added(len(rows.names), before, told, len(gone))
 
     def search(
         self,
@@ -214,11 +240,13 @@ class Gallery:
             raise ValueError(f"{self.path}: a model is needed to {to}: Gallery(path, reidray.load(RUN))")
         return self.model
 
-    def _known(self) -> set[tuple[str, str]]:
+    def _known(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Row and stamp of each source and name."""
         if not self.path.exists():
-            return set()
+            return {}
         opened = self._opened()
-        return set(zip(opened.sources.to_pylist(), opened.names.to_pylist(), strict=True))
+        keys = zip(opened.sources.to_pylist(), opened.names.to_pylist(), strict=True)
+        return dict(zip(keys, enumerate(opened.file.stamps().tolist()), strict=False))
 
     def _opened(self) -> _Open:
         """The file as it is now."""
@@ -262,6 +290,15 @@ class _Open:
 
     def match(self, row: int, similarity: float) -> Match:
         return Match(self.names[row].as_py(), similarity, int(self.cameras[row]), self.sources[row].as_py(), row)
+
+
+def _stamp_of(picture: Picture) -> int:
+    """Another one where a file has another size or time; 0 for what is no file."""
+    try:
+        there = (Path(picture.source) / picture.name).stat()
+    except OSError:
+        return 0
+    return zlib.crc32(f"{there.st_size} {there.st_mtime_ns}".encode()) if picture.source else 0
 
 
 def _is_feature(query: Any) -> bool:

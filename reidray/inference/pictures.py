@@ -111,6 +111,11 @@ def _add_pixels(found: Pictures, pixels: Array) -> None:
 
 def _add_path(found: Pictures, text: str, max_pixels: int, max_bytes: int) -> None:
     path = Path(text).expanduser()
+    if (path / "dataset.json").is_file():
+        splits = sorted(place.parent.name for place in path.glob("*/split.json"))
+        raise ValueError(
+            f"{text} is a pack: name one of its splits, {' or '.join(f'{text}/{name}' for name in splits)}"
+        )
     if path.is_dir():
         data_set = folder.read(path, option="the folder that was given")
         for reason, names in data_set.left_out.items():

@@ -71,6 +71,18 @@ def with_unspoken(settings: Settings) -> Settings:
     return settings.model_copy(update={"data": data.model_copy(update={"dataset": "auto"})})
 
 
+def refuse_nothing_there(settings: Settings) -> None:
+    """Raises ValueError where a data.root was given and nothing is there, and nobody asked for drawn pedestrians."""
+    data = settings.data
+    if "dataset" in data.model_fields_set or data.root is None or data.packed is not None:
+        return
+    if not Path(data.root).expanduser().exists():
+        raise ValueError(
+            f"data.root={data.root}: expected images or a data set, but nothing is there; data.dataset=drawn draws "
+            "pedestrians into it"
+        )
+
+
 def packed_as(described: Mapping[str, Any]) -> str:
     """The data.dataset that a pack was made with, from its dataset.json."""
     return str((described.get("made_with") or {}).get("dataset", described.get("name")))

@@ -60,6 +60,7 @@ def time_to_come(settings: Settings, *, images: int, workers: int, on_gpu: bool)
         f"about {duration(total)} to come: {epochs} epochs, each {steps} updates at {_short(update)} and {images:,} "
         f"images to extract in {duration(extraction)} (measured just now; labelling and evaluation not counted)"
     )
+    sentence += "; the first run on a machine compiles its kernels for a minute or more beside that"
     if total > _LONG and not on_gpu and settings.model.backbone != "small":
         sentence += (
             "; without a GPU model.backbone=small model.weights=shipped data.height=96 data.width=48 takes minutes"

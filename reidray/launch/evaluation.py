@@ -17,7 +17,7 @@ from reidray.launch.services import num_cpus
 from reidray.report.console import Console
 from reidray.settings_io import Layer, from_tree, settings_from
 from reidray.training.context import evaluation_splits, split_exists
-from reidray.training.evaluation import evaluate
+from reidray.training.evaluation import evaluate, remark
 
 _SECTIONS = ("data", "evaluate", "run")
 
@@ -64,8 +64,11 @@ def evaluated(
             )
         context = offline_context(settings, packed, place, console.handle)
         console.handle(message(f"evaluating on {packed}"))
+        if (sentence := remark(context)) is not None:
+            console.handle(message(f"caution: {sentence}"))
         figures = evaluate(context, network.to(context.device), None)
-        return {**figures, "packed": packed}
+        queries = context.split(evaluation_splits(settings)[0]).source.count
+        return {**figures, "num_queries": queries, "packed": packed}
 
 
 def _asked(settings: Settings, data: str | os.PathLike[str] | None, given: Mapping[str, Any]) -> tuple[Settings, bool]:

@@ -78,10 +78,12 @@ def launch(
             console.handle(message(f"without effect under method.name={settings.method.name}: {', '.join(unread)}"))
         if not any(folder.checkpoints.iterdir()):
             _check_weights(settings, console)
-        workers, on_gpu = _check_machines(settings, console)
+        if settings.run.workers == 0:
+            chosen_device(settings)
         if_changed: IfChanged = "use" if resume else "pack"
         packed = prepared(settings, console.handle, processes=num_cpus(), if_changed=if_changed, beside=beside)
         settings = packed_in(settings, packed)
+        workers, on_gpu = _check_machines(settings, console)  # after the data: Ray takes long to start
         if estimates and resume is None:
             count = open_split(settings, packed, "train").images.source.count
             if (sentence := time_to_come(settings, images=count, workers=workers, on_gpu=on_gpu)) is not None:

@@ -45,7 +45,7 @@ def read_left_out(packed: str) -> Iterator[tuple[str, str]]:
     if data is None:
         return
     try:
-        table = pq.read_table(pa.BufferReader(data), schema=_SCHEMA)
+        table = pq.read_table(pa.BufferReader(data), schema=_SCHEMA, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
             f"{packed}/{LEFT_OUT}: expected names and reasons, got a damaged file ({error}); {PACK_AGAIN}."

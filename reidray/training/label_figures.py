@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from reidray.arrays import Ints
 from reidray.evaluation import cluster_quality
 from reidray.evaluation.criteria import assigned_share, camera_mixing, stability
@@ -33,6 +35,8 @@ def label_figures(
     method = context.method
     figures: dict[str, Any] = {"clusters": summary.num_clusters, "outliers": summary.num_outliers}
     labels_N = context.bank.read("train/labels", epoch)
+    if (labelled_M := labels_N[labels_N >= 0]).size:
+        figures["largest"] = int(np.bincount(labelled_M).max())
     earlier_N = context.bank.read("train/labels", before) if before >= 0 else None
     figures.update(
         known(

@@ -237,8 +237,13 @@ def _label(context: Context, state: RunState, epoch: int) -> Figures:
     state.history.labelled = epoch
     meter.finish()
     context.tell(kind="labels", epoch=epoch, **figures)
-    if figures["clusters"] == 1 and context.settings.method.labels == "dbscan":
-        text = "all images with a label are in one cluster, of which nothing can be learned: lower method.eps"
+    source_count = context.split("train").source.count
+    if context.settings.method.labels == "dbscan" and 2 * figures.get("largest", 0) > source_count:
+        text = (
+            "caution: all images with a label are in one cluster, of which nothing can be learned: lower method.eps"
+            if figures["clusters"] == 1
+            else f"caution: {figures['largest']:,} of {source_count:,} are in one cluster: lower method.eps"
+        )
         context.tell(kind="message", text=text)
     return figures
 

@@ -55,7 +55,13 @@ def test_without_a_token_the_dashboard_and_its_job_api_answer_nobody(head: Head)
 
 
 def test_a_driver_with_a_wrong_token_gets_a_sentence_and_does_not_get_in(head: Head, tmp_path: Path) -> None:
-    words = [sys.executable, "jobs/train.py", f"run.dir={tmp_path / 'run'}", f"data.root={tmp_path / 'data'}"]
+    words = [
+        sys.executable,
+        "jobs/train.py",
+        f"run.dir={tmp_path / 'run'}",
+        f"data.root={tmp_path / 'data'}",
+        "data.dataset=drawn",
+    ]
     environment = {**head.environment, "RAY_ADDRESS": head.gcs, "RAY_AUTH_TOKEN": "f" * 64, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
@@ -126,7 +132,7 @@ def _words(settings: Any, folder: Path) -> list[str]:
 def test_four_machines_give_the_run_of_one_bit_for_bit(tmp_path: Path) -> None:
     """The default job; its data and run folders lie where all machines see them."""
     for name, cpus, joining, of_workers in (("one", 2, 0, 1), ("four", 1, 3, 2)):
-        words = [f"data.root={tmp_path / 'drawn'}", f"run.dir={tmp_path / name}", "run.workers=2"]
+        words = [f"data.root={tmp_path / 'drawn'}", "data.dataset=drawn", f"run.dir={tmp_path / name}", "run.workers=2"]
         with running_head(cpus, joining) as head:
             head.submit(name, *words)
             homes: dict[str, set[str]] = {}

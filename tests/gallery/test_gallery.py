@@ -42,7 +42,7 @@ def test_the_file_is_plain_parquet_with_embeddings_as_lists(tmp_path: Path) -> N
     path = tmp_path / "people.parquet"
     append(path, MADE, some_rows(3))
     table = pq.read_table(path)
-    assert table.column_names == ["name", "source", "camera", "embedding"]
+    assert table.column_names == ["name", "source", "camera", "stamp", "embedding"]
     np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float32), some_rows(3).features_ND)
 
 

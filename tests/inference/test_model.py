@@ -134,6 +134,15 @@ def test_a_gallery_grows_without_embedding_anew_and_finds_a_photo(
     shutil.copy(files[5], crops)
     added = gallery.add(crops)
     assert (added.added, added.known, len(gallery)) == (1, 5, 6)
+    for place in (crops / files[5].name, str(crops / "*.jpg"), crops):  # the same files, named otherwise
+        assert gallery.add(place).added == 0
+    (crops / "broken.jpg").write_bytes(b"no image")
+    added = gallery.add(crops)
+    assert (added.added, added.known, len(added.left_out)) == (0, 6, 1)
+    shutil.copy(files[7], crops / files[0].name)
+    added = gallery.add(crops)
+    assert (added.added, added.changed, len(gallery)) == (1, 1, 6)
+    assert gallery.search(files[7], k=1)[0].name == files[0].name
     best = gallery.search(files[5], k=2)[0]
     assert best.name == files[5].name
     assert best.path == crops / files[5].name

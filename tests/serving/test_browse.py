@@ -112,7 +112,7 @@ def _refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_what_cannot_be_served_is_refused_in_a_sentence(
     gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "no file is there" in _refused(["--gallery", str(tmp_path / "no.parquet")], capsys)
+    assert "nothing is there" in _refused(["--gallery", str(tmp_path / "no.parquet")], capsys)
     own = ["--gallery", str(gallery)]
     assert "at least 16" in _refused([*own, "--token", "short"], capsys)
     assert "--replicas must be at least 1" in _refused([*own, "--replicas", "0"], capsys)

@@ -78,7 +78,7 @@ def test_what_only_packing_can_see_is_listed_after_packing(tmp_path, capsys):
 
 
 def test_drawn_pedestrians_are_not_drawn_for_it(tmp_path, capsys):
-    lines = printed(capsys, "--dry-run", f"data.root={tmp_path / 'new'}")
+    lines = printed(capsys, "--dry-run", "data.dataset=drawn", f"data.root={tmp_path / 'new'}")
     assert lines[0] == f"drawn pedestrians (data.drawn) would be drawn into {tmp_path / 'new'} first"
     assert list(tmp_path.iterdir()) == []
 

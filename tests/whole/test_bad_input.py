@@ -167,10 +167,11 @@ def test_a_corrected_command_finds_no_folder_of_the_failed_one_in_its_way(tmp_pa
     assert not (tmp_path / "r").exists()
 
 
-def test_shards_that_were_packed_otherwise_are_not_taken(tiny_settings: Callable[..., Any]) -> None:
+def test_shards_that_were_packed_otherwise_are_not_taken(tiny_settings: Callable[..., Any], tiny_root: Path) -> None:
     launch(tiny_settings("one", train={"epochs": 1}))
+    place = str(tiny_root.with_name(f"{tiny_root.name}-packed"))
     with pytest.raises(ValueError, match=r"was packed with data\.images_per_shard=64"):
-        launch(tiny_settings("two", train={"epochs": 1}, data={"images_per_shard": 32}))
+        launch(tiny_settings("two", train={"epochs": 1}, data={"images_per_shard": 32, "packed": place}))
 
 
 def test_resuming_with_damaged_checkpoints_only_does_not_start_over(

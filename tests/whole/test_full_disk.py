@@ -61,7 +61,7 @@ def test_on_a_small_disk_that_is_really_full_the_run_ends_in_a_sentence(
     launch(settings)  # draws and packs
     place = tmp_path / "disk"
     place.mkdir()
-    words = ["--workers", "0", f"data.root={settings.data.root}", f"run.dir={place / 'run'}"]
+    words = ["--workers", "0", f"data.root={settings.data.root}", "data.dataset=drawn", f"run.dir={place / 'run'}"]
     (tmp_path / "settings.yaml").write_text((tmp_path / "one" / "settings.yaml").read_text())
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=7m", "tmpfs", str(place)], capture_output=True)
     if done.returncode:

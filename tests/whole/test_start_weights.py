@@ -46,7 +46,7 @@ def test_the_shipped_weights_carry_their_recipe_seed_and_hash_in_less_than_3_mb(
 def test_a_shortened_recipe_gives_the_same_bytes_twice(tmp_path: Path) -> None:
     for name in ("one", "two"):
         words = ["--output", str(tmp_path / f"{name}.safetensors"), f"run.dir={tmp_path / name}", *SHORT]
-        words += [f"data.root={tmp_path / 'drawn'}"]
+        words += [f"data.root={tmp_path / 'drawn'}", "data.dataset=drawn"]
         subprocess.run([sys.executable, str(ROOT / "jobs" / "pretrain.py"), *words], check=True, capture_output=True)
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
 
@@ -59,6 +59,7 @@ def test_the_recipe_gives_the_shipped_weights(tmp_path: Path) -> None:
         str(tmp_path / "new.safetensors"),
         f"run.dir={tmp_path / 'run'}",
         f"data.root={tmp_path / 'd'}",
+        "data.dataset=drawn",
     ]
     subprocess.run([sys.executable, str(ROOT / "jobs" / "pretrain.py"), *words], check=True, capture_output=True)
     assert metadata(tmp_path / "new.safetensors")["sha256"] == metadata(SHIPPED)["sha256"]
