@@ -109,6 +109,8 @@ def launch(
             if error.errno not in DISK_ERRORS:
                 raise
             raise OSError(error.errno, f"could not write pictures and page: {error.strerror}; {filed}") from error
+        if (caution := _part_caution(settings, history)) is not None:
+            console.handle(message(caution))
         for line in _next_steps(place, settings):
             console.handle(message(line))
     return result
@@ -124,6 +126,12 @@ def _file_result(folder: RunFolder, result: Mapping[str, Any], not_kept: str | N
         print(json.dumps(result), file=sys.stderr)
         sentence = f"could not write {folder.path}/result.json: {error.strerror}; the line above is what it would hold"
         raise OSError(error.errno, f"{not_kept}; {sentence}" if not_kept else sentence) from error
+
+
+def _part_caution(settings: Settings, history: History) -> str | None:
+    from reidray.launch.pictures import part_caution  # matplotlib is slow to import
+
+    return part_caution(settings, history.examples)
 
 
 def _next_steps(place: Path, settings: Settings) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,18 @@ def draw_all(settings: Settings, packed: str, folder: RunFolder, examples: dict[
         )
     if examples["masks"]:
         _part_masks(settings, packed, folder, query, examples)
+
+
+def part_caution(settings: Settings, examples: Mapping[str, Any] | None) -> str | None:
+    """A sentence where the network predicts no part of a body on any of the examples; None where it does."""
+    background = make_method(settings).num_parts - 1
+    parts = [np.array(cells) for cells in (examples or {}).get("parts", ())]
+    if not parts or any((cells != background).any() for cells in parts):
+        return None
+    return (
+        "caution: the network calls every cell of the examples background, so that features of parts say nothing: "
+        "train longer, or leave the settings of the losses of masks at their defaults"
+    )
 
 
 def _part_masks(settings: Settings, packed: str, folder: RunFolder, query: Samples, examples: dict[str, Any]) -> None:

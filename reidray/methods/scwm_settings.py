@@ -62,7 +62,9 @@ class ScwmSettings(MethodSection):
     separation_weight: NotNegative = setting(1.0, "weight of eq. 11")
     parsing_weight: NotNegative = setting(1.0, "weight of eq. 4")
     diversity_weight: NotNegative = setting(1.0, "weight of eq. 5")
-    diversity_cells: Literal["sum", "mean"] = setting("sum", "eq. 5: the sum over cells, as printed, or their mean")
+    diversity_cells: Literal["sum", "mean"] = setting(
+        "mean", "eq. 5: the mean over cells, or their sum, as printed, which can turn all parts into background"
+    )
     global_identity_weight: NotNegative = setting(0.0, "weight of the global term of eq. 15")
     part_identity_weight: NotNegative = setting(0.0, "weight of the part term of eq. 15")
     beta: Share = setting(0.35, "eq. 14: share of the pseudo-label in the global target", "share")

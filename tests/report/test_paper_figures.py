@@ -93,3 +93,19 @@ def test_what_is_no_such_search_is_one_sentence(tmp_path):
         grid_figure.draw_search(tmp_path / "x.png", tmp_path, ("method.eps", "scwm.num_parts"), "mAP")
     with pytest.raises(ValueError, match=r"no trial of .* has mAP"):
         grid_figure.draw_search(tmp_path / "x.png", tmp_path, ("scwm.num_parts", "scwm.max_distance"), "mAP")
+
+
+def test_parts_that_are_all_background_are_said() -> None:
+    from reidray.config import Settings
+    from reidray.launch.pictures import part_caution
+    from reidray.methods import make_method
+
+    settings = Settings()
+    background = make_method(settings).num_parts - 1
+    cells = [[background, background], [background, background]]
+    said = part_caution(settings, {"parts": [cells, cells]})
+    assert said is not None
+    assert "calls every cell of the examples background" in said
+    assert part_caution(settings, {"parts": [cells, [[0, background], [background, background]]]}) is None
+    assert part_caution(settings, {"parts": []}) is None
+    assert part_caution(settings, None) is None
