@@ -56,8 +56,7 @@ def train(
     """
     over: list[Layer] = [from_tree(dict(settings or {}), "")]
     if config is not None:
-        path = Path(config)
-        over.insert(0, from_file(path if path.is_file() else config_file(str(config))))
+        over.insert(0, from_file(config_file(os.fspath(config))))
     if data is not None:
         over.append(from_tree({"data.root": os.fspath(data)}, ""))
     under, why = guessed(over) if data is not None and config is None else ([], [])

@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -223,27 +224,15 @@ def _told(error: Exception, picture: Picture) -> str:
     return f"{Path(picture.source) / picture.name}: cannot be read ({getattr(error, 'strerror', None) or error})"
 
 
-class _shown:  # noqa: N801  (used as a function)
-    """The progress bar that was asked for, as a context."""
+@contextmanager
+def _shown(progress: bool | Progress) -> Iterator[Progress | None]:
+    """The progress that was asked for: none, the caller's own, or a bar for a terminal or a notebook."""
+    if not isinstance(progress, bool) or not progress:
+        yield progress or None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
-    def __init__(self, progress: bool | Progress) -> None:
-        self._given = progress
-        self._bar: Any = None
-
-    def __enter__(self) -> Progress | None:
-        if not isinstance(self._given, bool):
-            return self._given
-        if not self._given:
-            return None
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        bar = Bar(TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        bar.start()
+    with Bar(TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("embed")
-        self._bar = bar
-        return lambda done, total: bar.update(task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        yield lambda done, total: bar.update(task, completed=done, total=total)

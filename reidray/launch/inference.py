@@ -5,7 +5,7 @@ N = images, D = feature width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from reidray.methods import make_method
 from reidray.storage.checkpoints import CheckpointStore, load_checkpoint
 from reidray.threads import set_threads
 from reidray.training.context import Context
-from reidray.training.extraction import extract_shards
+from reidray.training.extraction import ExtractedShard, extract_shards
 from reidray.training.images import Samples
 from reidray.training.label_service import LabelService
 from reidray.training.loop import new_model
@@ -69,17 +69,28 @@ def offline_context(
 
 def embed(model: Network, settings: Settings, images: Samples, progress: Callable[[int], None]) -> Floats:
     """Evaluated features [N, D] of a whole split, in index order."""
+    method = make_method(settings)
+    shards = extracted(model, settings, images, method.to_evaluate, progress)
+    return np.concatenate([method.evaluated(shard.arrays) for shard in shards])
+
+
+def extracted(
+    model: Network,
+    settings: Settings,
+    images: Samples,
+    keep: Callable[[Any], dict[str, torch.Tensor]],
+    progress: Callable[[int], None],
+) -> Iterator[ExtractedShard]:
+    """What `keep` takes of the outputs, shard by shard of a split, with the device and the threads of the run."""
     device = chosen_device(settings)
     set_threads(settings.run.threads)
-    method = make_method(settings)
-    shards = extract_shards(
+    return extract_shards(
         model.to(device),
         images,
         list(range(images.source.num_shards)),
         batch=settings.train.extract_batch,
         device=device,
         precision=settings.train.precision,
-        keep=method.to_evaluate,
+        keep=keep,
         progress=progress,
     )
-    return np.concatenate([method.evaluated(shard.arrays) for shard in shards])

@@ -10,15 +10,12 @@ import numpy as np
 from reidray.bank import read_snapshot
 from reidray.config import Settings
 from reidray.evaluation.doubts import judge
-from reidray.launch.inference import load_model
-from reidray.launch.services import chosen_device
+from reidray.launch.inference import extracted, load_model
 from reidray.methods import make_method
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.kept_labels import LastLabels, read_last, write_clusters, write_labels, write_last
 from reidray.storage.runfolder import RunFolder
-from reidray.threads import set_threads
 from reidray.training.context import open_split
-from reidray.training.extraction import extract_shards
 from reidray.training.images import Samples
 from reidray.training.keeping_labels import sample_of
 
@@ -60,17 +57,7 @@ def labels_of_checkpoint(settings: Settings, packed: str, folder: RunFolder) -> 
 def _features(settings: Settings, folder: RunFolder, samples: Samples) -> np.ndarray:
     """What the run's network says of its training images, as it is clustered: unit rows [N, D]."""
     model, _ = load_model(folder.path)
-    set_threads(settings.run.threads)
-    device, method = chosen_device(settings), make_method(settings)
-    shards = extract_shards(
-        model.to(device),
-        samples,
-        list(range(samples.source.num_shards)),
-        batch=settings.train.extract_batch,
-        device=device,
-        precision=settings.train.precision,
-        keep=method.to_label,
-        progress=lambda _: None,
-    )
+    method = make_method(settings)
+    shards = extracted(model, settings, samples, method.to_label, lambda _: None)
     rows_ND = np.concatenate([shard.arrays[method.features[0]][:, 0] for shard in shards])
     return rows_ND / np.maximum(np.linalg.norm(rows_ND, axis=1, keepdims=True), 1e-12)
