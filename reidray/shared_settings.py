@@ -192,6 +192,17 @@ class TrainSettings(Section):
     lr_every: Epochs = epochs_setting(0.84, "after which the learning rate falls, each time (papers: 20 of 50 or 60)")
     lr_factor: Positive = setting(0.1, "factor by which it falls")
     extract_batch: Count = setting(64, "images extracted at once; batches never cross a shard", "images")
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = setting(
+        0.0,
+        "decay of the running mean of the weights (EMA), which extracts, labels and is reported; 0: the weights as "
+        "trained",
+    )
+    clean_statistics: CountOrZero = setting(
+        0,
+        "images of which batch norms take their statistics anew before each extraction and evaluation, without "
+        "augmentation; 0: those that training leaves",
+        "images",
+    )
     precision: Literal["float32", "bfloat16"] = setting("float32", "autocast of the forward pass")
 
 

@@ -23,6 +23,7 @@ from reidray.features.group_norm import (
     apply_statistics,
     convert,
     recorded_layers,
+    set_statistics,
     statistics_size,
     take_statistics,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "convert",
     "part_features",
     "recorded_layers",
+    "set_statistics",
     "statistics_size",
     "stripe_features",
     "take_statistics",

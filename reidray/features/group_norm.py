@@ -145,6 +145,21 @@ def recorded_layers(model: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
+def set_statistics(model: nn.Module, statistics_T: Tensor) -> None:
+    """Put these in the place of the running statistics.
+
+    Args:
+      model: a converted network, changed in place.
+      statistics_T: in the order of `take_statistics`.
+    """
+    assert statistics_T.shape == (statistics_size(model),), (statistics_T.shape, statistics_size(model))
+    buffers = [cast(Tensor, buffer) for layer in _layers(model) for buffer in (layer.running_mean, layer.running_var)]
+    sizes = [buffer.numel() for buffer in buffers]
+    for buffer, own in zip(buffers, torch.split(statistics_T, sizes), strict=True):
+        buffer.copy_(own)
+
+
+@torch.no_grad()
 def apply_statistics(model: nn.Module, statistics_GT: Tensor) -> None:
     """Fold the statistics of all groups of a step into the running statistics, group after group.
 

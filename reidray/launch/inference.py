@@ -42,7 +42,7 @@ def load_model(path: Path) -> tuple[Network, Settings]:
         if found is None:
             raise ValueError(f"{path} has no whole checkpoint: {'; '.join(passed_over) or 'there is none'}")
         checkpoint = found
-    tensors = checkpoint.model if (path / "state.json").is_file() else checkpoint.reported
+    tensors = checkpoint.network if (path / "state.json").is_file() else checkpoint.reported
     settings = Settings.model_validate(checkpoint.settings)
     anywhere = settings.run.model_copy(update={"device": "auto"})  # not only where it was trained
     settings = settings.model_copy(update={"run": anywhere})

@@ -4,7 +4,8 @@
       model.safetensors       the network
       optimiser.safetensors   Adam's moments, "<number of parameter>/<name>"
       heads.safetensors       layers that begin with the labels and their moments, where these go on; layers beside
-                              the network; the network that is reported, where the method chooses one
+                              the network; the running mean of its weights (train.ema); the network that is reported,
+                              where the method chooses one
       rng.safetensors         torch's generator of every rank, "rank/<r>"
       bank-0.safetensors ..   the memory bank's tables, "<table>/<block>", a file a shard, written by the shard itself
       state.json              epoch, step, history, settings, and the SHA-256 of every file above
@@ -56,7 +57,8 @@ class Checkpoint:
     epoch: the last one that was begun. step: updates done in it, None when it is finished. model: the network's state.
     optimiser: state of each parameter by number. rng: torch's generator state of every rank. history: metrics so far.
     settings: the run's settings tree. heads, heads_optimiser: of layers that begin with the labels, where these go on.
-    modules: of layers beside the network. selected: of the network that is reported, where the method chooses one.
+    modules: of layers beside the network. mean: of the network that follows it (train.ema). selected: of the network
+    that is reported, where the method chooses one.
     bank, folder: files that the memory bank's shards wrote, and the folder's name, of a checkpoint that was read: that
     of the one before where the writer was killed between two names.
     """
@@ -71,6 +73,7 @@ class Checkpoint:
     heads: dict[str, Tensor] = field(default_factory=dict)
     heads_optimiser: Moments = field(default_factory=dict)
     modules: dict[str, Tensor] = field(default_factory=dict)
+    mean: dict[str, Tensor] = field(default_factory=dict)
     selected: dict[str, Tensor] = field(default_factory=dict)
     bank: list[Path] = field(default_factory=list)
     folder: str = ""
@@ -78,7 +81,12 @@ class Checkpoint:
     @property
     def reported(self) -> dict[str, Tensor]:
         """The network that the run reports."""
-        return self.selected or self.model
+        return self.selected or self.network
+
+    @property
+    def network(self) -> dict[str, Tensor]:
+        """The network of this moment: the running mean of the weights where the run has one."""
+        return self.mean or self.model
 
     @property
     def name(self) -> str:
@@ -115,6 +123,7 @@ class CheckpointStore:
             history=json.loads(json.dumps(checkpoint.history)),
             heads=_copied(checkpoint.heads),
             modules=_copied(checkpoint.modules),
+            mean=_copied(checkpoint.mean),
             selected=_copied(checkpoint.selected),
             heads_optimiser={number: _copied(state) for number, state in checkpoint.heads_optimiser.items()},
         )
@@ -193,6 +202,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint, bank: Callable[[Path], di
     heads = {f"layers/{name}": tensor for name, tensor in checkpoint.heads.items()}
     heads.update({f"moments/{name}": tensor for name, tensor in _named(checkpoint.heads_optimiser).items()})
     heads.update({f"modules/{name}": tensor for name, tensor in checkpoint.modules.items()})
+    heads.update({f"mean/{name}": tensor for name, tensor in checkpoint.mean.items()})
     heads.update({f"selected/{name}": tensor for name, tensor in checkpoint.selected.items()})
     contents = {
         "model.safetensors": checkpoint.model,
@@ -254,6 +264,7 @@ def load_checkpoint(path: Path, *, bank: bool = True) -> Checkpoint:
         heads=_below("layers/", heads),
         heads_optimiser=_numbered(_below("moments/", heads)),
         modules=_below("modules/", heads),
+        mean=_below("mean/", heads),
         selected=_below("selected/", heads),
         bank=[path / name for name in files if name not in _FILES],
         folder=path.name,

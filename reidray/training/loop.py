@@ -24,6 +24,7 @@ from reidray.storage.checkpoints import Checkpoint
 from reidray.storage.weights import load_weights
 from reidray.training.batches import EpochBatches, shares
 from reidray.training.calibration import calibrate, necks_to_calibrate
+from reidray.training.clean_statistics import measure_statistics
 from reidray.training.context import Context, Meter
 from reidray.training.evaluation import can_evaluate, evaluate, remark
 from reidray.training.extraction import extract_shards
@@ -68,6 +69,8 @@ def train(context: Context) -> History:
         context.tell(kind="message", text=said)
     if "before" not in history.evaluations:
         history.evaluations["before"] = _evaluated(context, state, "before", None)
+    if checkpoint is None:
+        _clean_statistics(context, state, None)
 
     for epoch in range(first, len(plans)):
         started = time.perf_counter()
@@ -156,7 +159,7 @@ def _evaluate_epoch(context: Context, state: RunState, epoch: int) -> None:
         return
     state.history.to_evaluate = epoch
     if context.ranks.rank == 0:
-        context.background.begin(state.model, epoch)
+        context.background.begin(state.network, epoch)
 
 
 def _evaluate_at_the_end(context: Context, state: RunState, last: int) -> None:
@@ -166,10 +169,10 @@ def _evaluate_at_the_end(context: Context, state: RunState, last: int) -> None:
         history.evaluations["after"] = _evaluated(context, state, "after", last)
         return
     history.evaluations["last"] = _evaluated(context, state, "last", last)
-    trained = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
-    state.model.load_state_dict(state.selected)
+    kept = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
+    state.network.load_state_dict(state.selected)
     history.evaluations["after"] = _evaluated(context, state, "after", chosen[0])
-    state.model.load_state_dict(trained)
+    state.network.load_state_dict(kept)
 
 
 def _evaluated(context: Context, state: RunState, when: str, epoch: int | None) -> Figures | None:
@@ -178,7 +181,7 @@ def _evaluated(context: Context, state: RunState, when: str, epoch: int | None) 
         return None
     lists = context.settings.evaluate.ranked_lists if when == "after" else 0
     with _timed(context.spans, state.history, "evaluate"):
-        figures = evaluate(context, state.model, epoch, lists=lists)
+        figures = evaluate(context, state.network, epoch, lists=lists)
     if lists:
         state.history.examples = figures.pop("examples")
     context.tell(kind="evaluation", when=when, epoch=epoch, **figures)
@@ -193,7 +196,7 @@ def _extract(context: Context, state: RunState, epoch: int) -> None:
     if context.ranks.rank == 0:
         context.labellers.begin(_inputs(context, state, epoch), context.bank.generation)
     extracted = extract_shards(
-        state.model,
+        state.network,
         images,
         context.own_shards("train"),
         batch=settings.train.extract_batch,
@@ -230,7 +233,7 @@ def _label(context: Context, state: RunState, epoch: int) -> Figures:
             summary = context.labellers.label(inputs, context.bank.generation)
         with context.spans("figures"):
             persons_N = context.true_persons("train")
-            figures = label_figures(context, state.model, epoch, summary, before, persons_N)
+            figures = label_figures(context, state.network, epoch, summary, before, persons_N)
     with context.spans("workers"):
         figures = context.ranks.broadcast(figures)
     assert figures is not None
@@ -291,6 +294,7 @@ def _train_epoch(
         first = checkpoint.step
     elif every:
         keep(context, state, plans, epoch, step=0)  # labelling may have taken long
+    state.begin_mean()
     learner = Learner(
         settings, state, replicas, epoch=epoch, ranks=context.ranks, device=context.device, spans=context.spans
     )
@@ -314,15 +318,25 @@ def _train_epoch(
             measured.setdefault(name, []).append(value)
         meter.add(1, step.images_BT.size, terms)
         history.updates += 1
+        if state.mean is not None:
+            state.mean.follow(state.model, history.updates)
         done = step.number + 1
         if every and done % every == 0 and done < len(batches):
             behind.send()
             keep(context, state, plans, epoch, step=done)
     behind.send()
     compare_with_bank(context, replicas, history.labelled)
+    _clean_statistics(context, state, epoch)
     losses = {**losses, "total": [float(sum(step)) for step in zip(*losses.values(), strict=True)]}
     meter.finish({name: values[-1] for name, values in losses.items()})
     return losses
+
+
+def _clean_statistics(context: Context, state: RunState, epoch: int | None) -> None:
+    samples = context.settings.train.clean_statistics
+    if samples:
+        with context.spans("statistics"):
+            measure_statistics(context, state.network, samples=samples, epoch=epoch)
 
 
 def _batches(context: Context, state: RunState, labels_N: Ints, epoch: int, first: int) -> EpochBatches:

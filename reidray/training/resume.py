@@ -73,6 +73,9 @@ def take_up(context: Context, checkpoint: Checkpoint | None, state: RunState, ep
     state.model.load_state_dict(checkpoint.model)
     if state.modules is not None:
         state.modules.load_state_dict(checkpoint.modules)
+    if checkpoint.mean:
+        state.begin_mean()
+        state.network.load_state_dict(checkpoint.mean)
     restore_optimiser(state.optimiser, checkpoint.optimiser)
     state.selected = checkpoint.selected
     state.kept_heads = checkpoint.heads, checkpoint.heads_optimiser
@@ -143,6 +146,7 @@ def _save(
             model=state.model.state_dict(),
             modules={} if state.modules is None else state.modules.state_dict(),
             optimiser=optimiser_tensors(state.optimiser),
+            mean={} if state.mean is None else state.mean.state(),
             selected=state.selected,
             heads=heads if goes_on else {},
             heads_optimiser=moments if goes_on or method.keeps_moments else {},

@@ -16,6 +16,7 @@ from reidray.methods.method import Method
 from reidray.methods.step import Beginning, Moments, WholeMemory
 from reidray.storage.checkpoints import optimiser_tensors, restore_optimiser
 from reidray.training.history import History
+from reidray.training.mean_weights import MeanWeights
 
 _HEADS_STREAM = 6  # keeps these random numbers apart from those of other rooms with the same seed and epoch
 
@@ -46,9 +47,10 @@ class Heads:
 class RunState:
     """Of one worker; equal on all of them.
 
-    model: the network. modules: layers beside it that see the whole batch, if the method has any. heads: of the labels
-    in use. selected: tensors of the network that is reported, where the method chooses one. kept_heads: what the
-    checkpoint that the run goes on from says of heads, until there are any.
+    model: the network that is trained. mean: follows it, where train.ema wants that and training has begun. modules:
+    layers beside it that see the whole batch, if the method has any. heads: of the labels in use. selected: tensors of
+    the network that is reported, where the method chooses one. kept_heads: what the checkpoint that the run goes on
+    from says of heads, until there are any.
     """
 
     method: Method
@@ -57,12 +59,24 @@ class RunState:
     history: History
     optimiser: torch.optim.Optimizer = field(init=False)
     heads: Heads | None = None
+    mean: MeanWeights | None = None
     selected: dict[str, Tensor] = field(default_factory=dict)
     kept_heads: tuple[dict[str, Tensor], Moments] = field(default_factory=lambda: ({}, {}))
     _rate: float = 1.0
 
     def __post_init__(self) -> None:
         self.new_optimiser()
+
+    @property
+    def network(self) -> Network:
+        """The network that extracts, labels and is evaluated."""
+        return self.model if self.mean is None else self.mean.network
+
+    def begin_mean(self) -> None:
+        """From now on the mean follows the network, where train.ema wants that; it goes on where it did already."""
+        decay = self.method.settings.train.ema
+        if decay and self.mean is None:
+            self.mean = MeanWeights(self.model, decay=decay)
 
     def new_optimiser(self) -> None:
         """A fresh optimiser, as the method wants it."""
@@ -104,7 +118,7 @@ class RunState:
         """The network as it is after an epoch is the one that is reported, unless one before was judged better."""
         if judged is not None and (self.history.selected is None or judged >= self.history.selected[1]):
             self.history.selected = epoch, judged
-            self.selected = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+            self.selected = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
 
     def saved_heads(self) -> tuple[dict[str, Tensor], Moments]:
         """Layers and moments of the heads, for a checkpoint: those of the one before where there are none yet."""
