@@ -38,7 +38,7 @@ def _tests(kind: str, *quick: str) -> list[Any]:
 def test_one_worker_gives_the_run_of_one_process_bit_for_bit(
     form: str, tiny_settings: Callable[..., Any], tmp_path: Path
 ) -> None:
-    sections = {**FORMS[form], "train": {"epochs": 1, "steps": 10}}
+    sections = {**FORMS[form], "train": {**FORMS[form].get("train", {}), "epochs": 1, "steps": 10}}
     launch(tiny_settings("alone", **sections))
     launch(tiny_settings("one", **sections, run={"workers": 1}))
     assert_same_run(tmp_path / "alone", tmp_path / "one")
@@ -48,7 +48,7 @@ def test_one_worker_gives_the_run_of_one_process_bit_for_bit(
 def test_two_workers_of_which_one_is_killed_have_within_1e_4_the_losses_of_one_process(
     form: str, tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sections = {**FORMS[form], "train": {"epochs": 1, "steps": 30}}
+    sections = {**FORMS[form], "train": {**FORMS[form].get("train", {}), "epochs": 1, "steps": 30}}
     launch(tiny_settings("alone", **sections))
     handle, struck = Console.handle, []
 

@@ -16,6 +16,10 @@ FORMS: dict[str, dict[str, Any]] = {
         "buc": {**STAGES, "first_epochs": 1, "least_clusters": 60},
     },
     "cluster_contrast_tracklets": {"data": TRACKLETS, "method": {"name": "cluster_contrast"}},
+    "cluster_contrast_steady": {
+        "method": {"name": "cluster_contrast"},
+        "train": {"ema": 0.7, "clean_statistics": 64},
+    },
     "ihc": {"method": {"name": "ihc"}, "ihc": {**STAGES, "first_epochs": 1}},
     "ihc_tracklets": {"data": TRACKLETS, "method": {"name": "ihc"}, "ihc": {**STAGES, "first_epochs": 1}},
     "pplr": {"method": {"name": "pplr"}, "pplr": {"agreement_neighbours": 6, "agreement_from": 1}},

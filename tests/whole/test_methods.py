@@ -27,7 +27,7 @@ def test_a_run_that_stops_between_and_within_epochs_ends_like_one_that_does_not(
     form: str, tiny_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And while the one is labelled at once, the other is labelled block by block."""
-    sections = {**FORMS[form], "train": {"steps": 3}}
+    sections = {**FORMS[form], "train": {**FORMS[form].get("train", {}), "steps": 3}}
     launch(tiny_settings("whole", **sections))
     save, stops = CheckpointStore.save, ["epoch_0001_step_000002", "epoch_0000"]
 
