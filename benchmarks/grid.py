@@ -1,0 +1,235 @@
+"""Compare methods on several data sets: trials chosen on validation persons, the best measured on test persons.
+
+    python benchmarks/grid.py --output grid.jsonl --data cuhk01 --root cuhk01=DIR --weights FILE \
+        --method cluster_contrast stripes scwm --seeds 0 1 2 3 4
+    python benchmarks/grid.py --output grid.jsonl --data cuhk01 ... --method cluster_contrast --set train.ema=0.99
+
+The question is written in benchmarks/grid.yaml: the data, the methods and six trials of each. A run that is in the
+output is not made again, so that the grid can be filled piece by piece; `--trials` names the trials to take part by
+number, `--choose 1` takes that trial without choosing. `--set` changes all runs, which then are others.
+
+Every run is one process of one thread. The output has a line a run: settings, figures and labels of every epoch, and
+the average precision of every query. The table has means and spread (sample standard deviation) over the seeds; the
+pairs below it are compared seed by seed, with the middle 95 % of a bootstrap over seeds and queries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+QUESTION = Path(__file__).with_suffix(".yaml")
+RESAMPLES = 2000
+TRIAL_SEEDS = (100, 101)
+
+Run = dict[str, Any]
+
+
+def main() -> None:
+    """The command."""
+    if sys.argv[1:2] == ["one"]:
+        print(json.dumps(one(json.loads(sys.argv[2]))))
+        return
+    question = yaml.safe_load(QUESTION.read_text())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="JSON lines, one a run; appended to")
+    parser.add_argument("--data", choices=question["data"], required=True)
+    parser.add_argument("--root", default="", help="folder of the data set, where it is not drawn")
+    parser.add_argument("--weights", default="", help="start weights, where the data set asks for them")
+    parser.add_argument("--method", nargs="+", choices=question["methods"], required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the runs on test persons")
+    parser.add_argument("--trial-seeds", type=int, nargs="+", default=list(TRIAL_SEEDS))
+    parser.add_argument("--trials", type=int, nargs="+", help="numbers of trials, from 0; default all")
+    parser.add_argument("--choose", type=int, help="take this trial, without choosing")
+    parser.add_argument("--set", nargs="*", default=[], metavar="section.name=value", help="settings of every run")
+    parser.add_argument("--name", default="", help="what the table calls runs with --set")
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--split", choices=("test", "validation"), default="test", help="of the runs after choosing")
+    options = parser.parse_args()
+    data = question["data"][options.data]
+    base = f"{question['common']} {data['words']}".format(root=options.root, weights=options.weights)
+
+    def job(method: str, trial: int, seed: int, split: str) -> Run:
+        own = question["methods"][method]
+        words = [base, own["words"], question["trials"][own["trials"]][trial], *options.set]
+        key = {"data": options.data, "method": method, "trial": trial, "seed": seed, "split": split}
+        return {**key, "set": " ".join(options.set), "words": " ".join(words).split(), "vary": data["seed"]}
+
+    chosen: dict[str, int] = {}
+    for method in options.method:
+        count = len(question["trials"][question["methods"][method]["trials"]])
+        if options.choose is not None:
+            chosen[method] = options.choose
+            continue
+        numbers = options.trials if options.trials is not None else list(range(count))
+        jobs = [job(method, trial, seed, "validation") for trial in numbers for seed in options.trial_seeds]
+        made = all_made(jobs, options.output, options.parallel)
+        found = {trial: mean(run["mAP"] for run in made if run["trial"] == trial) for trial in numbers}
+        chosen[method] = max(numbers, key=lambda trial: found[trial])
+        shown = ", ".join(f"{trial}: {value:.1f}" for trial, value in found.items())
+        print(f"{method}: validation mAP of trial {shown}; chosen {chosen[method]}")
+    jobs = [job(method, chosen[method], seed, options.split) for seed in options.seeds for method in options.method]
+    made = all_made(jobs, options.output, options.parallel)
+    rows = {method: [run for run in made if run["method"] == method] for method in options.method}
+    print(table(rows, chosen))
+    print(pairs(rows))
+
+
+# ---- runs
+
+
+def all_made(jobs: list[Run], output: Path, parallel: int) -> list[Run]:
+    """The runs of these jobs; those that are not there yet are made."""
+    there = read(output)
+    todo = [job for job in jobs if key(job) not in there]
+    with ThreadPoolExecutor(parallel) as pool:
+        for run in pool.map(made_one, todo):
+            with output.open("a") as stream:
+                stream.write(json.dumps(run) + "\n")
+            print(f"{key(run)}: mAP {run['mAP']:.1f}", file=sys.stderr, flush=True)
+    there = read(output)
+    return [there[key(job)] for job in jobs]
+
+
+def key(run: Run) -> str:
+    """What tells a run apart."""
+    words = " ".join(word for word in run["words"] if not word.startswith(("data.root=", "model.weights=")))
+    return f"{run['data']} {run['method']} {run['split']} {run['seed']} {words}"
+
+
+def read(path: Path) -> dict[str, Run]:
+    """The runs that are there."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {key(run): run for run in map(json.loads, lines)}
+
+
+def made_one(job: Run) -> Run:
+    """A run in a process of one thread."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    command = [sys.executable, str(Path(__file__)), "one", json.dumps(job)]
+    finished = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True)
+    if finished.returncode:
+        raise SystemExit(f"{key(job)} failed: {finished.stderr.strip()[-2000:]}")
+    run: Run = json.loads(finished.stdout.splitlines()[-1])
+    return run
+
+
+def one(job: Run) -> Run:
+    """Trains, and adds what came out."""
+    import torch
+
+    from reidray.launch.inference import load_model, offline_context
+    from reidray.launch.launch import launch
+    from reidray.launch.prepare import packed_place
+    from reidray.settings_io import from_file, from_words, settings_from
+    from reidray.training.evaluation import evaluate
+
+    torch.set_num_threads(1)
+    files = [word[1:] for word in job["words"] if word.startswith("@")]
+    words = [word for word in job["words"] if not word.startswith("@")]
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "run"
+        own = [f"{job['vary']}={job['seed']}", f"evaluate.split={job['split']}", "run.workers=0", f"run.dir={folder}"]
+        settings = settings_from([*(from_file(ROOT / file) for file in files), from_words([*words, *own])])
+        result = launch(settings)
+        model, settings = load_model(folder)
+        context = offline_context(settings, packed_place(settings), folder, lambda _: None)
+        figures = evaluate(context, model, None, lists=context.split(splits(job["split"])).source.count)
+        worst = figures["examples"]["worst"]
+        precisions = dict(zip(worst["queries"], worst["precisions"], strict=True))
+        epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        evaluations = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
+    return {
+        **job,
+        "mAP": figures["mAP"],
+        "rank1": figures["rank1"],
+        "before": result["before"]["mAP"],
+        "mIoU": figures["parsing_mIoU"],
+        "curve": [[-1 if line["epoch"] is None else line["epoch"], line["mAP"]] for line in evaluations],
+        "epochs": epochs,
+        "precisions": [precisions[query] for query in sorted(precisions)],
+        "seconds": result["seconds"],
+    }
+
+
+def splits(split: str) -> str:
+    """The queries' split."""
+    return "query" if split == "test" else f"{split}_query"
+
+
+# ---- what came out
+
+
+def table(rows: dict[str, list[Run]], chosen: dict[str, int]) -> str:
+    """Markdown: a row a method."""
+    lines = [
+        "| method | trial | mAP before | mAP after | spread | lowest | highest | best epoch - last | rank-1 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for method, runs in rows.items():
+        values = [run["mAP"] for run in runs]
+        spread = f"{stdev(values):.1f}" if len(values) > 1 else "-"
+        lost = mean(max(value for _, value in run["curve"]) - run["mAP"] for run in runs)
+        before, rank1 = (mean(run[name] for run in runs) for name in ("before", "rank1"))
+        lines.append(
+            f"| {method} | {chosen[method]} | {before:.1f} | {mean(values):.1f} | {spread} | {min(values):.1f} | "
+            f"{max(values):.1f} | {lost:.1f} | {rank1:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def pairs(rows: dict[str, list[Run]]) -> str:
+    """Markdown: each pair of methods, seed by seed."""
+    lines = ["| pair | difference of mAP | 95 % | seeds above |", "|---|---|---|---|"]
+    for one_name, other_name in combinations(rows, 2):
+        apart_SQ = apart(rows[one_name], rows[other_name])
+        low, high = interval(apart_SQ, np.random.default_rng(0))
+        above = int((apart_SQ.mean(1) > 0).sum())
+        lines.append(
+            f"| {one_name} - {other_name} | {apart_SQ.mean():+.1f} | {low:+.1f} to {high:+.1f} | "
+            f"{above} of {len(apart_SQ)} |"
+        )
+    return "\n".join(lines)
+
+
+def apart(ones: list[Run], others: list[Run]) -> Any:
+    """float64 [S, Q]: differences of average precision, in percent, of seeds and queries.
+
+    Drawn data have other queries a seed: each seed then has its mean in all places.
+    """
+    rows = [
+        100 * (np.array(one["precisions"]) - np.array(other["precisions"]))
+        for one, other in zip(ones, others, strict=True)
+    ]
+    width = min(len(row) for row in rows)
+    if len({len(row) for row in rows}) == 1:
+        return np.stack(rows)
+    return np.stack([np.full(width, row.mean()) for row in rows])
+
+
+def interval(apart_SQ: Any, generator: np.random.Generator) -> tuple[float, float]:
+    """The middle 95 % of the mean difference over seeds and queries drawn anew, with replacement."""
+    seeds, queries = apart_SQ.shape
+    means = [
+        apart_SQ[generator.integers(0, seeds, seeds)][:, generator.integers(0, queries, queries)].mean()
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()
