@@ -16,6 +16,7 @@ pairs below it are compared seed by seed, with the middle 95 % of a bootstrap ov
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -58,15 +59,24 @@ def main() -> None:
     parser.add_argument("--name", default="", help="what the table calls runs with --set")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="of the runs after choosing")
+    parser.add_argument("--keep", type=Path, help="keep run folders here, with a checkpoint of every epoch")
     options = parser.parse_args()
     data = question["data"][options.data]
     base = f"{question['common']} {data['words']}".format(root=options.root, weights=options.weights)
+
+    kept = None if options.keep is None else str(options.keep.resolve())
 
     def job(method: str, trial: int, seed: int, split: str) -> Run:
         own = question["methods"][method]
         words = [base, own["words"], question["trials"][own["trials"]][trial], *options.set]
         key = {"data": options.data, "method": method, "trial": trial, "seed": seed, "split": split}
-        return {**key, "set": " ".join(options.set), "words": " ".join(words).split(), "vary": data["seed"]}
+        return {
+            **key,
+            "set": " ".join(options.set),
+            "words": " ".join(words).split(),
+            "vary": data["seed"],
+            "keep": kept,
+        }
 
     chosen: dict[str, int] = {}
     for method in options.method:
@@ -141,8 +151,10 @@ def one(job: Run) -> Run:
     files = [word[1:] for word in job["words"] if word.startswith("@")]
     words = [word for word in job["words"] if not word.startswith("@")]
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "run"
+        name = hashlib.sha256(key(job).encode()).hexdigest()[:12]
+        folder = Path(place) / "run" if job["keep"] is None else Path(job["keep"]) / name
         own = [f"{job['vary']}={job['seed']}", f"evaluate.split={job['split']}", "run.workers=0", f"run.dir={folder}"]
+        own += [] if job["keep"] is None else ["run.keep_checkpoints=1000"]
         settings = settings_from([*(from_file(ROOT / file) for file in files), from_words([*words, *own])])
         result = launch(settings)
         model, settings = load_model(folder)
@@ -154,6 +166,7 @@ def one(job: Run) -> Run:
         evaluations = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
     return {
         **job,
+        "run": name,
         "mAP": figures["mAP"],
         "rank1": figures["rank1"],
         "before": result["before"]["mAP"],
