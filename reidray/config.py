@@ -81,8 +81,11 @@ class _Tree(Section):
             raise ValueError(
                 f"the shipped weights fit model.backbone=small, not {self.model.backbone}: set model.weights"
             )
-        if self.model.backbone == "small" and self.model.weights == "imagenet":
-            raise ValueError("there are no ImageNet weights for model.backbone=small: use shipped, none or a file")
+        if self.model.backbone not in ("resnet18", "resnet50") and self.model.weights == "imagenet":
+            shipped = "shipped, " if self.model.backbone == "small" else ""
+            raise ValueError(
+                f"there are no ImageNet weights for model.backbone={self.model.backbone}: use {shipped}none or a file"
+            )
         return self
 
     @model_validator(mode="after")

@@ -27,6 +27,19 @@ else:
     MethodName = Literal[tuple(METHODS)]
 
 
+BackboneName = Literal[
+    "small",
+    "resnet18",
+    "resnet50",
+    "osnet_x0_25",
+    "osnet_x0_5",
+    "osnet_x0_75",
+    "osnet_x1_0",
+    "osnet_ibn_x1_0",
+    "osnet_ain_x1_0",
+]
+
+
 class DrawnSettings(Section):
     """Drawn pedestrians (data.dataset=drawn): how many, and one knob for each difficulty."""
 
@@ -141,8 +154,10 @@ class AugmentSettings(Section):
 class ModelSettings(Section):
     """The network."""
 
-    backbone: Literal["small", "resnet18", "resnet50"] = setting("small", "trunk; small is meant for CPUs")
-    weights: str = setting("shipped", "shipped (small), imagenet (resnets), none, or a checkpoint file", "name or path")
+    backbone: BackboneName = setting("small", "trunk; small and osnet_x0_25 are meant for CPUs")
+    weights: str = setting(
+        "shipped", "shipped (small), imagenet (resnet18, resnet50), none, or a checkpoint file", "name or path"
+    )
     pooling: Literal["avg", "max", "gem", "avg+max"] = setting("avg", "global pooling; the papers' is avg")
     part_pooling: Literal["gap", "masked"] = setting("gap", "gap: eq. 1 as printed; masked: divided by the mask's area")
     calibrate: Literal["new", "all", "none"] = setting(

@@ -1,8 +1,8 @@
 """From pixels to features.
 
-A trunk (a small aligned network for CPUs, or torchvision's ResNets with a stride-1 last stage) makes a map of cells; a
-pooling and, for part methods, a part classifier turn it into one vector per space; a batch-norm neck and unit length
-follow. `grid` knows which pixel a cell is centred on; `group_norm` takes batch statistics over groups of images that do
+A trunk (a small aligned network for CPUs, torchvision's ResNets with a stride-1 last stage, an OSNet) makes a map of
+cells; a pooling and, for part methods, a part classifier turn it into one vector per space; a batch-norm neck and unit
+length follow. `grid` knows which pixel a cell is centred on; `group_norm` takes batch statistics over groups of images that do
 not depend on the number of workers. Nothing here reads a disk: `reidray.storage.weights` loads pretrained weights.
 """
 
@@ -27,6 +27,7 @@ from reidray.features.group_norm import (
     statistics_size,
     take_statistics,
 )
+from reidray.features.osnet import OSNet
 from reidray.features.pooling import POOLINGS, build_pooling
 from reidray.features.resnet import ResNet
 from reidray.features.small import SmallNet
@@ -40,6 +41,7 @@ __all__ = [
     "GroupBatchNorm1d",
     "GroupBatchNorm2d",
     "Network",
+    "OSNet",
     "ResNet",
     "SmallNet",
     "apply_statistics",

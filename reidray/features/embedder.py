@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from reidray.features.grid import CellGrid
 from reidray.features.group_norm import convert
+from reidray.features.osnet import OSNETS, OSNet
 from reidray.features.pooling import build_pooling
 from reidray.features.resnet import ResNet
 from reidray.features.small import SmallNet
@@ -142,7 +144,7 @@ class Embedder(Network):
     """images_B3HW -> Features; of tracklets, the mean over frames is taken before the necks.
 
     Args:
-      backbone: a trunk with name, width and grid (SmallNet, ResNet).
+      backbone: a trunk with name, width and grid (SmallNet, ResNet, OSNet).
       pooling: of the global feature, a key of POOLINGS.
       num_parts: L, the background counted; 0 for none, else >= 2.
       num_stripes: parts that are horizontal stripes instead; 0 for none.
@@ -212,10 +214,15 @@ class Embedder(Network):
             return Features(maps[0], necks_BSD, F.normalize(necks_BSD, dim=2), *maps[1:], visibility_BL)
 
 
+def _osnet(name: str, seed: int) -> OSNet:
+    return OSNet(name, seed=seed)
+
+
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "small": lambda seed: SmallNet(seed=seed),
     "resnet18": lambda seed: ResNet("resnet18", seed=seed),
     "resnet50": lambda seed: ResNet("resnet50", seed=seed),
+    **{name: partial(_osnet, name) for name in OSNETS},
 }
 
 

@@ -48,7 +48,7 @@ class EmbeddingNetwork(Network):
     """images_B3HW -> Embedded; of tracklets, the mean over frames is taken before the fully connected layer.
 
     Args:
-      backbone: a trunk (SmallNet, ResNet).
+      backbone: a trunk (SmallNet, ResNet, OSNet).
       poolings: names of poolings whose results stand side by side.
       embedding: E.
       dropout: share of an embedding's numbers that a training step leaves out.

@@ -33,6 +33,9 @@ IMAGENET = {"resnet18": "ResNet18_Weights.IMAGENET1K_V1", "resnet50": "ResNet50_
 
 State = dict[str, Tensor]
 
+_TRUNK = re.compile(r"backbone\.(layer\d|stages|conv1\.bn|conv[2-5]|pool[23])\.")
+"""Names of layers that stand in a trunk alone: a network that lacks one is not the checkpoint's."""
+
 
 def _numbered(first_stage: int) -> tuple[tuple[str, str], ...]:
     """Prefixes of a trunk in a Sequential named base: conv1, bn1, ..., layer1 at `first_stage`."""
@@ -43,6 +46,7 @@ def _numbered(first_stage: int) -> tuple[tuple[str, str], ...]:
 
 # name -> (their prefix, our prefix), first match counts; ties between layouts go to the earlier one
 LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "torchreid": tuple((f"{layer}", f"backbone.{layer}") for layer in ("conv", "pool")),  # its OSNets
     "torchvision": (("", "backbone."),),
     "moco": (("encoder_q.", "backbone."),),  # also LUPerson
     # the release pretrained on SYNTH-PEDES is of a modified ResNet-50, whose stem does not fit: refused by its shapes
@@ -195,7 +199,8 @@ def _shipped(name: str) -> State:
 
 def _imagenet(name: str) -> State:
     if name not in IMAGENET:
-        raise ValueError(f"there are no ImageNet weights for model.backbone={name}: use shipped, none or a file")
+        shipped = "shipped, " if name == "small" else ""
+        raise ValueError(f"there are no ImageNet weights for model.backbone={name}: use {shipped}none or a file")
     from torchvision import models
 
     weights = models.get_weight(IMAGENET[name])
@@ -279,7 +284,7 @@ def _match(tensors: State, own: State, section: str, wrapper: str, layout: str) 
             match.keys_by_name[name] = key
         else:
             match.left_over.append(key)
-            if name and re.match(r"backbone\.(layer\d|stages)\.", name):
+            if name and _TRUNK.match(name):
                 match.foreign.append(key)
     return match
 

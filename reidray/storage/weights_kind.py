@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from reidray.features.embedder import BACKBONES
+from reidray.features.osnet import OSNETS
 
 _BLOCKS = {  # numbers of blocks of the four stages, whether blocks have a third convolution
     ((2, 2, 2, 2), False): "resnet18",
@@ -23,6 +24,7 @@ _WORDS = {
     "resnet101": "a ResNet-101",
     "resnet152": "a ResNet-152",
     "osnet": "an OSNet (torchreid)",
+    **{name: f"torchreid's {name}" for name in OSNETS},
     "vit": "a vision transformer (ViT)",
     "swin": "a Swin transformer",
     "clip": "a CLIP transformer",
@@ -45,6 +47,8 @@ _SIGNS = (  # in this order: the first one that a key shows
     ("mobilenet", r"(^|\.)features\.\d+\.(conv|block)\.\d+\."),
     ("small", r"(^|\.)stages\.\d+\.(conv1|norm1)\."),
 )
+_LISTED, _INSTANCE = re.compile(r"(^|\.)conv2\.0\.conv2\.\d\."), re.compile(r"(^|\.)conv2\.0\.IN\.")
+_STEM = re.compile(r"(^|\.)conv1\.conv\.weight$")
 _STAGE = re.compile(r"(?:^|\.)layer([1-4])\.(\d+)\.(\w+)")
 
 
@@ -62,8 +66,20 @@ def kind_of(tensors: Mapping[str, Tensor]) -> str | None:
         return _BLOCKS.get(((one, two, three, four), has_third))
     for name, sign in _SIGNS:
         if any(re.search(sign, key) for key in tensors):
-            return name
+            return _osnet_kind(tensors) if name == "osnet" else name
     return None
+
+
+def _osnet_kind(tensors: Mapping[str, Tensor]) -> str:
+    """Which OSNet it is, by its stem's channels and its instance norms."""
+    if any(_LISTED.search(key) for key in tensors):
+        kind = "ain_"
+    else:
+        kind = "ibn_" if any(_INSTANCE.search(key) for key in tensors) else ""
+    widths = {16: "x0_25", 32: "x0_5", 48: "x0_75", 64: "x1_0"}
+    stem = next((len(tensor) for key, tensor in tensors.items() if _STEM.search(key) and tensor.ndim), 0)
+    name = f"osnet_{kind}{widths.get(stem)}"
+    return name if name in OSNETS else "osnet"
 
 
 def advice(tensors: Mapping[str, Tensor], backbone: str) -> str:

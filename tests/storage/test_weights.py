@@ -485,7 +485,7 @@ def test_a_checkpoint_that_is_cut_short_is_called_so_whichever_its_format(tmp_pa
         assert "PytorchStreamReader" not in str(said.value)
 
 
-def osnet_keys() -> dict[str, torch.Tensor]:
+def osnet_keys(stem: int = 32) -> dict[str, torch.Tensor]:
     """Names of torchreid's OSNet, whose blocks have four streams of light 3x3 convolutions; a tensor each."""
     names = ["conv1.conv.weight", "conv1.bn.weight"]
     for stage in (2, 3, 4):
@@ -494,7 +494,7 @@ def osnet_keys() -> dict[str, torch.Tensor]:
             names += [f"conv{stage}.{block}.conv2{stream}.0.conv1.weight" for stream in "bcd"]
             names += [f"conv{stage}.{block}.gate.fc1.weight", f"conv{stage}.{block}.conv3.conv.weight"]
     names += ["conv5.conv.weight", "fc.0.weight", "fc.1.weight", "classifier.weight"]
-    return {name: torch.zeros(2, 2) for name in names}
+    return {name: torch.zeros(2, 2) for name in names} | {"conv1.conv.weight": torch.zeros(stem, 3, 7, 7)}
 
 
 VIT = {f"blocks.{n}.attn.qkv.weight": torch.zeros(2, 2) for n in range(12)} | {"cls_token": torch.zeros(1, 1, 2)}
@@ -504,9 +504,11 @@ def test_the_sentence_says_which_network_the_keys_are_of(tmp_path):
     with torch.random.fork_rng():
         deeper = torchvision.models.resnet50(weights=None).state_dict()
     choice = r"model\.backbone can be small, resnet18, resnet50"
+    osnet = r"of torchreid's osnet_x0_5 and model\.backbone="
     for prefix, keys, backbone, sentence in (
-        ("", osnet_keys(), small(), rf"are those of an OSNet \(torchreid\) and model\.backbone=small: {choice}"),
-        ("module.", osnet_keys(), resnet18(), r"of an OSNet \(torchreid\) and model\.backbone=resnet18"),
+        ("", osnet_keys(), small(), rf"{osnet}small: set model\.backbone=osnet_x0_5$"),
+        ("module.", osnet_keys(), resnet18(), rf"{osnet}resnet18: set model\.backbone=osnet_x0_5$"),
+        ("", osnet_keys(stem=20), small(), rf"of an OSNet \(torchreid\) and model\.backbone=small: {choice}"),
         ("model.", VIT, small(), rf"of a vision transformer \(ViT\) and model\.backbone=small: {choice}"),
         ("", deeper, small(), r"of a ResNet-50 and model\.backbone=small: set model\.backbone=resnet50"),
         ("module.", deeper, resnet18(), r"of a ResNet-50 and model\.backbone=resnet18: set model\.backbone=resnet50"),
