@@ -155,7 +155,7 @@ def one(job: Run) -> Run:
         folder = Path(place) / "run" if job["keep"] is None else Path(job["keep"]) / name
         own = [f"{job['vary']}={job['seed']}", f"evaluate.split={job['split']}", "run.workers=0", f"run.dir={folder}"]
         own += [] if job["keep"] is None else ["run.keep_checkpoints=1000"]
-        settings = settings_from([*(from_file(ROOT / file) for file in files), from_words([*words, *own])])
+        settings = settings_from([*(from_file(ROOT / file) for file in files), *from_words([*words, *own])])
         result = launch(settings)
         model, settings = load_model(folder)
         context = offline_context(settings, packed_place(settings), folder, lambda _: None)
