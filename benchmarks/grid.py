@@ -4,7 +4,7 @@
         --method cluster_contrast stripes scwm --seeds 0 1 2 3 4
     python benchmarks/grid.py --output grid.jsonl --data cuhk01 ... --method cluster_contrast --set train.ema=0.99
 
-The question is written in benchmarks/grid.yaml: the data, the methods and six trials of each. A run that is in the
+The question is written in benchmarks/grid.yaml: the data, the methods and eight trials of each. A run that is in the
 output is not made again, so that the grid can be filled piece by piece; `--trials` names the trials to take part by
 number, `--choose 1` takes that trial without choosing. `--set` changes all runs, which then are others.
 
