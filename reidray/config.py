@@ -81,6 +81,11 @@ class _Tree(Section):
             raise ValueError(
                 f"the shipped weights fit model.backbone=small, not {self.model.backbone}: set model.weights"
             )
+        if self.model.embedding_layer == "keep" and not self.model.backbone.startswith("osnet_"):
+            raise ValueError(
+                f"model.embedding_layer=keep needs checkpoints that have such a layer, those of osnet_x0_25 and the "
+                f"like, not of model.backbone={self.model.backbone}: set model.embedding_layer=drop"
+            )
         if self.model.backbone not in ("resnet18", "resnet50") and self.model.weights == "imagenet":
             shipped = "shipped, " if self.model.backbone == "small" else ""
             raise ValueError(

@@ -160,6 +160,9 @@ class ModelSettings(Section):
     )
     pooling: Literal["avg", "max", "gem", "avg+max"] = setting("avg", "global pooling; the papers' is avg")
     part_pooling: Literal["gap", "masked"] = setting("gap", "gap: eq. 1 as printed; masked: divided by the mask's area")
+    embedding_layer: Literal["keep", "drop"] = setting(
+        "drop", "keep: the fully connected layer that checkpoints of OSNet have behind the pooling (512 numbers) stays"
+    )
     calibrate: Literal["new", "all", "none"] = setting(
         "new",
         "necks that begin with the statistics of the training images: those that the start weights lack, all, or none",

@@ -2,8 +2,8 @@
 
 A trunk (a small aligned network for CPUs, torchvision's ResNets with a stride-1 last stage, an OSNet) makes a map of
 cells; a pooling and, for part methods, a part classifier turn it into one vector per space; a batch-norm neck and unit
-length follow. `grid` knows which pixel a cell is centred on; `group_norm` takes batch statistics over groups of images that do
-not depend on the number of workers. Nothing here reads a disk: `reidray.storage.weights` loads pretrained weights.
+length follow. `grid` knows which pixel a cell is centred on; `group_norm` takes batch statistics over groups of images
+that do not depend on the number of workers. Nothing here reads a disk: `reidray.storage.weights` loads start weights.
 """
 
 from reidray.features.embedder import (

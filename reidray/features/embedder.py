@@ -1,8 +1,9 @@
-"""From images to unit-length features: trunk, global pooling, part classifier, batch-norm necks.
+"""From images to unit-length features: trunk, global pooling, part classifier, embedding layers, batch-norm necks.
 
 Space 0 is the whole image, spaces 1..L are the parts (the background last). Each space has its own neck, a batch norm
 whose bias stays 0 (BNNeck, Luo et al., 2019, arXiv:1903.07071); losses and retrieval use what leaves the neck, at unit
-length.
+length. An embedding layer (fully connected, batch norm, ReLU) stands before each neck where the checkpoints of a trunk
+have one and it is kept: OSNet's (Zhou et al., 2019, arXiv:1905.00953) makes 512 numbers.
 """
 
 
@@ -22,13 +23,14 @@ from torch.nn import functional as F
 
 from reidray.features.grid import CellGrid
 from reidray.features.group_norm import convert
-from reidray.features.osnet import OSNETS, OSNet
+from reidray.features.osnet import EMBEDDING, OSNETS, OSNet
 from reidray.features.pooling import build_pooling
 from reidray.features.resnet import ResNet
 from reidray.features.small import SmallNet
 
 PART_POOLINGS = ("gap", "masked")
 _PART_SEED = 0x70617274  # the part classifier draws from another stream than the trunk
+_EMBEDDING_SEED = 0x66756C6C
 
 
 class Backbone(Protocol):
@@ -109,7 +111,7 @@ class Network(nn.Module, ABC):
     Attributes:
       averaged: how many of the first tensors that `pool` gives a tracklet has the means of; the others stay of frames.
       name: of the trunk, by which start weights are found.
-      width: of the map that the trunk makes.
+      width: of a feature.
       grid: where the cells of that map lie in the image.
     """
 
@@ -149,10 +151,12 @@ class Embedder(Network):
       num_parts: L, the background counted; 0 for none, else >= 2.
       num_stripes: parts that are horizontal stripes instead; 0 for none.
       part_pooling: "gap" or "masked", see `part_features`.
-      seed: of the part classifier's start weights; the global state of PyTorch's generator is neither used nor changed.
+      embedding_layer: "keep": the layer that the trunk's checkpoints have behind the pooling, one for each space;
+        "drop": none.
+      seed: of the start weights behind the trunk; the global state of PyTorch's generator is neither used nor changed.
 
     Raises:
-      ValueError: unknown pooling, or a number of parts that makes no sense.
+      ValueError: unknown pooling, a number of parts that makes no sense, or a trunk without an embedding layer.
     """
 
     def __init__(
@@ -164,6 +168,7 @@ class Embedder(Network):
         part_pooling: str,
         seed: int,
         num_stripes: int = 0,
+        embedding_layer: str = "drop",
     ) -> None:
         super().__init__()
         assert not (num_parts and num_stripes), "parts are masks or stripes"
@@ -172,18 +177,21 @@ class Embedder(Network):
         if part_pooling not in PART_POOLINGS:
             raise ValueError(f"model.part_pooling must be one of {', '.join(PART_POOLINGS)}; got {part_pooling!r}")
         trunk = cast(Backbone, backbone)
-        self.width, self.grid, self.name = trunk.width, trunk.grid, trunk.name
+        self.grid, self.name = trunk.grid, trunk.name
         self.num_parts, self.num_stripes, self.part_pooling = num_parts, num_stripes, part_pooling
         self.backbone = backbone
         self.pooling = build_pooling(pooling)
-        self.necks = nn.ModuleList(nn.BatchNorm1d(self.width) for _ in range(1 + num_parts + num_stripes))
+        spaces = 1 + num_parts + num_stripes
+        self.embeddings = _embedding_layers(trunk, spaces, seed=seed) if embedding_layer == "keep" else None
+        self.width = trunk.width if self.embeddings is None else EMBEDDING
+        self.necks = nn.ModuleList(nn.BatchNorm1d(self.width) for _ in range(spaces))
         for neck in self.necks:
             cast(nn.BatchNorm1d, neck).bias.requires_grad_(False)
         self.part_classifier: nn.Conv2d | None = None
         self.averaged = 3 if num_parts else 2 if num_stripes else 1
         if num_parts:
             with torch.random.fork_rng(devices=[]):
-                self.part_classifier = nn.Conv2d(self.width, num_parts, 3, padding=1)
+                self.part_classifier = nn.Conv2d(trunk.width, num_parts, 3, padding=1)
             generator = torch.Generator().manual_seed(seed ^ _PART_SEED)
             nn.init.normal_(self.part_classifier.weight, std=0.01, generator=generator)
             nn.init.zeros_(cast(Tensor, self.part_classifier.bias))
@@ -207,11 +215,33 @@ class Embedder(Network):
         vectors = [means[0], *(means[1].unbind(1) if len(means) > 1 else ())]
         visibility_BL = means[2] if len(means) > 2 else None
         with torch.autocast(means[0].device.type, enabled=False):
+            if self.embeddings is not None:
+                vectors = [layer(vectors_BD) for layer, vectors_BD in zip(self.embeddings, vectors, strict=True)]
             necks_BSD = torch.stack(
                 [neck(vectors_BD) for neck, vectors_BD in zip(self.necks, vectors, strict=True)], dim=1
             )
             maps = (None, None, None) if pooled is None else pooled[3:]
             return Features(maps[0], necks_BSD, F.normalize(necks_BSD, dim=2), *maps[1:], visibility_BL)
+
+
+def _embedding_layers(trunk: Backbone, spaces: int, *, seed: int) -> nn.ModuleList:
+    """A fully connected layer with a batch norm and a ReLU for each space; weights from N(0, 0.01^2), equal in all."""
+    if trunk.name not in OSNETS:
+        raise ValueError(
+            f"model.embedding_layer=keep needs a trunk whose checkpoints have such a layer (osnet_...), not "
+            f"model.backbone={trunk.name}: set model.embedding_layer=drop"
+        )
+    with torch.random.fork_rng(devices=[]):
+        layers = [
+            nn.Sequential(nn.Linear(trunk.width, EMBEDDING), nn.BatchNorm1d(EMBEDDING), nn.ReLU())
+            for _ in range(spaces)
+        ]
+    for layer in layers:
+        linear = cast(nn.Linear, layer[0])
+        generator = torch.Generator().manual_seed(seed ^ _EMBEDDING_SEED)
+        nn.init.normal_(linear.weight, std=0.01, generator=generator)
+        nn.init.zeros_(linear.bias)
+    return nn.ModuleList(layers)
 
 
 def _osnet(name: str, seed: int) -> OSNet:
@@ -227,7 +257,14 @@ BACKBONES: dict[str, Callable[[int], nn.Module]] = {
 
 
 def build_embedder(
-    *, backbone: str, pooling: str, num_parts: int, part_pooling: str, seed: int, num_stripes: int = 0
+    *,
+    backbone: str,
+    pooling: str,
+    num_parts: int,
+    part_pooling: str,
+    seed: int,
+    num_stripes: int = 0,
+    embedding_layer: str = "drop",
 ) -> Embedder:
     """A network ready for the engine: batch norms over BN groups, weights in channels-last order, on the CPU.
 
@@ -237,16 +274,23 @@ def build_embedder(
       num_parts: L, the background counted; 0 for methods without parts.
       part_pooling: "gap" or "masked".
       num_stripes: parts that are horizontal stripes instead of masks; 0 for none.
+      embedding_layer: "keep" or "drop", see `Embedder`.
       seed: >= 0; equal seeds give equal weights, whatever was drawn before.
 
     Raises:
-      ValueError: an unknown name or a senseless number of parts.
+      ValueError: an unknown name, a senseless number of parts, or an embedding layer that the trunk does not have.
     """
     if backbone not in BACKBONES:
         raise ValueError(f"model.backbone must be one of {', '.join(BACKBONES)}; got {backbone!r}")
     trunk = BACKBONES[backbone](seed)
     embedder = Embedder(
-        trunk, pooling=pooling, num_parts=num_parts, part_pooling=part_pooling, seed=seed, num_stripes=num_stripes
+        trunk,
+        pooling=pooling,
+        num_parts=num_parts,
+        part_pooling=part_pooling,
+        seed=seed,
+        num_stripes=num_stripes,
+        embedding_layer=embedding_layer,
     )
     convert(embedder)
     return embedder.to(memory_format=torch.channels_last)

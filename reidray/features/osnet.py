@@ -136,15 +136,12 @@ class OSNet(nn.Module):
 
     Attributes:
       width: D.
-      embedding: numbers of the fully connected layer that torchreid's checkpoints have behind the pooling.
       stage_widths: of the paper's conv2, conv3, conv4 and conv5.
       grid: where the cells lie in the image.
 
     Raises:
       ValueError: an unknown name.
     """
-
-    embedding = EMBEDDING
 
     def __init__(self, name: str, *, seed: int) -> None:
         super().__init__()

@@ -210,6 +210,12 @@ def _check_weights(settings: Settings, console: Console) -> None:
         return
     report = load_weights(new_model(settings), settings.model.weights)
     console.handle(message(f"start weights: {report.loaded} tensors from {report.origin}"))
+    for renaming, count in report.renamed.items():
+        if renaming != "* -> *":
+            console.handle(message(f"  {count} tensors renamed {renaming} (read as {report.rule})", detail=True))
+    if report.copied:
+        text = f"  {report.copied} tensors of the parts' embedding layers begin as copies of embeddings.0"
+        console.handle(message(text, detail=True))
     for what, keys in (("not in the file, newly drawn", report.missing), ("in the file, not used", report.unexpected)):
         if keys:
             layers = ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))

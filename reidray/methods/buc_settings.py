@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from reidray.section import Count, CountOrZero, MethodSection, NotNegative, Part, Positive, Share, setting
+
+if TYPE_CHECKING:
+    from reidray.config import Settings
 
 
 class BucSettings(MethodSection):
@@ -35,6 +38,15 @@ class BucSettings(MethodSection):
     lookup_momentum: Share = setting(0.5, "share of the old row that an update of the lookup table keeps", "share")
     learning_rate: Positive = setting(1e-3, "SGD's learning rate of the new layers; the papers' is 0.1")
     backbone_rate: Positive = setting(0.1, "factor on it for the trunk")
+
+    def check(self, settings: Settings) -> None:
+        """See `MethodSection.check`."""
+        if settings.model.embedding_layer == "keep":
+            name = settings.method.name
+            raise ValueError(
+                f"model.embedding_layer=keep has no place in method.name={name}, which trains an embedding of its own "
+                f"({name}.embedding): set model.embedding_layer=drop"
+            )
 
     @property
     def has_stages(self) -> bool:

@@ -94,6 +94,7 @@ class Method(ABC):
             pooling=model.pooling,
             num_parts=0,
             part_pooling=model.part_pooling,
+            embedding_layer=model.embedding_layer,
             seed=self.settings.train.seed,
         )
 

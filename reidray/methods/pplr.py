@@ -90,6 +90,7 @@ class PPLR(Method):
             num_parts=0,
             num_stripes=self._own.num_stripes,
             part_pooling=model.part_pooling,
+            embedding_layer=model.embedding_layer,
             seed=self.settings.train.seed,
         )
 

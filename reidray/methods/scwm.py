@@ -91,6 +91,7 @@ class SCWM(Method):
             num_parts=self.num_parts,
             num_stripes=0 if self._parsed else self._parts,
             part_pooling=model.part_pooling,
+            embedding_layer=model.embedding_layer,
             seed=self.settings.train.seed,
         )
 

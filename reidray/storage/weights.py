@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +47,8 @@ def _numbered(first_stage: int) -> tuple[tuple[str, str], ...]:
 
 # name -> (their prefix, our prefix), first match counts; ties between layouts go to the earlier one
 LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
-    "torchreid": tuple((f"{layer}", f"backbone.{layer}") for layer in ("conv", "pool")),  # its OSNets
+    # its OSNets; fc is the layer that model.embedding_layer keeps
+    "torchreid": (("conv", "backbone.conv"), ("pool", "backbone.pool"), ("fc.", "embeddings.0.")),
     "torchvision": (("", "backbone."),),
     "moco": (("encoder_q.", "backbone."),),  # also LUPerson
     # the release pretrained on SYNTH-PEDES is of a modified ResNet-50, whose stem does not fit: refused by its shapes
@@ -82,6 +84,8 @@ class WeightReport:
     unexpected: list[str]  # keys of the checkpoint that went nowhere
     rule: str
     origin: str
+    renamed: dict[str, int] = field(default_factory=dict)  # "theirs -> ours": how many keys were renamed so
+    copied: int = 0  # tensors of the embedding layer that those of the parts begin with as well
 
 
 def load_weights(embedder: Network, source: str | Path, *, strict_shapes: bool = True) -> WeightReport:
@@ -126,8 +130,17 @@ def load_weights(embedder: Network, source: str | Path, *, strict_shapes: bool =
     loaded = {name: match.tensors[key] for name, key in match.keys_by_name.items()}
     if not loaded:
         raise ValueError(f"{origin}: no tensor has the shape it should have; is this a checkpoint of {embedder.name}?")
-    embedder.load_state_dict(loaded, strict=False)
-    return WeightReport(len(loaded), sorted(set(own) - set(loaded)), sorted(match.left_over), match.rule, origin)
+    copies = _for_parts(loaded, own)
+    embedder.load_state_dict(loaded | copies, strict=False)
+    return WeightReport(
+        len(loaded),
+        sorted(set(own) - set(loaded) - set(copies)),
+        sorted(match.left_over),
+        match.rule,
+        origin,
+        dict(Counter(_renaming(key, name) for name, key in match.keys_by_name.items())),
+        len(copies),
+    )
 
 
 def save_weights(
@@ -296,6 +309,28 @@ def _rename(key: str, wrapper: str, pairs: tuple[tuple[str, str], ...]) -> str |
         return None
     key = key.removeprefix(wrapper)
     return next((ours + key.removeprefix(theirs) for theirs, ours in pairs if key.startswith(theirs)), None)
+
+
+def _renaming(key: str, name: str) -> str:
+    """What became what, for a report: fc.0.weight and embeddings.0.0.weight give "fc.* -> embeddings.0.*"."""
+    theirs, ours = key.split("."), name.split(".")
+    while theirs and ours and theirs[-1] == ours[-1]:
+        theirs.pop()
+        ours.pop()
+    return " -> ".join(".".join([*_shown(words), "*"]) for words in (theirs, ours))
+
+
+def _for_parts(loaded: State, own: State) -> State:
+    """Weights of the embedding layers of parts, where the checkpoint has one for whole images alone.
+
+    Not the running statistics: parts have others, which model.calibrate takes from the training images.
+    """
+    copies = {}
+    for name in own:
+        whole = re.sub(r"^embeddings\.\d+\.", "embeddings.0.", name)
+        if name not in loaded and whole in loaded and name.endswith((".weight", ".bias")):
+            copies[name] = loaded[whole]
+    return copies
 
 
 def _wrappers(tensors: State) -> list[str]:

@@ -24,8 +24,9 @@ _GRID = 2.0**24
 """Numbers are added up in multiples of 1 / _GRID, as integers: in any order and on any number of workers the same."""
 
 
-def necks_to_calibrate(model: nn.Module, which: str, missing: Sequence[str]) -> list[str]:
-    """Names of one-dimensional batch norms.
+def necks_to_calibrate(model: nn.Module, which: str, missing: Sequence[str]) -> list[list[str]]:
+    """Names of one-dimensional batch norms, in groups to calibrate one after the other: embedding layers stand before
+    necks, which meet what those make.
 
     Args:
       which: "all", "none", or "new": those whose running mean is among `missing`.
@@ -33,8 +34,11 @@ def necks_to_calibrate(model: nn.Module, which: str, missing: Sequence[str]) -> 
     """
     names = [name for name, layer in model.named_modules() if isinstance(layer, GroupBatchNorm1d)]
     if which == "new":
-        return [name for name in names if f"{name}.running_mean" in missing]
-    return names if which == "all" else []
+        names = [name for name in names if f"{name}.running_mean" in missing]
+    elif which == "none":
+        names = []
+    before = [name for name in names if name.startswith("embeddings.")]
+    return [group for group in (before, [name for name in names if name not in before]) if group]
 
 
 def calibrate(context: Context, model: nn.Module, names: Sequence[str]) -> None:

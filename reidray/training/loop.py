@@ -61,8 +61,9 @@ def train(context: Context) -> History:
     for sentence in method.check_inputs(inputs):
         context.tell(kind="message", text=sentence)
     check_needs(method, inputs)
-    if checkpoint is None and (names := necks_to_calibrate(state.model, settings.model.calibrate, missing)):
-        calibrate(context, state.model, names)
+    if checkpoint is None:
+        for names in necks_to_calibrate(state.model, settings.model.calibrate, missing):
+            calibrate(context, state.model, names)
     if history.to_evaluate is not None:
         _evaluate_epoch(context, state, history.to_evaluate)
     if checkpoint is None and (said := remark(context)) is not None:

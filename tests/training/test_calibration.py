@@ -117,7 +117,7 @@ def test_strangers_are_no_longer_alike():
 def test_which_necks_are_new():
     model, missing = network(), ["necks.1.running_mean", "necks.1.weight", "part_classifier.weight"]
     everything = ["necks.0", "necks.1", "necks.2", "necks.3"]
-    assert necks_to_calibrate(model, "new", missing) == ["necks.1"]
-    assert necks_to_calibrate(model, "new", list(model.state_dict())) == everything
-    assert necks_to_calibrate(model, "all", []) == everything
+    assert necks_to_calibrate(model, "new", missing) == [["necks.1"]]
+    assert necks_to_calibrate(model, "new", list(model.state_dict())) == [everything]
+    assert necks_to_calibrate(model, "all", []) == [everything]
     assert necks_to_calibrate(model, "none", missing) == []
