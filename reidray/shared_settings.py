@@ -208,6 +208,7 @@ class TrainSettings(Section):
     learning_rate: Positive = setting(3.5e-4, "Adam's learning rate")
     weight_decay: NotNegative = setting(5e-4, "Adam's weight decay")
     lr_every: Epochs = epochs_setting(0.84, "after which the learning rate falls, each time (papers: 20 of 50 or 60)")
+    warm_up: CountOrZero = setting(0, "updates in which learning rates rise linearly to their full value", "updates")
     lr_factor: Positive = setting(0.1, "factor by which it falls")
     extract_batch: Count = setting(64, "images extracted at once; batches never cross a shard", "images")
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = setting(

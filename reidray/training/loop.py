@@ -305,6 +305,7 @@ def _train_epoch(
     behind = WriteBehind(context.bank, history.labelled, history.updates - first)
     meter = Meter(context, "train", len(batches), "steps", epoch, done=first)
     for step, groups in context.spans.each(batches, first):
+        state.set_rate(plan.rate * warmth(history.updates, settings.train.warm_up))
         update = learner.update(step, groups)
         if context.ranks.rank == 0:
             with context.spans("bank"):
@@ -331,6 +332,14 @@ def _train_epoch(
     losses = {**losses, "total": [float(sum(step)) for step in zip(*losses.values(), strict=True)]}
     meter.finish({name: values[-1] for name, values in losses.items()})
     return losses
+
+
+def warmth(updates: int, warm_up: int) -> float:
+    """Share of the learning rate that the update after so many others has: it rises linearly over `warm_up` updates.
+
+    P. Goyal et al., "Accurate, Large Minibatch SGD", 2017 (arXiv:1706.02677), Sec. 2.2.
+    """
+    return min(1.0, (updates + 1) / warm_up) if warm_up else 1.0
 
 
 def _clean_statistics(context: Context, state: RunState, epoch: int | None) -> None:

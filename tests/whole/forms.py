@@ -18,7 +18,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "cluster_contrast_tracklets": {"data": TRACKLETS, "method": {"name": "cluster_contrast"}},
     "cluster_contrast_steady": {
         "method": {"name": "cluster_contrast"},
-        "train": {"ema": 0.7, "clean_statistics": 64},
+        "train": {"ema": 0.7, "clean_statistics": 64, "warm_up": 5},
     },
     "ihc": {"method": {"name": "ihc"}, "ihc": {**STAGES, "first_epochs": 1}},
     "ihc_tracklets": {"data": TRACKLETS, "method": {"name": "ihc"}, "ihc": {**STAGES, "first_epochs": 1}},
