@@ -7,6 +7,7 @@ import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
@@ -169,10 +170,8 @@ class _Exchange:
         """Takes what still comes, and ends the answer that waits for that."""
         if self._last is None:
             return
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._drain(), _DRAIN_SECONDS)
-        except TimeoutError:
-            pass
         await self._send(self._last)
 
     async def _drain(self) -> None:

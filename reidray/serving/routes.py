@@ -47,7 +47,7 @@ class Routes:
         except BadImage as error:
             return sentence(413 if error.reason in ("too many pixels", "file too large") else 400, str(error))
         except ValueError as error:
-            # The gallery is gone, or of another model by now. The reason names files of this machine: it is for the log.
+            # The gallery is gone, or another model's by now. The reason names files of this machine: it is for the log.
             _logger.warning("%s", error, exc_info=error)
             return sentence(503, "the gallery cannot be searched now; the log of the service says why.")
 
