@@ -19,7 +19,7 @@ from reidray.gallery import Gallery, Match
 from reidray.serving.engine import Engine, Wanted
 from reidray.serving.guard import Guard, Refused
 from reidray.serving.metrics import Metrics
-from reidray.serving.routes import ROW, Answer, Routes
+from reidray.serving.routes import Routes
 from reidray.serving.thumbnails import Thumbnails
 from reidray.serving.uploads import MOST_BYTES, MOST_IMAGES, read_uploads
 
@@ -43,14 +43,16 @@ def make_app(engine: Engine, gallery: Gallery, settings: Settings, *, token: str
     metrics = Metrics()
     service = _Service(engine, gallery, settings, metrics)
     pages = {path: partial(_page, name) for path, name in _PAGE.items()}
-    get: dict[str, Answer] = {
-        f"/image/{ROW}": service.image,
-        "/about": service.about,
-        "/health": service.health,
-        "/metrics": service.metrics,
-        **pages,
-    }
-    routes = Routes(get=get, post={"/embed": service.embed, "/search": service.search})
+    routes = Routes(
+        get={
+            "/about": service.about,
+            "/health": service.health,
+            "/metrics": service.metrics,
+            **{path: partial(_page, name) for path, name in _PAGE.items()},
+        },
+        get_row={"/image": service.image},
+        post={"/embed": service.embed, "/search": service.search},
+    )
     return Guard(routes, token=token, cookie=cookie, metrics=metrics)
 
 

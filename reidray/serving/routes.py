@@ -17,9 +17,7 @@ from reidray.serving.guard import Refused, sentence
 
 Answer = Callable[[Request], Awaitable[Response]]
 
-ROW = "ROW"
-"""As the last part of an address: a number, which the request then has as `path_params["row"]`."""
-
+_GET, _POST = ("GET", "HEAD"), ("POST",)
 _LONGEST_ROW = 18  # digits
 
 _logger = logging.getLogger("reidray.serving")
@@ -30,13 +28,15 @@ class Routes:
 
     Args:
       get, post: what answers, by address. What can be got can be asked for with HEAD, too.
+      get_row: what answers ADDRESS/NUMBER; the request has the number as `path_params["row"]`.
     """
 
-    def __init__(self, *, get: dict[str, Answer], post: dict[str, Answer]) -> None:
-        self._known: dict[str, tuple[tuple[str, ...], Answer]] = {
-            **{path: (("GET", "HEAD"), answer) for path, answer in get.items()},
-            **{path: (("POST",), answer) for path, answer in post.items()},
+    def __init__(self, *, get: dict[str, Answer], post: dict[str, Answer], get_row: dict[str, Answer]) -> None:
+        self._known = {
+            **{path: (_GET, answer) for path, answer in get.items()},
+            **{path: (_POST, answer) for path, answer in post.items()},
         }
+        self._rows = {path: (_GET, answer) for path, answer in get_row.items()}
 
     async def __call__(self, request: Request) -> Response:
         """The answer, or the sentence that says why there is none."""
@@ -67,4 +67,4 @@ class Routes:
         if not (row.isascii() and row.isdigit() and len(row) <= _LONGEST_ROW):
             return None
         request.scope["path_params"] = {"row": int(row)}
-        return self._known.get(f"{folder}/{ROW}")
+        return self._rows.get(folder)

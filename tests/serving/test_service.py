@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from uvicorn.loops.auto import auto_loop_factory
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from reidray.data import folder
 from reidray.gallery import Gallery
@@ -130,7 +132,19 @@ def test_a_thumbnail_is_the_image_of_the_row_encoded_anew(service: Service) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["/image/99999", "/image/-1", "/image/../people.parquet", "/image/%2e%2e%2fetc%2fpasswd", "/image/0.jpg"]
+    "path",
+    [
+        "/image/99999",
+        "/image/-1",
+        "/image/",
+        "/image/ROW",
+        "/image/%D9%A3",
+        "/image/" + 5000 * "9",
+        "/5",
+        "/image/../people.parquet",
+        "/image/%2e%2e%2fetc%2fpasswd",
+        "/image/0.jpg",
+    ],
 )
 def test_only_rows_of_the_gallery_are_images(service: Service, path: str) -> None:
     status, _, body = service.ask("GET", path)
@@ -451,6 +465,32 @@ def test_a_wrong_method_is_refused_with_the_right_one(service: Service, method: 
     status, headers, body = service.ask(method, path)
     assert status == 405
     assert f"does not take {method}: use {headers['allow']}." in _error(body)
+
+
+def test_what_can_be_got_has_a_head(service: Service) -> None:
+    for path in ("/", "/about", "/image/0"):
+        status, headers, body = service.ask("HEAD", path)
+        assert (status, body) == (200, b"")
+        assert int(headers["content-length"]) > 0
+    assert service.ask("HEAD", "/embed")[0] == 405
+
+
+def test_what_fails_for_no_foreseen_reason_gets_a_sentence_too(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Any) -> Any:
+        raise RuntimeError("/tmp/secret")
+
+    monkeypatch.setattr(service.model, "embed_sized", broken)
+    status, _, body = service.ask("POST", "/embed", picture(1))
+    assert (status, _error(body)) == (500, "the service failed to answer; its log says why.")
+    assert "/tmp/secret" in caplog.text
+
+
+def test_connections_are_read_by_compiled_code() -> None:
+    """The service asks for uvicorn's standard extra, which is what makes it choose these."""
+    assert AutoHTTPProtocol.__name__ == "HttpToolsProtocol"
+    assert auto_loop_factory().__module__.startswith("uvloop")
 
 
 def test_an_unknown_address_is_refused(service: Service) -> None:
