@@ -42,7 +42,6 @@ def make_app(engine: Engine, gallery: Gallery, settings: Settings, *, token: str
     """
     metrics = Metrics()
     service = _Service(engine, gallery, settings, metrics)
-    pages = {path: partial(_page, name) for path, name in _PAGE.items()}
     routes = Routes(
         get={
             "/about": service.about,

@@ -1,4 +1,8 @@
-"""Embeds and searches for many clients at once: decoding on threads, forward passes and searches in batches."""
+"""Embeds and searches for many clients at once, in batches.
+
+On a CPU a thread decodes the images of a batch and forwards them: what goes from thread to thread is a batch, not an
+image. A GPU's one thread only forwards, and others decode for it.
+"""
 
 from __future__ import annotations
 
@@ -92,8 +96,8 @@ class LocalEngine:
     Args:
       model: of `reidray.load`.
       gallery: with this model.
-      threads: how many images are decoded, and how many batches are in forward passes, at a time; None: as many as
-        this process may use processors, and on a GPU one batch. A forward pass on a CPU has one thread: several of them
+      threads: how many batches are worked on at a time; None: as many as this process may use processors. On a GPU one
+        batch is, and so many images are decoded at a time. A forward pass on a CPU has one thread: several of them
         would wait for each other whenever HTTP or other work takes a processor.
       batched: makes batches of calls.
     """
@@ -169,7 +173,7 @@ class LocalEngine:
         return sized_NHW3
 
     def _forward_all(self, pieces: list[Sequence[Upload] | Bytes]) -> list[Floats | BadImage]:
-        """Of each piece its features, or why it has none; others do not suffer from that."""
+        """Of each piece, sized already or not, its features, or why it has none: the others have theirs."""
         sized: list[Bytes | BadImage] = [self._sized_or_bad(piece) for piece in pieces]
         good = [piece for piece in sized if not isinstance(piece, BadImage)]
         if good:
