@@ -92,7 +92,7 @@ class Batcher:
         while self._busy < self._at_once and (batch := self._next()):
             self._busy += 1
             self._busy_size += sum(waiting.size for waiting in batch)
-            working = loop.run_in_executor(self._executor, self._work, [waiting.item for waiting in batch])
+            working = loop.run_in_executor(self._executor, self._results, [waiting.item for waiting in batch])
             working.add_done_callback(partial(self._done, loop, batch))
 
     def _next(self) -> list[_Waiting]:
@@ -109,13 +109,17 @@ class Batcher:
             self._waiting_size -= waiting.size
         return batch
 
+    def _results(self, items: list[Any]) -> Sequence[Any]:
+        results = self._work(items)
+        assert len(results) == len(items), (len(results), len(items))
+        return results
+
     def _done(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], working: asyncio.Future[Any]) -> None:
         self._busy -= 1
         self._busy_size -= sum(waiting.size for waiting in batch)
         self._look_soon(loop)
         error = asyncio.CancelledError() if working.cancelled() else working.exception()
         results = [] if error else working.result()
-        assert error or len(results) == len(batch), (len(results), len(batch))
         for place, waiting in enumerate(batch):
             if waiting.result.done():
                 continue
