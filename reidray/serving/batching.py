@@ -6,7 +6,14 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+_QUIET_ROUNDS = 2
+"""Of the event loop, in which nothing comes: so many there are from a connection to here."""
+
+_FEW_SECONDS = 0.001
+"""That fewer than half as many items as others work on wait for more."""
 
 
 class Batched(Protocol):
@@ -26,9 +33,10 @@ class Batched(Protocol):
 class Batcher:
     """Calls `work` for the items that wait; nobody waits for a batch to fill up.
 
-    An item that comes while somebody is free to work is worked on at once, alone. What comes meanwhile is the next
-    batch, or is shared out among those who are free. So batches grow with the load by themselves. All calls must come
-    from one event loop.
+    An item that comes while nobody works is worked on at once, with what came in the same moment. What comes meanwhile
+    is the next batch, or is shared out among those who are free. So batches grow with the load by themselves. Where one
+    is free and others work on many items, a few wait a moment for more: clients ask again as soon as they are answered,
+    and of ten the first would go alone. All calls must come from one event loop.
 
     Args:
       work: gives a result for each item, in their order.
@@ -51,55 +59,77 @@ class Batcher:
     ) -> None:
         assert most >= 1, most
         self._work, self._most, self._size, self._executor = work, most, size, executor
-        self._waiting: deque[tuple[Any, asyncio.Future[Any]]] = deque()
-        self._at_once, self._tasks, self._busy, self._waiting_size = at_once, 0, 0, 0
-        self._running: set[asyncio.Task[None]] = set()
+        self._at_once, self._busy, self._looking = at_once, 0, False
+        self._waiting: deque[_Waiting] = deque()
+        self._come, self._waiting_size, self._busy_size = 0, 0, 0
 
     async def __call__(self, item: Any) -> Any:
         """The result of an item."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        self._waiting_size += self._size(item)
-        if self._tasks < self._at_once:
-            self._tasks += 1
-            running = asyncio.create_task(self._run())
-            self._running.add(running)  # asyncio itself keeps no task
-            running.add_done_callback(self._running.discard)
-        return await future
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(item, self._size(item), loop.create_future())
+        self._waiting.append(waiting)
+        self._waiting_size += waiting.size
+        self._come += 1
+        self._look_soon(loop)
+        return await waiting.result
 
-    async def _run(self) -> None:
-        try:
-            while batch := self._next():
-                self._busy += 1
-                await self._worked(batch)
-                self._busy -= 1
-        finally:
-            self._tasks -= 1
+    def _look_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._waiting and self._busy < self._at_once and not self._looking:
+            self._looking = True
+            loop.call_soon(self._look, loop, 0, 0)
 
-    def _next(self) -> list[tuple[Any, asyncio.Future[Any]]]:
-        batch: list[tuple[Any, asyncio.Future[Any]]] = []
+    def _look(self, loop: asyncio.AbstractEventLoop, come: int, quiet: int) -> None:
+        """Begins when the event loop has brought all that is there."""
+        if quiet < _QUIET_ROUNDS:
+            loop.call_soon(self._look, loop, self._come, quiet + 1 if come == self._come else 0)
+        elif 2 * self._waiting_size * self._busy < self._busy_size:
+            loop.call_later(_FEW_SECONDS, self._begin, loop)
+        else:
+            self._begin(loop)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looking = False
+        while self._busy < self._at_once and (batch := self._next()):
+            self._busy += 1
+            self._busy_size += sum(waiting.size for waiting in batch)
+            working = loop.run_in_executor(self._executor, self._results, [waiting.item for waiting in batch])
+            working.add_done_callback(partial(self._done, loop, batch))
+
+    def _next(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
         room = min(self._most, -(-self._waiting_size // (self._at_once - self._busy)))
         while self._waiting:
-            item, future = self._waiting[0]
-            if not future.done():  # else its client has gone
-                room -= self._size(item)
+            waiting = self._waiting[0]
+            if not waiting.result.done():  # else its client has gone
+                room -= waiting.size
                 if room < 0 and batch:
                     break
-                batch.append((item, future))
+                batch.append(waiting)
             self._waiting.popleft()
-            self._waiting_size -= self._size(item)
+            self._waiting_size -= waiting.size
         return batch
 
-    async def _worked(self, batch: list[tuple[Any, asyncio.Future[Any]]]) -> None:
-        items = [item for item, _ in batch]
-        try:
-            results = await asyncio.get_running_loop().run_in_executor(self._executor, self._work, items)
-            assert len(results) == len(items), (len(results), len(items))
-        except Exception as error:
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+    def _results(self, items: list[Any]) -> Sequence[Any]:
+        results = self._work(items)
+        assert len(results) == len(items), (len(results), len(items))
+        return results
+
+    def _done(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], working: asyncio.Future[Any]) -> None:
+        self._busy -= 1
+        self._busy_size -= sum(waiting.size for waiting in batch)
+        self._look_soon(loop)
+        error = asyncio.CancelledError() if working.cancelled() else working.exception()
+        results = [] if error else working.result()
+        for place, waiting in enumerate(batch):
+            if waiting.result.done():
+                continue
+            if error:
+                waiting.result.set_exception(error)
+            else:
+                waiting.result.set_result(results[place])
+
+
+class _Waiting(NamedTuple):
+    item: Any
+    size: int
+    result: asyncio.Future[Any]

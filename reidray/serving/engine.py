@@ -1,4 +1,8 @@
-"""Embeds and searches for many clients at once: decoding on threads, forward passes and searches in batches."""
+"""Embeds and searches for many clients at once, in batches.
+
+On a CPU a thread decodes the images of a batch and forwards them: what goes from thread to thread is a batch, not an
+image. A GPU's one thread only forwards, and others decode for it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -91,8 +96,8 @@ class LocalEngine:
     Args:
       model: of `reidray.load`.
       gallery: with this model.
-      threads: how many images are decoded, and how many batches are in forward passes, at a time; None: as many as
-        this process may use processors, and on a GPU one batch. A forward pass on a CPU has one thread: several of them
+      threads: how many batches are worked on at a time; None: as many as this process may use processors. On a GPU one
+        batch is, and so many images are decoded at a time. A forward pass on a CPU has one thread: several of them
         would wait for each other whenever HTTP or other work takes a processor.
       batched: makes batches of calls.
     """
@@ -122,10 +127,10 @@ class LocalEngine:
 
     async def embed(self, uploads: Sequence[Upload]) -> Floats:
         """See `Engine`."""
-        loop = asyncio.get_running_loop()
+        if len(uploads) <= _PIECE:
+            return await self._features(uploads)
         pieces = [uploads[start : start + _PIECE] for start in range(0, len(uploads), _PIECE)]
-        sized = await asyncio.gather(*(loop.run_in_executor(self._decoders, self._sized, piece) for piece in pieces))
-        return np.concatenate(await asyncio.gather(*(self._forward(piece) for piece in sized)))
+        return np.concatenate(await asyncio.gather(*map(self._features, pieces)))
 
     async def search(self, upload: Upload, wanted: Wanted) -> list[Match]:
         """See `Engine`."""
@@ -135,7 +140,7 @@ class LocalEngine:
 
     def warm(self) -> None:
         """A forward pass and a search, so that the first client does not wait for what is compiled and read then."""
-        features_1D = self._forward_all([np.zeros((1, *self._size, 3), np.uint8)])[0]
+        features_1D = self._model.embed_sized(np.zeros((1, *self._size, 3), np.uint8))
         if len(self._gallery):
             self._search_all([(features_1D[0], Wanted(1))])
 
@@ -143,6 +148,16 @@ class LocalEngine:
         """Ends its threads."""
         for pool in (self._decoders, self._forwards, self._searches):
             pool.shutdown(cancel_futures=True)
+
+    async def _features(self, uploads: Sequence[Upload]) -> Floats:
+        """float32 [N, D] of a piece."""
+        piece: Any = uploads
+        if self._model.on_gpu:  # whose only thread is to do nothing else
+            piece = await asyncio.get_running_loop().run_in_executor(self._decoders, self._sized, uploads)
+        features_ND: Floats | BadImage = await self._forward(piece)
+        if isinstance(features_ND, BadImage):
+            raise features_ND
+        return features_ND
 
     def _sized(self, uploads: Sequence[Upload]) -> Bytes:
         """uint8 [N, H, W, 3]."""
@@ -157,10 +172,23 @@ class LocalEngine:
             resize_into(decode(upload.data, name=upload.name, max_pixels=self._max_pixels), sized_HW3)
         return sized_NHW3
 
-    def _forward_all(self, pieces: list[Bytes]) -> list[Floats]:
-        features_BD = self._model.embed_sized(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
-        ends = np.cumsum([len(piece) for piece in pieces])[:-1]
-        return np.split(features_BD, ends)
+    def _forward_all(self, pieces: list[Sequence[Upload] | Bytes]) -> list[Floats | BadImage]:
+        """Of each piece, sized already or not, its features, or why it has none: the others have theirs."""
+        sized: list[Bytes | BadImage] = [self._sized_or_bad(piece) for piece in pieces]
+        good = [piece for piece in sized if not isinstance(piece, BadImage)]
+        if good:
+            features_BD = self._model.embed_sized(np.concatenate(good))
+            ends = accumulate(map(len, good))
+            rows = iter([features_BD[end - len(piece) : end] for piece, end in zip(good, ends, strict=True)])
+        return [piece if isinstance(piece, BadImage) else next(rows) for piece in sized]
+
+    def _sized_or_bad(self, piece: Sequence[Upload] | Bytes) -> Bytes | BadImage:
+        if isinstance(piece, np.ndarray):
+            return piece
+        try:
+            return self._sized(piece)
+        except BadImage as error:
+            return error
 
     def _search_all(self, asked: list[tuple[Floats, Wanted]]) -> list[list[Match]]:
         """Searches that want the same share a pass over the gallery."""

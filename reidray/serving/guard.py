@@ -6,26 +6,31 @@ import asyncio
 import hmac
 import logging
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from reidray.serving.metrics import Metrics
 
 OPEN = ("/health",)
 """Answers without a token."""
 
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-store",
-}
+_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
 _DRAIN_SECONDS, _DRAIN_BYTES = 10.0, 256_000_000
 
 _logger = logging.getLogger("reidray.serving")
@@ -48,14 +53,16 @@ class Guard:
     """Around the routes.
 
     Args:
-      app: the routes.
+      answer: the routes.
       token: that clients must have.
       cookie: name of the cookie with it; cookies do not know ports, so that two services need two names.
       metrics: counts requests.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, cookie: str, metrics: Metrics) -> None:
-        self._app, self._token, self._cookie, self._metrics = app, token.encode(), cookie, metrics
+    def __init__(
+        self, answer: Callable[[Request], Awaitable[Response]], *, token: str, cookie: str, metrics: Metrics
+    ) -> None:
+        self._answer, self._token, self._cookie, self._metrics = answer, token.encode(), cookie, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -64,8 +71,9 @@ class Guard:
         exchange = _Exchange(scope, receive, send)
         started = time.perf_counter()
         try:
-            answer = self._unwanted(Request(scope))
-            await (answer or self._app)(scope, exchange.receive, exchange.send)
+            request = Request(scope, exchange.receive)
+            answer = self._unwanted(request) or await self._answer(request)
+            await answer(scope, exchange.receive, exchange.send)
         except Exception:
             _logger.exception("%s %s failed", scope["method"], scope["path"])
             if not exchange.begun:
@@ -77,7 +85,7 @@ class Guard:
 
     def _unwanted(self, request: Request) -> Response | None:
         """The answer to a request that does not get further."""
-        if request.url.path in OPEN:
+        if request.scope["path"] in OPEN:
             return None
         if "token" in request.query_params:
             return self._with_cookie(request)
@@ -96,7 +104,7 @@ class Guard:
 
     def _with_cookie(self, request: Request) -> Response:
         """The page's address without the token, and the token as a cookie."""
-        if request.method not in ("GET", "HEAD") or request.url.path != "/":
+        if request.method not in ("GET", "HEAD") or request.scope["path"] != "/":
             return sentence(400, "expected ?token= only with the page: use the header Authorization: Bearer TOKEN.")
         token = request.query_params["token"]
         if not self._right(token):
@@ -151,23 +159,19 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.begun, self.status = True, message["status"]
-            headers = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-            headers += [] if self._came_whole or message["status"] < 400 else [(b"connection", b"close")]
-            message = {**message, "headers": [*message.get("headers", []), *headers]}
-        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            ends = [] if self._came_whole or message["status"] < 400 else [(b"connection", b"close")]
+            message = {**message, "headers": [*message.get("headers", []), *_HEADERS, *ends]}
+        elif not self._came_whole and not message.get("more_body", False):
             self._last = {"type": "http.response.body", "body": b"", "more_body": False}
             message = {**message, "more_body": True}
         await self._send(message)
 
     async def finish(self) -> None:
-        """Takes what still comes, and ends the answer."""
+        """Takes what still comes, and ends the answer that waits for that."""
         if self._last is None:
             return
-        try:
-            if not self._came_whole:
-                await asyncio.wait_for(self._drain(), _DRAIN_SECONDS)
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._drain(), _DRAIN_SECONDS)
         await self._send(self._last)
 
     async def _drain(self) -> None:

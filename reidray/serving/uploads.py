@@ -56,8 +56,12 @@ def _declared(request: Request) -> int:
 
 async def _counted(request: Request) -> AsyncGenerator[bytes, None]:
     """The body, as long as it keeps the limit."""
-    got = 0
-    async for chunk in request.stream():
+    got, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         got += len(chunk)
         if got > MOST_BYTES:
             raise _too_large(got)

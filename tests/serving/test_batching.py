@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from reidray.serving import batching
 from reidray.serving.batching import Batcher
 
 
@@ -30,9 +31,9 @@ class Held:
         return [2 * item for item in items]
 
 
-def _run(test: Callable[[Held, ThreadPoolExecutor], Any]) -> Held:
+def _run(test: Callable[[Held, ThreadPoolExecutor], Any], *, threads: int = 1) -> Held:
     held = Held()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         asyncio.run(test(held, pool))
     return held
 
@@ -69,6 +70,43 @@ def test_sizes_count_and_one_that_is_too_large_goes_alone() -> None:
         assert await asyncio.gather(*(batcher(item) for item in (4, 6, 1, 50, 10))) == [8, 12, 2, 100, 20]
 
     assert _run(test).batches == [[4, 6], [1], [50], [10]]
+
+
+def test_a_few_beside_a_large_batch_wait_a_moment_and_not_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "_FEW_SECONDS", 0.3)
+
+    async def test(held: Held, pool: ThreadPoolExecutor) -> None:
+        batcher = Batcher(held, most=16, at_once=2, size=lambda item: item, executor=pool)
+        large = asyncio.create_task(batcher(10))
+        await asyncio.to_thread(held.begun.wait, 20)
+        held.begun.clear()
+        first = asyncio.create_task(batcher(1))
+        await asyncio.sleep(0.05)
+        assert held.batches == [[10]]
+        second = asyncio.create_task(batcher(2))
+        await asyncio.to_thread(held.begun.wait, 20)
+        assert not large.done()
+        held.free.set()
+        assert await asyncio.gather(large, first, second) == [20, 2, 4]
+
+    assert _run(test, threads=2).batches == [[10], [1, 2]]
+
+
+def test_beside_a_batch_of_about_the_same_size_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "_FEW_SECONDS", 600.0)
+
+    async def test(held: Held, pool: ThreadPoolExecutor) -> None:
+        batcher = Batcher(held, most=16, at_once=2, size=lambda item: item, executor=pool)
+        first = asyncio.create_task(batcher(10))
+        await asyncio.to_thread(held.begun.wait, 20)
+        held.begun.clear()
+        second = asyncio.create_task(batcher(5))
+        await asyncio.to_thread(held.begun.wait, 20)
+        assert not first.done()
+        held.free.set()
+        assert await asyncio.gather(first, second) == [20, 10]
+
+    assert _run(test, threads=2).batches == [[10], [5]]
 
 
 def test_an_error_goes_to_those_in_the_batch_and_to_nobody_else() -> None:

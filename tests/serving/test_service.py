@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from uvicorn.loops.auto import auto_loop_factory
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from reidray.data import folder
 from reidray.gallery import Gallery
 from reidray.gallery.file import Made, Rows, append
-from reidray.serving import engine
+from reidray.serving import app, engine
 from reidray.serving.thumbnails import Thumbnails
 from reidray.serving.uploads import MOST_BYTES, MOST_IMAGES
 from reidray.storage.pack import pack
@@ -130,7 +132,19 @@ def test_a_thumbnail_is_the_image_of_the_row_encoded_anew(service: Service) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["/image/99999", "/image/-1", "/image/../people.parquet", "/image/%2e%2e%2fetc%2fpasswd", "/image/0.jpg"]
+    "path",
+    [
+        "/image/99999",
+        "/image/-1",
+        "/image/",
+        "/image/ROW",
+        "/image/%D9%A3",
+        "/image/" + 5000 * "9",
+        "/5",
+        "/image/../people.parquet",
+        "/image/%2e%2e%2fetc%2fpasswd",
+        "/image/0.jpg",
+    ],
 )
 def test_only_rows_of_the_gallery_are_images(service: Service, path: str) -> None:
     status, _, body = service.ask("GET", path)
@@ -213,29 +227,67 @@ def test_clients_at_once_all_get_their_own_answers(service: Service) -> None:
 
 
 def test_clients_share_forward_passes(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded, sizes = threading.Semaphore(0), list[int]()
-    decode, forward = engine.decode, service.model.embed_sized
+    come, sizes = threading.Semaphore(0), list[int]()
+    read, forward = app.read_uploads, service.model.embed_sized
 
-    def counted(*given: Any, **options: Any) -> Any:
-        pixels = decode(*given, **options)
-        decoded.release()
-        return pixels
+    async def counted(*given: Any, **options: Any) -> Any:
+        uploads = await read(*given, **options)
+        come.release()
+        return uploads
 
     def held(sized: Any) -> Any:
         """The first pass ends when the images of all others are there."""
         if not sizes:
-            assert all(decoded.acquire(timeout=20) for _ in range(12))
+            assert all(come.acquire(timeout=20) for _ in range(12))
             time.sleep(0.2)
         sizes.append(len(sized))
         return forward(sized)
 
-    monkeypatch.setattr(engine, "decode", counted)
+    monkeypatch.setattr(app, "read_uploads", counted)
     monkeypatch.setattr(service.model, "embed_sized", held)
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda seed: service.ask("POST", "/embed", picture(seed)), range(12)))
     assert {status for status, _, _ in answers} == {200}
     assert sum(sizes) == 12
     assert len(sizes) < 6
+
+
+def test_a_bad_image_fails_its_own_request_and_no_other_of_the_batch(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come, sizes = threading.Semaphore(0), list[int]()
+    read, decode, forward = app.read_uploads, engine.decode, service.model.embed_sized
+
+    async def counted(*given: Any, **options: Any) -> Any:
+        uploads = await read(*given, **options)
+        come.release()
+        return uploads
+
+    def held(*given: Any, **options: Any) -> Any:
+        """The first batch begins when all others are there."""
+        if not sizes:
+            sizes.append(0)
+            assert all(come.acquire(timeout=20) for _ in range(9))
+            time.sleep(0.2)
+        return decode(*given, **options)
+
+    def noted(sized: Any) -> Any:
+        sizes.append(len(sized))
+        return forward(sized)
+
+    monkeypatch.setattr(app, "read_uploads", counted)
+    monkeypatch.setattr(engine, "decode", held)
+    monkeypatch.setattr(service.model, "embed_sized", noted)
+    bodies = [b"no image" if seed % 3 == 1 else picture(seed) for seed in range(9)]
+    with ThreadPoolExecutor(9) as pool:
+        answers = list(pool.map(lambda body: service.ask("POST", "/embed", body), bodies))
+    assert [status for status, _, _ in answers] == [200, 400, 200] * 3
+    assert sum(sizes) == 6, "bad images take no room in a forward pass"
+    assert len(sizes) < 5
+    for seed in (0, 2, 3):
+        pixels = np.asarray(Image.open(io.BytesIO(bodies[seed])).convert("RGB"))
+        features = json.loads(answers[seed][2])["features"]
+        np.testing.assert_allclose(np.array(features, np.float32), service.model.embed(pixels).features_ND, atol=1e-5)
 
 
 def test_a_gallery_that_is_gone_gets_a_sentence_until_it_is_back(service: Service) -> None:
@@ -413,6 +465,32 @@ def test_a_wrong_method_is_refused_with_the_right_one(service: Service, method: 
     status, headers, body = service.ask(method, path)
     assert status == 405
     assert f"does not take {method}: use {headers['allow']}." in _error(body)
+
+
+def test_what_can_be_got_has_a_head(service: Service) -> None:
+    for path in ("/", "/about", "/image/0"):
+        status, headers, body = service.ask("HEAD", path)
+        assert (status, body) == (200, b"")
+        assert int(headers["content-length"]) > 0
+    assert service.ask("HEAD", "/embed")[0] == 405
+
+
+def test_what_fails_for_no_foreseen_reason_gets_a_sentence_too(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Any) -> Any:
+        raise RuntimeError("/tmp/secret")
+
+    monkeypatch.setattr(service.model, "embed_sized", broken)
+    status, _, body = service.ask("POST", "/embed", picture(1))
+    assert (status, _error(body)) == (500, "the service failed to answer; its log says why.")
+    assert "/tmp/secret" in caplog.text
+
+
+def test_connections_are_read_by_compiled_code() -> None:
+    """The service asks for uvicorn's standard extra, which is what makes it choose these."""
+    assert AutoHTTPProtocol.__name__ == "HttpToolsProtocol"
+    assert auto_loop_factory().__module__.startswith("uvloop")
 
 
 def test_an_unknown_address_is_refused(service: Service) -> None:
