@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import mimetypes
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from reidray.config import Settings
+from reidray.data.decode import BadImage
 from reidray.gallery import Gallery, Match
 from reidray.serving.engine import Engine, Wanted
-from reidray.serving.guard import Guard, Refused
+from reidray.serving.guard import Guard, Refused, sentence
 from reidray.serving.metrics import Metrics
-from reidray.serving.routes import Routes
 from reidray.serving.thumbnails import Thumbnails
 from reidray.serving.uploads import MOST_BYTES, MOST_IMAGES, read_uploads
 
 MOST_K = 1000
 """Results of a search."""
 
+_LONGEST_ROW = 18  # digits
 _AT_ONCE = 32  # uploads that are in memory
 _PAGE = {"/": "index.html", "/icon.svg": "icon.svg", "/page.css": "page.css", "/page.js": "page.js"}
+
+_logger = logging.getLogger("reidray.serving")
 
 
 def make_app(engine: Engine, gallery: Gallery, settings: Settings, *, token: str, cookie: str = "reidray") -> ASGIApp:
@@ -42,17 +49,25 @@ def make_app(engine: Engine, gallery: Gallery, settings: Settings, *, token: str
     """
     metrics = Metrics()
     service = _Service(engine, gallery, settings, metrics)
-    routes = Routes(
-        get={
-            "/about": service.about,
-            "/health": service.health,
-            "/metrics": service.metrics,
-            **{path: partial(_page, name) for path, name in _PAGE.items()},
-        },
-        get_row={"/image": service.image},
-        post={"/embed": service.embed, "/search": service.search},
-    )
-    return Guard(routes, token=token, cookie=cookie, metrics=metrics)
+    routes = [
+        Route("/embed", service.embed, methods=["POST"]),
+        Route("/search", service.search, methods=["POST"]),
+        Route("/image/{row}", service.image, methods=["GET"]),
+        Route("/about", service.about, methods=["GET"]),
+        Route("/health", service.health, methods=["GET"]),
+        Route("/metrics", service.metrics, methods=["GET"]),
+        *(Route(path, partial(_page, name), methods=["GET"]) for path, name in _PAGE.items()),
+    ]
+    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {
+        HTTPException: _no_such_route,
+        Refused: _refused,
+        BadImage: _bad_image,
+        ValueError: _cannot,
+        Exception: _failed,
+    }
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return Guard(app, token=token, cookie=cookie, metrics=metrics)
 
 
 class _Service:
@@ -99,10 +114,11 @@ class _Service:
 
     async def image(self, request: Request) -> Response:
         """GET /image/<row>."""
-        row: int = request.path_params["row"]
-        jpeg = await asyncio.to_thread(self._thumbnails.jpeg, row)
+        row: str = request.path_params["row"]
+        number = row.isascii() and row.isdigit() and len(row) <= _LONGEST_ROW
+        jpeg = await asyncio.to_thread(self._thumbnails.jpeg, int(row)) if number else None
         if jpeg is None:
-            raise Refused(404, f"there is no image {row} in the gallery, or its file is gone.")
+            raise Refused(404, f"there is no image {row[:20]} in the gallery, or its file is gone.")
         return Response(jpeg, media_type="image/jpeg")
 
     async def about(self, _: Request) -> Response:
@@ -180,3 +196,31 @@ def _numbers(request: Request, name: str, least: int, most: int) -> list[int]:
             raise Refused(400, f"expected {name} as a number from {least} to {most}, got {text[:50]!r}.")
         found.append(number)
     return found
+
+
+async def _no_such_route(request: Request, error: HTTPException) -> Response:
+    path, method = request.url.path[:100], request.method
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return sentence(405, f"{path} does not take {method}: use {allowed}.", dict(error.headers or {}))
+    return sentence(error.status_code, f"there is nothing at {path}: see /, /embed, /search, /health, /metrics.")
+
+
+async def _refused(_: Request, error: Refused) -> Response:
+    return sentence(error.status, error.sentence, error.headers)
+
+
+async def _bad_image(_: Request, error: BadImage) -> Response:
+    status = 413 if error.reason in ("too many pixels", "file too large") else 400
+    return sentence(status, str(error))
+
+
+async def _cannot(_: Request, error: ValueError) -> Response:
+    """The gallery is gone, or of another model by now. The reason names files of this machine: it is for the log."""
+    _logger.warning("%s", error, exc_info=error)
+    return sentence(503, "the gallery cannot be searched now; the log of the service says why.")
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    """What nobody foresaw; it is raised once more, and the guard logs it."""
+    return sentence(500, "the service failed to answer; its log says why.")

@@ -6,13 +6,12 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reidray.serving.metrics import Metrics
 
@@ -53,16 +52,14 @@ class Guard:
     """Around the routes.
 
     Args:
-      answer: the routes.
+      app: the routes.
       token: that clients must have.
       cookie: name of the cookie with it; cookies do not know ports, so that two services need two names.
       metrics: counts requests.
     """
 
-    def __init__(
-        self, answer: Callable[[Request], Awaitable[Response]], *, token: str, cookie: str, metrics: Metrics
-    ) -> None:
-        self._answer, self._token, self._cookie, self._metrics = answer, token.encode(), cookie, metrics
+    def __init__(self, app: ASGIApp, *, token: str, cookie: str, metrics: Metrics) -> None:
+        self._app, self._token, self._cookie, self._metrics = app, token.encode(), cookie, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -71,14 +68,10 @@ class Guard:
         exchange = _Exchange(scope, receive, send)
         started = time.perf_counter()
         try:
-            request = Request(scope, exchange.receive)
-            answer = self._unwanted(request) or await self._answer(request)
-            await answer(scope, exchange.receive, exchange.send)
+            answer = self._unwanted(Request(scope))
+            await (answer or self._app)(scope, exchange.receive, exchange.send)
         except Exception:
             _logger.exception("%s %s failed", scope["method"], scope["path"])
-            if not exchange.begun:
-                failed = sentence(500, "the service failed to answer; its log says why.")
-                await failed(scope, exchange.receive, exchange.send)
         finally:
             self._metrics.answered(scope, exchange.status, time.perf_counter() - started)
             await exchange.finish()
@@ -148,7 +141,7 @@ class _Exchange:
         told = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
         self._came_whole = not told or told == {b"content-length": b"0"}
         self._last: Message | None = None
-        self.begun, self.status = False, 500
+        self.status = 500
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -158,7 +151,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.begun, self.status = True, message["status"]
+            self.status = message["status"]
             ends = [] if self._came_whole or message["status"] < 400 else [(b"connection", b"close")]
             message = {**message, "headers": [*message.get("headers", []), *_HEADERS, *ends]}
         elif not self._came_whole and not message.get("more_body", False):

@@ -484,6 +484,9 @@ def test_what_fails_for_no_foreseen_reason_gets_a_sentence_too(
     monkeypatch.setattr(service.model, "embed_sized", broken)
     status, _, body = service.ask("POST", "/embed", picture(1))
     assert (status, _error(body)) == (500, "the service failed to answer; its log says why.")
+    until = time.monotonic() + 20  # the answer is on its way before it is logged
+    while "/tmp/secret" not in caplog.text and time.monotonic() < until:
+        time.sleep(0.01)
     assert "/tmp/secret" in caplog.text
 
 
