@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reidray import compiled
 from reidray.command import parse
+from reidray.counted import counted
 from reidray.data.camera_from import KINDS
 from reidray.events import message, stage
 from reidray.gallery import Gallery
@@ -68,7 +69,7 @@ def main(words: Sequence[str], prog: str) -> None:
             known += f", {added.moved:,} have another camera now" if added.moved else ""
             what = images if isinstance(images, str) else ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
             console.handle(message(f"{what}: added {added.added:,}{known}"))
-        console.handle(message(f"{options.output}: {len(gallery):,} embeddings of width {model.width}"))
+        console.handle(message(f"{options.output}: {counted(len(gallery), 'embedding')} of width {model.width}"))
         console.handle(message(f"search it with: reidray search --gallery {options.output} PHOTO"))
 
 

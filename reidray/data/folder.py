@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from reidray.counted import counted
 from reidray.data.camera_from import SPLIT_FOLDERS, CameraFrom, splits_of
 from reidray.data.image_files import EXTENSIONS, in_words, walk
 from reidray.data.left_out import LeftOut, shown
@@ -97,9 +98,9 @@ def _rows(root: Path, names: Sequence[str], source: CameraFrom, left_out: LeftOu
         )
     if source.kind in ("folder", "name") and all(row.camera is None for row in rows):
         raise ValueError(
-            f"{root}: data.camera_from={source.kind} expects {source.expected}, got {len(rows):,} images and none of "
-            f"them so (such as {in_words([shown(row.name) for row in rows])}); set data.camera_from=none, or give "
-            "data.pattern"
+            f"{root}: data.camera_from={source.kind} expects {source.expected}, got {counted(len(rows), 'image')} and "
+            f"none of them so (such as {in_words([shown(row.name) for row in rows])}); set data.camera_from=none, or "
+            "give data.pattern"
         )
     return rows
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from reidray.arrays import Floats
+from reidray.counted import counted
 from reidray.data.camera_from import CameraFrom
 from reidray.data.named_samples import about_cameras
 from reidray.gallery.cameras import Named
@@ -69,7 +70,7 @@ class Gallery:
         return len(self._opened().file) if self.path.exists() else 0
 
     def __repr__(self) -> str:
-        return f"Gallery({str(self.path)!r}, {len(self):,} images)"
+        return f"Gallery({str(self.path)!r}, {counted(len(self), 'image')})"
 
     @property
     def names(self) -> list[str]:

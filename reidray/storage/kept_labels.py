@@ -122,6 +122,15 @@ def write_clusters(path: Path, names: Sequence[str], cameras_N: Array, last: Las
     _write(path, columns, last.epoch)
 
 
+def read_cameras(path: Path) -> Array:
+    """The camera of each image [N] from clusters.parquet, -1 unknown.
+
+    Raises:
+      ValueError: the file is missing or damaged.
+    """
+    return _column(_read(path), "camera")
+
+
 def _folder(run: Path) -> Path:
     folder = run / "labels"
     folder.mkdir(exist_ok=True)
