@@ -57,7 +57,7 @@ def main(words: Sequence[str], prog: str) -> None:
                 images,
                 camera_from=options.camera_from,
                 pattern=options.pattern,
-                progress=lambda done, total: console.handle(stage("extract", done=done, total=total)),
+                progress=lambda done, total: console.handle(stage("embed", done=done, total=total)),
                 list_all=options.list_skipped,
             )
             for sentence in added.left_out:
@@ -69,7 +69,7 @@ def main(words: Sequence[str], prog: str) -> None:
             known += f", {added.moved:,} have another camera now" if added.moved else ""
             what = images if isinstance(images, str) else ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
             console.handle(message(f"{what}: added {added.added:,}{known}"))
-        console.handle(message(f"{options.output}: {counted(len(gallery), 'embedding')} of width {model.width}"))
+        console.handle(message(f"{options.output} has {counted(len(gallery), 'image')}"))
         console.handle(message(f"search it with: reidray search --gallery {options.output} PHOTO"))
 
 

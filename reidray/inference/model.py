@@ -144,6 +144,8 @@ class Model:
         kept: list[Picture] = []
         rows: list[Floats] = []
         done = 0
+        if progress is not None:
+            progress(0, len(found.found))  # from when on seconds count
         for some, sized_BHW3 in self._batches(found):
             kept += some
             if some:
@@ -158,6 +160,8 @@ class Model:
         parent, name = place.rstrip("/").rsplit("/", 1)
         samples = open_split(self.settings, parent, name)
         done = 0
+        if progress is not None:
+            progress(0, samples.source.count)
 
         def count(more: int) -> None:
             nonlocal done
