@@ -55,7 +55,7 @@ def measured(path: Path, count: int, threads: int, rounds: int) -> list[Row]:
     append(
         path,
         Made("m" * 64, _WIDTH, "benchmark", "benchmark"),
-        Rows(names, ["crops"] * count, cameras.tolist(), features_ND),
+        Rows(names, ["crops"] * count, [f"camera{camera}" for camera in cameras.tolist()], features_ND),
     )
     built = time.perf_counter() - started
     queries_QD = _queries(16)
@@ -74,7 +74,7 @@ def measured(path: Path, count: int, threads: int, rounds: int) -> list[Row]:
     times = in_turn(
         {
             "one": lambda: gallery.search(next(calls["query"]), _K),
-            "camera": lambda: gallery.search(queries_QD[0], _K, cameras=[1]),
+            "camera": lambda: gallery.search(queries_QD[0], _K, cameras=["camera1"]),
             "sixteen": lambda: gallery.search_features(queries_QD, _K),
             "plain": lambda: _plain(features_ND, next(calls["plain"])),
             "plain sixteen": lambda: [_plain(features_ND, query_D) for query_D in queries_QD],
@@ -140,7 +140,7 @@ def _searched(send: Any, path: Path, threads: int, cold: bool) -> None:
     """Seconds of opening and of the first search of a process that has compiled what it calls; memory afterwards."""
     set_threads(threads)
     small = path.with_name(f"small-{os.getpid()}.parquet")
-    append(small, Made("m" * 64, _WIDTH, "benchmark", "benchmark"), Rows(["a"], ["b"], [0], _queries(1)))
+    append(small, Made("m" * 64, _WIDTH, "benchmark", "benchmark"), Rows(["a"], ["b"], [None], _queries(1)))
     Gallery(small).search(_queries(1)[0], 1)
     if cold:
         descriptor = os.open(path, os.O_RDONLY)

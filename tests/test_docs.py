@@ -205,6 +205,7 @@ WORLD = {
 }
 BESIDE = {
     "arrays",
+    "counted",
     "compiled",
     "dispatch",
     "spans",

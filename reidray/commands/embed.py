@@ -2,7 +2,8 @@
 
 IMAGES are folders (searched at any depth), image files, patterns such as "crops/*.jpg" in quotes, @FILE (a text file
 with a path a line), or packed splits. What is in the gallery already is not embedded again. Columns: name, source (the
-folder that the name lies in), camera (-1 unknown), embedding (unit length, float32).
+folder that the name lies in), camera (its name, null where unknown), embedding (unit length, float32). Cameras are read
+as the run read them in training (data.camera_from); --camera-from says otherwise.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from reidray import compiled
 from reidray.command import parse
+from reidray.counted import counted
+from reidray.data.camera_from import KINDS
 from reidray.events import message, stage
 from reidray.gallery import Gallery
 from reidray.inference import load
@@ -28,6 +31,12 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--output", "--gallery", dest="output", metavar="FILE.parquet", type=Path, required=True, help="the gallery"
     )
+    parser.add_argument(
+        "--camera-from",
+        choices=KINDS,
+        help="what tells the camera: the first folder of a path, c<number> in a file's name, --pattern, or nothing",
+    )
+    parser.add_argument("--pattern", metavar="TEMPLATE", help="how paths are read, such as {camera}/{}: docs/data.md")
     parser.add_argument("--list-skipped", action="store_true", help="print the name of every file that is left out")
     parser.add_argument("images", metavar="IMAGES", nargs="+", help="what to embed")
 
@@ -46,16 +55,21 @@ def main(words: Sequence[str], prog: str) -> None:
         for images in [*packs, *([[word for word in words if word not in packs]] if len(packs) < len(words) else [])]:
             added = gallery.add(
                 images,
-                progress=lambda done, total: console.handle(stage("extract", done=done, total=total)),
+                camera_from=options.camera_from,
+                pattern=options.pattern,
+                progress=lambda done, total: console.handle(stage("embed", done=done, total=total)),
                 list_all=options.list_skipped,
             )
             for sentence in added.left_out:
                 console.handle(message(sentence))
+            for sentence in added.notes:
+                console.handle(message(sentence))
             known = f", {added.known:,} were there already" if added.known else ""
             known += f", {added.changed:,} of them in the place of earlier pictures" if added.changed else ""
+            known += f", {added.moved:,} have another camera now" if added.moved else ""
             what = images if isinstance(images, str) else ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
             console.handle(message(f"{what}: added {added.added:,}{known}"))
-        console.handle(message(f"{options.output}: {len(gallery):,} embeddings of width {model.width}"))
+        console.handle(message(f"{options.output} has {counted(len(gallery), 'image')}"))
         console.handle(message(f"search it with: reidray search --gallery {options.output} PHOTO"))
 
 

@@ -53,6 +53,11 @@ def main(words: Sequence[str], prog: str) -> None:
       ValueError: one sentence for everything a person can put right.
     """
     asked = command.parse(words, prog=prog, description=__doc__ or "", extra=_options, data=True, examples=_EXAMPLES)
+    if not words:
+        raise ValueError(
+            f"expected a folder or a list of images: {prog} crops/ --dry-run shows what would be read, {prog} crops/ "
+            "packs it (data.dataset=drawn draws pedestrians)"
+        )
     refuse_nothing_there(asked.settings)
     settings = asked.settings.resolved(Path.cwd())
     if asked.options.dry_run:

@@ -21,7 +21,10 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument("--gallery", metavar="FILE.parquet", type=Path, required=True, help="written by reidray embed")
     parser.add_argument("--run", metavar="DIR", type=Path, help="run folder or checkpoint (default: the gallery's)")
     parser.add_argument("-k", metavar="N", type=int, default=10, help="how many images (10)")
-    parser.add_argument("--cameras", metavar="N", type=int, nargs="+", help="only images of these cameras")
+    parser.add_argument(
+        "--camera", metavar="NAME", action="append", help="only images of this camera; several times: of these"
+    )
+    parser.add_argument("--not-camera", metavar="NAME", action="append", default=[], help="no image of this camera")
     parser.add_argument("--at-least", metavar="S", type=float, default=-1.0, help="no image that is less similar")
     parser.add_argument("--output", metavar="FILE.png", type=Path, help="draw the ranked list")
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="images to search by")
@@ -45,13 +48,16 @@ def main(words: Sequence[str], prog: str) -> None:
         raise ValueError(f"{options.gallery} was made by the run {place}, which is gone: give it with --run DIR")
     gallery = Gallery(options.gallery, load(place))
     found = [
-        gallery.search(photo, options.k, cameras=options.cameras, at_least=options.at_least) for photo in options.photos
+        gallery.search(
+            photo, options.k, cameras=options.camera, not_cameras=options.not_camera, at_least=options.at_least
+        )
+        for photo in options.photos
     ]
     for photo, matches in zip(options.photos, found, strict=True):
         if len(options.photos) > 1:
             print(f"{photo}:")
         for rank, match in enumerate(matches, start=1):
-            camera = "" if match.camera < 0 else f"  camera {match.camera}"
+            camera = "" if match.camera is None else f"  camera {printable(match.camera)}"
             print(f"{rank:4}  {match.similarity:.4f}  {printable(_place(match))}{camera}")
     if options.output is not None:
         draw_matches(options.output, options.photos, found)

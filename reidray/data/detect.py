@@ -6,10 +6,11 @@ import os
 import re
 from pathlib import Path
 
-from reidray.data import cuhk03_release, dukemtmc, dukemtmc_video, image_list, market1501
+from reidray.data import cuhk03_release, dukemtmc, dukemtmc_video, market1501
 from reidray.data.cuhk03 import BOXES
 from reidray.data.image_files import in_words
 from reidray.data.named_folders import MARKET_FOLDERS
+from reidray.data.table_file import is_list
 from reidray.data.veri776 import LAYOUT as VERI776
 
 _TRAIN = MARKET_FOLDERS["train"]
@@ -32,7 +33,7 @@ def detect(root: str | os.PathLike[str]) -> tuple[str, str]:
         those of several.
     """
     root = Path(root)
-    if root.is_file() and (root.suffix.lower() in _LISTS or image_list.is_list(root)):
+    if root.is_file() and (root.suffix.lower() in _LISTS or is_list(root)):
         return "list", "it is a file with a column path"
     if root.is_file():
         raise ValueError(

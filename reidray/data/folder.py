@@ -10,28 +10,19 @@ root/train/cam01/person01/..., root/query/..., root/gallery/...
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from reidray.counted import counted
+from reidray.data.camera_from import SPLIT_FOLDERS, CameraFrom, splits_of
 from reidray.data.image_files import EXTENSIONS, in_words, walk
 from reidray.data.left_out import LeftOut, shown
 from reidray.data.named_samples import Row, data_set, natural
-from reidray.data.path_pattern import PathPattern, compiled
 from reidray.data.records import Dataset
-
-SPLIT_FOLDERS = {
-    **dict.fromkeys(("train", "bounding_box_train", "image_train"), "train"),
-    **dict.fromkeys(("query", "image_query"), "query"),
-    **dict.fromkeys(("gallery", "bounding_box_test", "image_test"), "gallery"),
-    "validation_query": "validation_query",
-    "validation_gallery": "validation_gallery",
-}
 
 UNFIT = "path does not fit data.pattern"
 _OUTSIDE = "outside of the folders of the splits"
 
-_CAMERA = re.compile(r"(?<![A-Za-z0-9])c(?:am(?:era)?)?[-_ ]?(\d{1,9})", re.IGNORECASE | re.ASCII)
 _MANY_FOLDERS = 64
 _OF_TESTS = ("query", "gallery", "test", "val", "bounding_box_test")
 _LISTS = (".csv", ".tsv", ".parquet")
@@ -73,21 +64,18 @@ def read(
             f"{root}: expected images ({', '.join(EXTENSIONS)}) at any depth, got {len(left_out)} other files{such}; "
             f"check {option}."
         )
-    form = None if pattern is None else compiled(pattern)
-    rows = _rows(root, names, camera_from, form, left_out)
+    source = CameraFrom(camera_from, pattern)
+    rows = _rows(root, names, source, left_out)
     notes = list(left_out.cautions(_OUTSIDE, f"folders called {in_words(tuple(SPLIT_FOLDERS), 20)}"))
-    if form is not None:
-        notes += left_out.cautions(UNFIT, f"paths like data.pattern={form.text}")
-    if form is None or "person" not in form.fields:
-        notes += _about_folders(names, camera_from if form is None else "pattern")
+    if pattern is not None:
+        notes += left_out.cautions(UNFIT, f"paths like data.pattern={pattern}")
+    if source.form is None or "person" not in source.form.fields:
+        notes += _about_folders(names, camera_from if pattern is None else "pattern")
     return data_set("folder", root, rows, left_out, notes)
 
 
-def _rows(root: Path, names: Sequence[str], camera_from: str, form: PathPattern | None, left_out: LeftOut) -> list[Row]:
-    fields = frozenset() if form is None else form.fields
-    if camera_from == "pattern" and "camera" not in fields:
-        raise ValueError("data.camera_from=pattern: expected a data.pattern with {camera}, got none; give it")
-    splits = _splits(names) if "person" in fields else {}
+def _rows(root: Path, names: Sequence[str], source: CameraFrom, left_out: LeftOut) -> list[Row]:
+    splits = source.splits(names)
     rows = []
     for name in names:
         split, below = "train", name
@@ -97,51 +85,29 @@ def _rows(root: Path, names: Sequence[str], camera_from: str, form: PathPattern 
                 left_out.add(_OUTSIDE, name)
                 continue
             split, below = splits[top], inner
-        told: dict[str, str] = {}
-        if form is not None:
-            found = form.match(below)
-            if found is None and splits:  # a pattern may begin with the folder of the split, and say nothing of it
-                found = form.match(name, after=len(name) - len(below))
-            if found is None:
-                left_out.add(UNFIT, name)
-                continue
-            told = found
-        camera = told.get("camera")
-        if camera_from == "folder":
-            camera = below.partition("/")[0] if "/" in below else None
-        elif camera_from == "name":
-            number = _CAMERA.search(below.rpartition("/")[2])
-            camera = None if number is None else number[1]
-        rows.append(Row(root / name, name, split, told.get("person"), camera, told.get("tracklet")))
+        told = source.read(name, below)
+        if told is None:
+            left_out.add(UNFIT, name)
+            continue
+        rows.append(Row(root / name, name, split, told.get("person"), told.get("camera"), told.get("tracklet")))
     if not rows:
-        assert form is not None
         raise ValueError(
-            f"{root}: expected images whose paths fit data.pattern={form.text}, got {len(names):,} and none that does "
-            f"(such as {in_words([shown(name) for name in names])}); data.pattern='{{camera}}/{{person}}/{{}}' reads "
-            "cam01/person01/a.jpg"
+            f"{root}: expected images whose paths fit data.pattern={source.pattern}, got {len(names):,} and none that "
+            f"does (such as {in_words([shown(name) for name in names])}); data.pattern='{{camera}}/{{person}}/{{}}' "
+            "reads cam01/person01/a.jpg"
         )
-    if camera_from in ("folder", "name") and all(row.camera is None for row in rows):
-        wanted = "folders of cameras with images" if camera_from == "folder" else "names with c<number>"
+    if source.kind in ("folder", "name") and all(row.camera is None for row in rows):
         raise ValueError(
-            f"{root}: data.camera_from={camera_from} expects {wanted}, got {len(rows):,} images and none of them so "
-            f"(such as {in_words([shown(row.name) for row in rows])}); set data.camera_from=none, or give data.pattern"
+            f"{root}: data.camera_from={source.kind} expects {source.expected}, got {counted(len(rows), 'image')} and "
+            f"none of them so (such as {in_words([shown(row.name) for row in rows])}); set data.camera_from=none, or "
+            "give data.pattern"
         )
     return rows
 
 
-def _splits(names: Sequence[str]) -> dict[str, str]:
-    """The folders of splits by name, where there are those of query and gallery; else none."""
-    tops = dict.fromkeys(name.partition("/")[0] for name in names if "/" in name)
-    found = {top: SPLIT_FOLDERS[top] for top in tops if top in SPLIT_FOLDERS}
-    if "gallery" not in found.values() and "test" in tops:
-        found["test"] = "gallery"
-    whole = {"query", "gallery"} <= set(found.values()) and len(set(found.values())) == len(found)
-    return found if whole else {}
-
-
 def _about_folders(names: Sequence[str], camera_from: str) -> list[str]:
     """Hints where folders look like splits or, unless something tells the cameras, like cameras."""
-    if splits := _splits(names):
+    if splits := splits_of(names):
         return [
             f"caution: the images in {', '.join(splits)} are all trained on, since nothing tells persons; to evaluate, "
             "say with data.pattern how paths tell them, for example data.pattern='{camera}/{person}/{}'"

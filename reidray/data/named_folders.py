@@ -21,6 +21,7 @@ from reidray.data.records import JUNK, Dataset, ImageRecord, Split
 MARKET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 
 UNNAMED = "name does not tell person and camera"
+_MOST_NAMED = 10_000  # cameras; a number in a file's name may be anything
 _NOT_A_FILE = "not a file"
 
 
@@ -92,7 +93,9 @@ class NamedFolders:
         for split, folder in folders.items():
             more_by = 1 if split in counted else 0
             splits[split] = _split(split, root, folder, listed[split], first, more_by, left_out)
-        return Dataset(self.dataset, root, splits, left_out.counts(), left_out.names(), tuple(notes))
+        last = max(camera for images in listed.values() for _, _, camera in images)
+        names = tuple(map(str, range(last + 1))) if first == 0 and last < _MOST_NAMED else ()
+        return Dataset(self.dataset, root, splits, left_out.counts(), left_out.names(), tuple(notes), names)
 
     def person(self, name: str) -> int:
         """The number of the person in a file name that fits."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reidray.counted import counted
 from reidray.data.image_files import in_words
 from reidray.data.left_out import LeftOut, shown
 from reidray.data.records import Dataset, ImageRecord, Split, Tracklet
@@ -65,7 +66,7 @@ def data_set(name: str, root: Path, rows: Sequence[Row], left_out: LeftOut, note
     of_tracklets = any(row.tracklet is not None for row in rows)
     cameras = _numbers((row.camera for row in rows), first=0)
     persons = _numbers((row.person for row in rows), first=1)
-    said = [*notes, *_about_cameras(rows, cameras)]
+    said = [*notes, *about_cameras([(row.name, row.camera) for row in rows])]
     splits = {}
     for split in SPLITS:
         own = sorted((row for row in rows if row.split == split), key=lambda row: row.name)
@@ -88,29 +89,31 @@ def data_set(name: str, root: Path, rows: Sequence[Row], left_out: LeftOut, note
 
 def _numbers(texts: Iterable[str | None], *, first: int) -> dict[str, int]:
     """Numbers of different texts, in natural order."""
-    found = sorted({_plain(text) for text in texts if text is not None}, key=natural)
+    found = sorted({plain(text) for text in texts if text is not None}, key=natural)
     return {text: place for place, text in enumerate(found, start=first)}
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A name as it is compared: digits alone are a number, so that 08 is 8."""
     return str(int(text)) if text.isdecimal() else text
 
 
-def _about_cameras(rows: Sequence[Row], cameras: Mapping[str, int]) -> list[str]:
-    if not cameras:
+def about_cameras(named: Sequence[tuple[str, str | None]]) -> list[str]:
+    """Sentences about the cameras of images, given as names of images with their cameras; none where none is known."""
+    counts = Counter(plain(camera) for _, camera in named if camera is not None)
+    if not counts:
         return []
-    counts = Counter(_plain(row.camera) for row in rows if row.camera is not None)
-    named = [f"{shown(name)} ({counts[name]:,} images)" for name in cameras]
-    sentences = [f"{len(cameras):,} cameras: {in_words(named, 8)}" if len(cameras) > 1 else f"1 camera: {named[0]}"]
-    unknown = len(rows) - sum(counts.values())
+    each = [f"{shown(name)} ({counted(counts[name], 'image')})" for name in sorted(counts, key=natural)]
+    sentences = [f"{counted(len(each), 'camera')}: {in_words(each, 8)}"]
+    unknown = len(named) - sum(counts.values())
     if unknown:
-        such = next(row.name for row in rows if row.camera is None)
+        such = next(name for name, camera in named if camera is None)
         sentences.append(
-            f"caution: {unknown:,} of {len(rows):,} images have no camera, such as {shown(such)}: they count as of an "
+            f"caution: {unknown:,} of {len(named):,} images have no camera, such as {shown(such)}: they count as of an "
             "unknown one"
         )
-    if len(cameras) > _MANY_CAMERAS:
-        sentences.append(f"caution: {len(cameras):,} is a large number of cameras; are these persons or tracklets?")
+    if len(each) > _MANY_CAMERAS:
+        sentences.append(f"caution: {len(each):,} is a large number of cameras; are these persons or tracklets?")
     return sentences
 
 
@@ -118,10 +121,10 @@ def _split(
     name: str, rows: Sequence[Row], persons: Mapping[str, int], cameras: Mapping[str, int], *, of_tracklets: bool
 ) -> Split:
     def camera(row: Row) -> int:
-        return -1 if row.camera is None else cameras[_plain(row.camera)]
+        return -1 if row.camera is None else cameras[plain(row.camera)]
 
     def person(row: Row) -> int:
-        return 0 if row.person is None else persons[_plain(row.person)]
+        return 0 if row.person is None else persons[plain(row.person)]
 
     def record(row: Row) -> ImageRecord:
         return ImageRecord(row.path, row.name, camera(row))

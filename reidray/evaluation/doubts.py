@@ -37,7 +37,9 @@ class Doubts:
         outliers.
       doubts_C: float32: mean doubt of a cluster's images.
       nearest_C: int32: the cluster that most of its images have as the nearest; -1: none.
-      halves_C: float32: mean doubt of the images between the two halves: small where the halves lie apart.
+      widths_C: float32: w / (w + b), where w is the distance between the image farthest from the cluster's centroid and
+        the image farthest from that one, and b the mean distance of its images to the nearest centroid of another
+        cluster. 0: nothing can be said.
     """
 
     doubts_N: Floats
@@ -45,7 +47,7 @@ class Doubts:
     halves_N: Array
     doubts_C: Floats
     nearest_C: Array
-    halves_C: Floats
+    widths_C: Floats
 
 
 def judge(blocks: Blocks, labels_N: Ints, *, at_once: int = 1024) -> Doubts:
@@ -67,23 +69,27 @@ def judge(blocks: Blocks, labels_N: Ints, *, at_once: int = 1024) -> Doubts:
         )  # fmt: skip
     sizes_C = np.bincount(labels_N[labels_N >= 0], minlength=count)
     sums_CD = _sums(blocks, labels_N, count)
-    away_N, doubts_N, nearest_N = _against_centroids(blocks, labels_N, sizes_C, sums_CD, at_once)
-    halves_N, between_N = _halves(blocks, labels_N, sums_CD, away_N)
+    away_N, outside_N, doubts_N, nearest_N = _against_centroids(blocks, labels_N, sizes_C, sums_CD, at_once)
     own_M = labels_N[labels_N >= 0]
     doubts_C = np.bincount(own_M, doubts_N[labels_N >= 0], count) / sizes_C
-    halves_C = np.bincount(own_M, between_N[labels_N >= 0], count) / sizes_C
+    outside_C = np.bincount(own_M, outside_N[labels_N >= 0], count) / sizes_C
+    halves_N, across_C = _halves(blocks, labels_N, sums_CD, away_N)
+    told_C = np.isfinite(outside_C) & (sizes_C > 1)
+    widths_C = np.where(told_C, across_C / np.maximum(across_C + outside_C, 1e-12), 0.0)
     return Doubts(
         doubts_N, nearest_N, halves_N, doubts_C.astype(np.float32), _most_common(labels_N, nearest_N, count),
-        halves_C.astype(np.float32),
+        np.round(widths_C, 4).astype(np.float32),
     )  # fmt: skip
 
 
 def _against_centroids(
     blocks: Blocks, labels_N: Ints, sizes_C: Ints, sums_CD: Doubles, at_once: int
-) -> tuple[Floats, Floats, Array]:
-    """Of each image the distance to its cluster's centroid, its doubt, and the nearest other cluster."""
+) -> tuple[Floats, Floats, Floats, Array]:
+    """Of each image the distances to its cluster's centroid and to the nearest other one, its doubt, and the nearest
+    other cluster."""
     centroids_CD = _unit(sums_CD).astype(np.float32)
     away_N, doubts_N = np.zeros(len(labels_N), np.float32), np.ones(len(labels_N), np.float32)
+    outside_N = np.full(len(labels_N), np.inf, np.float32)
     nearest_N = np.full(len(labels_N), -1, np.int32)
     for first, rows_RD in _pieces(blocks, at_once):
         own = slice(first, first + len(rows_RD))
@@ -99,16 +105,17 @@ def _against_centroids(
         others = _unit(sums_CD[mine] - unit_RD[clustered])
         inside, outside = _chord((unit_RD[clustered] * others).sum(1)), _chord(best[clustered])
         told = (sizes_C[mine] > 1) & np.isfinite(best[clustered])
+        outside_N[first + clustered] = np.where(np.isfinite(best[clustered]), outside, np.inf)
         doubts_N[first + clustered] = _doubt(inside, outside, told)
-    return away_N, doubts_N, nearest_N
+    return away_N, outside_N, doubts_N, nearest_N
 
 
-def _halves(blocks: Blocks, labels_N: Ints, sums_CD: Doubles, away_N: Floats) -> tuple[Array, Floats]:
+def _halves(blocks: Blocks, labels_N: Ints, sums_CD: Doubles, away_N: Floats) -> tuple[Array, Doubles]:
     """Each cluster divided in two by 2-means, which begins with the image farthest from the centroid and the one that
     is farthest from that.
 
     Returns:
-      the half of each image, and its doubt between the two.
+      the half of each image, and how far the two images lie apart [C].
     """
     count = len(sums_CD)
     centres_HD = np.zeros((2 * count, sums_CD.shape[1]))
@@ -118,25 +125,17 @@ def _halves(blocks: Blocks, labels_N: Ints, sums_CD: Doubles, away_N: Floats) ->
         clustered = np.flatnonzero(labels_R >= 0)
         towards = (_unit(rows_RD[clustered]) * centres_HD[2 * labels_R[clustered]]).sum(1)
         away_N[first + clustered] = _chord(towards)
-    centres_HD[1::2] = _taken(blocks, _farthest(labels_N, away_N, count))
+    ends_C = _farthest(labels_N, away_N, count)
+    across_C = away_N[ends_C].astype(np.float64)
+    centres_HD[1::2] = _taken(blocks, ends_C)
     halves_N = np.full(len(labels_N), -1, np.int8)
     for _ in range(_STEPS):
         for first, rows_RD in blocks():
             own = slice(first, first + len(rows_RD))
             halves_N[own] = _nearer_half(_unit(rows_RD), labels_N[own], centres_HD)
         places_N = np.where(labels_N >= 0, 2 * labels_N + halves_N, -1)
-        sums_HD = _sums(blocks, places_N, 2 * count)
-        centres_HD = _unit(sums_HD)
-    sizes_H = np.bincount(places_N[places_N >= 0], minlength=2 * count)
-    between_N = np.full(len(labels_N), UNKNOWN, np.float32)
-    for first, rows_RD in blocks():
-        clustered = np.flatnonzero(labels_N[first : first + len(rows_RD)] >= 0)
-        places, unit = places_N[first + clustered], _unit(rows_RD[clustered])
-        inside = _chord((unit * _unit(sums_HD[places] - unit)).sum(1))
-        outside = _chord((unit * centres_HD[places ^ 1]).sum(1))
-        told = (sizes_H[places] > 1) & (sizes_H[places ^ 1] > 1)
-        between_N[first + clustered] = _doubt(inside, outside, told)
-    return halves_N, between_N
+        centres_HD = _unit(_sums(blocks, places_N, 2 * count))
+    return halves_N, across_C
 
 
 def _taken(blocks: Blocks, images_C: Ints) -> Doubles:

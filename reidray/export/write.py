@@ -17,7 +17,8 @@ from reidray.features import Network
 from reidray.training.images import MEAN, STD
 from reidray.version import __version__
 
-FORMATS = ("onnx", "torch")
+ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
+FORMATS = tuple(ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ def check_export(path: Path, *, kind: str, precision: str, given: str, opset: in
     for name, word, known in words:
         if word not in known:
             raise ValueError(f"--{name} must be one of {', '.join(known)}; got {word}")
+    ending = ENDINGS[kind]
+    if path.suffix.lower() != ending:
+        raise ValueError(f"--format {kind} writes a file that ends in {ending}; got --output {path}")
     if path.exists():
         raise ValueError(f"{path} exists and is not overwritten: choose another --output")
     if not path.absolute().parent.is_dir():
@@ -49,8 +53,6 @@ def check_export(path: Path, *, kind: str, precision: str, given: str, opset: in
     if kind == "torch":
         if opset is not None:
             raise ValueError("--opset is of ONNX: leave it out with --format torch")
-        if path.suffix != ".pt2":
-            raise ValueError(f"--format torch writes a .pt2 file, as PyTorch expects; got --output {path}")
     else:
         check_onnx(DEFAULT_OPSET if opset is None else opset)
 

@@ -1,10 +1,12 @@
 """The file of a gallery: Parquet, a row an image, with the id of the model that made it.
 
-Columns: name, source (the folder or pack that the name lies in, "" where there is none), camera (-1 unknown), stamp (of
-the file as it was: another size or time, another stamp; 0 unknown), embedding (unit length, float32). Any reader of
-Parquet takes it. It grows by whole row groups: a new file takes the place of the old one when it is complete. An
-embedding is a list, which is what pandas, polars and DuckDB know; the lists of a row group are one page that is not
-compressed, so that a search takes them from the memory map (`reidray.gallery.pages`).
+Columns: name, source (the folder or pack that the name lies in, "" where there is none), camera (its name, null where
+unknown), stamp (of the file as it was: another size or time, another stamp; 0 unknown), embedding (unit length,
+float32). Any reader of Parquet takes it. The first format, with numbers of cameras, is read too.
+
+A file grows by whole row groups: a new file takes the place of the old one when it is complete. An embedding is a list,
+which is what pandas, polars and DuckDB know; the lists of a row group are one page that is not compressed, so that a
+search takes them from the memory map (`reidray.gallery.pages`).
 """
 
 # N = images, D = feature width
@@ -17,7 +19,7 @@ import json
 import mmap
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reidray.arrays import Codes, Floats, Ints
+from reidray.arrays import Floats, Ints
+from reidray.gallery.cameras import TYPE as CAMERA_TYPE
+from reidray.gallery.cameras import Cameras, read_cameras
 from reidray.gallery.pages import place_of
 
-FORMAT = 1
+FORMAT = 2
+_NUMBERED_CAMERAS = 1  # the first format
 ROWS, _MOST_BYTES = 16_384, 1 << 25
 """The most of a row group, which one thread searches at a time."""
 
@@ -59,11 +64,11 @@ class Made:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is added: N names, their sources, cameras and stamps, and the embeddings [N, D]."""
+    """What is added: N names, their sources, cameras (None: unknown) and stamps, and the embeddings [N, D]."""
 
     names: Sequence[str]
     sources: Sequence[str]
-    cameras: Sequence[int]
+    cameras: Sequence[str | None]
     features_ND: Floats
     stamps: Sequence[int] | None = None
 
@@ -99,9 +104,9 @@ class GalleryFile:
                 f"{', '.join(schema.names[:8])}"
             )
         told: dict[str, Any] = json.loads(written)
-        if told.get("format") != FORMAT:
+        if told.get("format") not in (FORMAT, _NUMBERED_CAMERAS):
             raise ValueError(
-                f"{path}: gallery format {told.get('format')} is of another reidray; this one reads {FORMAT}"
+                f"{path}: gallery format {told.get('format')} is of a newer reidray; this one reads up to {FORMAT}"
             )
         self.made = Made(**{name: told[name] for name in ("model", "width", "method", "run")})
         groups = [self._parquet.metadata.row_group(group) for group in range(self._parquet.num_row_groups)]
@@ -160,10 +165,9 @@ class GalleryFile:
         stamps_N: Ints = self._parquet.read(columns=["stamp"]).column(0).to_numpy()
         return stamps_N
 
-    def cameras(self) -> Codes:
-        """[N]."""
-        cameras_N: Codes = self._parquet.read(columns=["camera"]).column(0).to_numpy()
-        return cameras_N
+    def cameras(self) -> Cameras:
+        """Of all images."""
+        return read_cameras(self._parquet.read(columns=["camera"]).column(0), self.sources())
 
     def batches(self) -> Iterator[Any]:
         """All rows, as Arrow batches of a row group each."""
@@ -180,8 +184,17 @@ class GalleryFile:
         return self._readers.own
 
 
-def append(path: Path, made: Made, rows: Rows, *, without: Sequence[int] = ()) -> None:
-    """Adds rows to a gallery, or makes it; the rows `without` are dropped. Others that add at the same time wait.
+def append(
+    path: Path, made: Made, rows: Rows, *, without: Sequence[int] = (), cameras: Mapping[int, str] | None = None
+) -> None:
+    """Adds rows to a gallery, or makes it. Others that add at the same time wait.
+
+    Args:
+      path: of the file.
+      made: how the embeddings were made.
+      rows: to add; may be none.
+      without: rows of the gallery that are dropped.
+      cameras: of rows of the gallery whose camera is another than it says.
 
     Raises:
       ValueError: the file is no gallery, or one of another model.
@@ -193,7 +206,7 @@ def append(path: Path, made: Made, rows: Rows, *, without: Sequence[int] = ()) -
         [
             pa.field("name", pa.string(), nullable=False),
             pa.field("source", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-            pa.field("camera", pa.int32(), nullable=False),
+            pa.field("camera", CAMERA_TYPE),
             pa.field("stamp", pa.int64(), nullable=False),
             pa.field(
                 "embedding", pa.list_(pa.field("element", pa.float32(), nullable=False), made.width), nullable=False
@@ -206,7 +219,7 @@ def append(path: Path, made: Made, rows: Rows, *, without: Sequence[int] = ()) -
         [
             pa.array(list(rows.names), pa.string()),
             pa.array(list(rows.sources), pa.string()).dictionary_encode(),
-            pa.array(list(rows.cameras), pa.int32()),
+            pa.array(list(rows.cameras), pa.string()).dictionary_encode(),
             pa.array(list(rows.stamps or [0] * len(rows.names)), pa.int64()),
             pa.FixedSizeListArray.from_arrays(flat, type=schema.field("embedding").type),
         ],
@@ -222,18 +235,22 @@ def append(path: Path, made: Made, rows: Rows, *, without: Sequence[int] = ()) -
                 beside,
                 schema,
                 compression={"name": "zstd", "source": "zstd", "camera": "zstd", "stamp": "zstd", _LEAF: "none"},
-                use_dictionary=["source"],
+                use_dictionary=["source", "camera"],
                 write_statistics=False,
                 data_page_size=2 * _MOST_BYTES,  # a page a row group
             ) as writer:
                 if earlier is not None:
                     first, gone = 0, np.array(sorted(without), np.int64)
+                    known = earlier.cameras().changed(cameras or {})
                     for batch in earlier.batches():
                         kept = ~np.isin(np.arange(first, first + len(batch)), gone)
+                        column = known.column(first, len(batch))
+                        old = pa.Table.from_batches([batch])
+                        old = old.set_column(old.schema.get_field_index("camera"), "camera", column).cast(schema)
                         first += len(batch)
-                        old = pa.Table.from_batches([batch]).cast(schema)
                         writer.write_table(old if kept.all() else old.filter(pa.array(kept)), row_group_size=size)
-                writer.write_table(table, row_group_size=size)
+                if len(table):
+                    writer.write_table(table, row_group_size=size)
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)

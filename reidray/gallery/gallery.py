@@ -5,49 +5,26 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reidray.arrays import Array, Codes, Floats
+from reidray.arrays import Floats
+from reidray.counted import counted
+from reidray.data.camera_from import CameraFrom
+from reidray.data.named_samples import about_cameras
+from reidray.gallery.cameras import Named
 from reidray.gallery.file import GalleryFile, Made, Rows, append, check_model, stamp
+from reidray.gallery.opened import Match, Opened
 from reidray.inference.model import Model, Progress, packed_split
 from reidray.inference.pictures import Picture, Pictures
-from reidray.launch.services import num_cpus
 from reidray.neighbours.queries import NearestRows
 from reidray.storage.cache import open_folder
-from reidray.threads import libraries_at_one_thread
 
 # N = images of the gallery, Q = queries, D = feature width
-
-
-@dataclass(frozen=True)
-class Match:
-    """An image of a gallery that was found.
-
-    Attributes:
-      name: as it was added.
-      similarity: cosine, from -1 to 1; 1 is the same picture.
-      camera: 0-based, -1 unknown.
-      source: the folder or pack that the name lies in; "" where there is none.
-      row: its place in the gallery.
-    """
-
-    name: str
-    similarity: float
-    camera: int
-    source: str
-    row: int
-
-    @property
-    def path(self) -> Path | None:
-        """The image's file, where it is still there."""
-        file = Path(self.source) / self.name
-        return file if self.source and file.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -55,12 +32,16 @@ class Added:
     """What `Gallery.add` did: images added, images that were there already, and sentences on what was left out.
 
     changed: images of those added that took the place of an earlier picture in the same file.
+    moved: images that were there already and have another camera now.
+    notes: sentences about the cameras of the images.
     """
 
     added: int
     known: int
     left_out: list[str]
     changed: int = 0
+    moved: int = 0
+    notes: Sequence[str] = ()
 
 
 class Gallery:
@@ -80,7 +61,7 @@ class Gallery:
     def __init__(self, path: str | os.PathLike[str], model: Model | None = None) -> None:
         self.path, self.model = Path(path).expanduser(), model
         self._lock = threading.Lock()
-        self._open: _Open | None = None
+        self._open: Opened | None = None
         if self.path.exists():
             self._opened()
 
@@ -89,7 +70,7 @@ class Gallery:
         return len(self._opened().file) if self.path.exists() else 0
 
     def __repr__(self) -> str:
-        return f"Gallery({str(self.path)!r}, {len(self):,} images)"
+        return f"Gallery({str(self.path)!r}, {counted(len(self), 'image')})"
 
     @property
     def names(self) -> list[str]:
@@ -98,9 +79,15 @@ class Gallery:
         return names
 
     @property
-    def cameras(self) -> Codes:
-        """int32 [N]; -1 unknown."""
-        return self._opened().cameras
+    def cameras(self) -> list[str | None]:
+        """Of all images, in the order of the rows: names; None: unknown."""
+        cameras = self._opened().cameras
+        return [cameras.of(row) for row in range(len(cameras.codes_N))]
+
+    @property
+    def images_by_camera(self) -> dict[str, int]:
+        """Images of each camera, in natural order (cam2 before cam10)."""
+        return self._opened().cameras.counts()
 
     @property
     def features(self) -> Floats:
@@ -119,71 +106,101 @@ class Gallery:
             raise ValueError(f"{self.path}: expected a row from 0 to {len(opened.file) - 1}, got {row}")
         return opened.match(row, 1.0)
 
-    def add(self, images: Any, *, progress: Progress | None = None, list_all: bool = False) -> Added:
+    def add(
+        self,
+        images: Any,
+        *,
+        camera_from: str | None = None,
+        pattern: str | None = None,
+        progress: Progress | None = None,
+        list_all: bool = False,
+    ) -> Added:
         """Embeds images and appends them.
 
-        A file that is there already is not embedded again, unless it has changed: then its old row is dropped.
+        A file that is there already is not embedded again, unless it has changed: then its old row is dropped. Where a
+        camera is told now and was not, or was another one, it is noted.
 
         Args:
           images: as in `Model.embed`.
+          camera_from: what tells the camera in a path, as data.camera_from: "folder", "name", "pattern", or "none".
+            Where neither this nor `pattern` is given: what told it when the model was trained, where it does; of a
+            packed split, the cameras that it was packed with.
+          pattern: as data.pattern.
           progress: called with the images done and the images in all.
           list_all: name every file that is left out, instead of the first ones.
 
         Raises:
-          ValueError: no model was given, another model made the gallery, or there is no usable image.
+          ValueError: no model was given, another model made the gallery, there is no usable image, or nothing tells a
+            camera as it is asked for.
         """
         model = self._needed_model("add images")
-        known = self._known()
-        gone: list[int] = []
+        asked = None
+        if camera_from is not None or pattern is not None:
+            asked = CameraFrom("pattern" if camera_from is None else camera_from, pattern)
         if (packed := packed_split(images)) is not None:
-            stamp_of_pack = zlib.crc32(open_folder(packed, None).read("split.json") or b"")
-            earlier = [(row, stamp) for (source, _), (row, stamp) in known.items() if source == packed]
-            if earlier and all(stamp == stamp_of_pack for _, stamp in earlier):
-                return Added(0, len(earlier), [])
-            gone = [row for row, _ in earlier]
-            names, cameras, features_ND = model.embed_packed(packed, progress)
-            stamps = [stamp_of_pack] * len(names)
-            rows, before, told = Rows(names, [packed] * len(names), cameras, features_ND, stamps), 0, []
-        else:
-            found = model.find(images)
-            by_path = {str(Path(source) / name): at for (source, name), at in known.items() if source}
-            new, before = [], 0
-            for one in found.found:
-                row, stamp_then = by_path.get(str(Path(one.source) / one.name), (-1, 0)) if one.source else (-1, 0)
-                if row < 0:
-                    new.append(one)
-                elif stamp_then == _stamp_of(one):
-                    before += 1
-                else:
-                    new.append(one)
-                    gone.append(row)
-            found = Pictures(new, found.left_out)
-            if not new:
-                return Added(0, before, found.sentences(list_all=list_all))
-            kept, features_ND = model.embed_pictures(found, progress)
-            told = found.sentences(list_all=list_all)
-            if not kept and not before:
-                raise ValueError(f"expected an image that can be read, got none: {'; '.join(told)}")
-            if not kept:
-                return Added(0, before, told)
-            rows = Rows(
-                [one.name for one in kept],
-                [one.source for one in kept],
-                [one.camera for one in kept],
-                features_ND,
-                [_stamp_of(one) for one in kept],
-            )
-        made = Made(model.id, features_ND.shape[1], model.settings.method.name, model.place)
-        append(self.path, made, rows, without=gone)
-        return Added(len(rows.names), before, told, len(gone))
+            return self._add_packed(model, packed, asked, progress)
+        known = self._known()
+        by_path = {str(Path(source) / name): at for (source, name), at in known.items() if source}
+        found = model.find(images, asked)
+        new: list[Picture] = []
+        cameras: dict[int, str | None] = {}
+        for one in found.found:
+            row, stamp_then = by_path.get(_path_of(one), (-1, 0))
+            if row >= 0 and stamp_then == _stamp_of(one):
+                cameras[row] = one.camera
+            else:
+                new.append(one)
+        to_embed = Pictures(new, found.left_out)
+        kept: list[Picture] = []
+        features_ND = np.empty((0, model.width), np.float32)
+        if new:
+            kept, features_ND = model.embed_pictures(to_embed, progress)
+        told = to_embed.sentences(list_all=list_all)
+        if not kept and not cameras:
+            raise ValueError(f"expected an image that can be read, got none: {'; '.join(told)}")
+        rows = Rows(
+            [one.name for one in kept],
+            [one.source for one in kept],
+            [one.camera for one in kept],
+            features_ND,
+            [_stamp_of(one) for one in kept],
+        )
+        gone = [by_path[_path_of(one)][0] for one in kept if _path_of(one) in by_path]
+        moved = self._append(model, rows, gone, cameras)
+        return Added(len(kept), len(cameras), told, len(gone), moved, found.notes)
+
+    def _add_packed(self, model: Model, packed: str, asked: CameraFrom | None, progress: Progress | None) -> Added:
+        stamp_of_pack = zlib.crc32(open_folder(packed, None).read("split.json") or b"")
+        earlier = {row: (name, stamp) for (source, name), (row, stamp) in self._known().items() if source == packed}
+        if earlier and all(stamp == stamp_of_pack for _, stamp in earlier.values()):
+            told = [] if asked is None else asked.cameras([name for name, _ in earlier.values()])
+            nothing = Rows([], [], [], np.empty((0, model.width), np.float32))
+            moved = self._append(model, nothing, [], dict(zip(earlier, told, strict=False)))
+            return Added(0, len(earlier), [], 0, moved)
+        names, cameras, features_ND = model.embed_packed(packed, progress)
+        cameras = cameras if asked is None else asked.cameras(names)
+        rows = Rows(names, [packed] * len(names), cameras, features_ND, [stamp_of_pack] * len(names))
+        self._append(model, rows, list(earlier), {})
+        return Added(len(names), 0, [], len(earlier), 0, about_cameras(list(zip(names, cameras, strict=True))))
+
+    def _append(self, model: Model, rows: Rows, gone: Sequence[int], told: Mapping[int, str | None]) -> int:
+        """Writes what is new; how many rows have another camera than before."""
+        moved = {}
+        if told:
+            before = self._opened().cameras
+            moved = {row: camera for row, camera in told.items() if camera is not None and camera != before.of(row)}
+        if rows.names or moved:
+            made = Made(model.id, rows.features_ND.shape[1], model.settings.method.name, model.place)
+            append(self.path, made, rows, without=gone, cameras=moved)
+        return len(moved)
 
     def search(
         self,
         query: Any,
         k: int = 10,
         *,
-        cameras: Collection[int] | None = None,
-        not_cameras: Collection[int] = (),
+        cameras: Named | None = None,
+        not_cameras: Named = (),
         at_least: float = -1.0,
     ) -> list[Match]:
         """The k images of the gallery that are most like the query, exactly, the most similar first.
@@ -191,13 +208,14 @@ class Gallery:
         Args:
           query: an image (a file, an array, a PIL image), or a feature [D] of unit length.
           k: how many, at least 1.
-          cameras: only images of these.
-          not_cameras: no image of these.
+          cameras: only images of these, by name; a number is the name of a numbered camera.
+          not_cameras: no image of these; images of unknown cameras are found.
           at_least: no image that is less similar. Where the border between the same and another person lies depends on
             the model and the data: the run's report.html shows both.
 
         Raises:
-          ValueError: no model was given and the query is an image, the query is not one image, or the gallery is empty.
+          ValueError: no model was given and the query is an image, the query is not one image, the gallery is empty or
+            has no such camera, or k is no whole number from 1 on.
         """
         feature_D = query if _is_feature(query) else self._embedded(query)
         found = self.search_features(feature_D[None], k, cameras=cameras, not_cameras=not_cameras)[0]
@@ -208,20 +226,20 @@ class Gallery:
         features_QD: Floats,
         k: int = 10,
         *,
-        cameras: Collection[int] | None = None,
-        not_cameras: Collection[int] = (),
+        cameras: Named | None = None,
+        not_cameras: Named = (),
     ) -> list[list[Match]]:
         """As `search`, for Q queries at once, each a unit row."""
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise ValueError(f"k must be a whole number of images, at least 1, got {k!r}")
         opened = self._opened()
         width = opened.file.made.width
         if features_QD.ndim != 2 or features_QD.shape[1] != width:
             raise ValueError(f"expected features of width {width}, as in {self.path}, got {list(features_QD.shape)}")
         if not np.allclose(np.linalg.norm(features_QD, axis=1), 1.0, atol=1e-3):
             raise ValueError("expected features of length 1: divide each by its length")
-        nearest = NearestRows(np.ascontiguousarray(features_QD, np.float32), k)
-        allowed_N = opened.allowed(cameras, not_cameras)
+        nearest = NearestRows(np.ascontiguousarray(features_QD, np.float32), int(k))
+        allowed_N = opened.cameras.allowed(cameras, not_cameras)
         opened.offer_all(nearest, allowed_N)
         return [
             [opened.match(int(row), float(similarity)) for row, similarity in zip(*best, strict=True)]
@@ -248,48 +266,20 @@ class Gallery:
         keys = zip(opened.sources.to_pylist(), opened.names.to_pylist(), strict=True)
         return dict(zip(keys, enumerate(opened.file.stamps().tolist()), strict=False))
 
-    def _opened(self) -> _Open:
+    def _opened(self) -> Opened:
         """The file as it is now."""
         with self._lock:
             if self._open is None or not self.path.exists() or self._open.file.stamp != stamp(self.path):
                 file = GalleryFile(self.path)
                 if self.model is not None:
                     check_model(file.made, self.model.id, self.path, self.model.place)
-                self._open = _Open(file)
+                self._open = Opened(file)
             return self._open
 
 
-class _Open:
-    """One state of the file: its names in memory."""
-
-    def __init__(self, file: GalleryFile) -> None:
-        self.file = file
-        self.names, self.sources = file.names(), file.sources()
-        self.cameras: Codes = file.cameras()
-
-    def allowed(self, cameras: Collection[int] | None, not_cameras: Collection[int]) -> Array | None:
-        if cameras is None and not not_cameras:
-            return None
-        allowed_N = np.ones(len(self.cameras), bool) if cameras is None else np.isin(self.cameras, list(cameras))
-        return allowed_N & ~np.isin(self.cameras, list(not_cameras))
-
-    def offer_all(self, nearest: NearestRows, allowed_N: Array | None) -> None:
-        """Offers every row group, on all cores; reading releases the GIL as the product does."""
-
-        def offer(group: int) -> None:
-            for first, rows_BD in self.file.blocks(group):
-                nearest.offer(first, rows_BD, None if allowed_N is None else allowed_N[first : first + len(rows_BD)])
-
-        groups: Sequence[int] = range(self.file.num_groups)
-        with libraries_at_one_thread():
-            if len(groups) == 1:
-                offer(0)
-            else:
-                with ThreadPoolExecutor(min(num_cpus(), len(groups))) as pool:
-                    list(pool.map(offer, groups))
-
-    def match(self, row: int, similarity: float) -> Match:
-        return Match(self.names[row].as_py(), similarity, int(self.cameras[row]), self.sources[row].as_py(), row)
+def _path_of(picture: Picture) -> str:
+    """Of its file; "" for what is no file."""
+    return str(Path(picture.source) / picture.name) if picture.source else ""
 
 
 def _stamp_of(picture: Picture) -> int:

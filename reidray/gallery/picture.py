@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from reidray.arrays import Bytes
 from reidray.data.decode import BadImage, decode
-from reidray.gallery.gallery import Match
+from reidray.gallery.opened import Match
 from reidray.report.pieces import INK, PAPER, cut, font_of, save
 
 _CELL, _GAP, _LINE = 160, 12, 18  # pixels
@@ -37,7 +37,7 @@ def draw_matches(path: Path, photos: Sequence[str | Path], found: Sequence[Seque
         top = _GAP + row * (_CELL + below + _GAP)
         cells = [(_pixels(Path(photo)), ["searched by", Path(photo).name])]
         for match in matches:
-            camera = "" if match.camera < 0 else f", camera {match.camera}"
+            camera = "" if match.camera is None else f", camera {match.camera}"
             cells.append(
                 (None if match.path is None else _pixels(match.path), [f"{match.similarity:.3f}{camera}", match.name])
             )

@@ -17,14 +17,16 @@ import torch
 
 from reidray.arrays import Bytes, Floats
 from reidray.config import Settings
+from reidray.data.camera_from import CameraFrom
 from reidray.data.decode import BadImage
 from reidray.data.resize import resize_into
 from reidray.features import Network
-from reidray.inference.pictures import Picture, Pictures, pictures
+from reidray.inference.pictures import Limits, Picture, Pictures, pictures
 from reidray.launch.inference import embed as embed_split
 from reidray.launch.inference import load_model
 from reidray.launch.services import chosen_device, num_cpus
 from reidray.methods import make_method
+from reidray.storage.camera_names import camera_names
 from reidray.threads import set_threads
 from reidray.training.context import open_split
 from reidray.training.extraction import autocast
@@ -32,6 +34,8 @@ from reidray.training.images import as_input
 from reidray.training.prefetch import prefetch
 
 # N = images, B = batch, D = feature width
+
+_CAMERAS_IN_NAMES = ("market1501", "dukemtmc", "veri776", "drawn")  # data sets whose file names have c<number>
 
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""
@@ -117,10 +121,22 @@ class Model:
             warnings.warn(sentence, stacklevel=2)
         return Embeddings([picture.name for picture in kept], features_ND)
 
-    def find(self, images: Any) -> Pictures:
-        """The images that `embed` would read; errors as there."""
+    @property
+    def camera_from(self) -> CameraFrom:
+        """What told cameras when the model was trained."""
         data = self.settings.data
-        return pictures(images, max_pixels=int(data.max_megapixels * 1e6), max_bytes=int(data.max_image_mb * 1e6))
+        return CameraFrom("name") if data.dataset in _CAMERAS_IN_NAMES else CameraFrom(data.camera_from, data.pattern)
+
+    def find(self, images: Any, cameras: CameraFrom | None = None) -> Pictures:
+        """The images that `embed` would read; errors as there.
+
+        Args:
+          images: as in `embed`.
+          cameras: what tells their cameras, and must tell some; None: what told them in training, where it does.
+        """
+        data = self.settings.data
+        limits = Limits(int(data.max_megapixels * 1e6), int(data.max_image_mb * 1e6))
+        return pictures(images, limits, cameras or self.camera_from, must_tell=cameras is not None)
 
     def embed_pictures(self, found: Pictures, progress: Progress | None = None) -> tuple[list[Picture], Floats]:
         """The usable ones of these images and their features [N, D]; the others are added to `found.left_out`."""
@@ -128,6 +144,8 @@ class Model:
         kept: list[Picture] = []
         rows: list[Floats] = []
         done = 0
+        if progress is not None:
+            progress(0, len(found.found))  # from when on seconds count
         for some, sized_BHW3 in self._batches(found):
             kept += some
             if some:
@@ -137,11 +155,13 @@ class Model:
                 progress(min(done, len(found.found)), len(found.found))
         return kept, np.concatenate(rows) if rows else np.empty((0, self.width), np.float32)
 
-    def embed_packed(self, place: str, progress: Progress | None = None) -> tuple[list[str], list[int], Floats]:
-        """Names, cameras and features [N, D] of the samples of a packed split, tracklets or images."""
+    def embed_packed(self, place: str, progress: Progress | None = None) -> tuple[list[str], list[str | None], Floats]:
+        """Names, cameras (by name; None: unknown) and features [N, D] of the samples of a packed split."""
         parent, name = place.rstrip("/").rsplit("/", 1)
         samples = open_split(self.settings, parent, name)
         done = 0
+        if progress is not None:
+            progress(0, samples.source.count)
 
         def count(more: int) -> None:
             nonlocal done
@@ -150,7 +170,8 @@ class Model:
                 progress(done, samples.source.count)
 
         features_ND = embed_split(self.network, self.settings, samples, count)
-        return list(samples.source.names), samples.source.cameras_N.tolist(), features_ND
+        cameras = camera_names(place, samples.source.cameras_N.tolist())
+        return list(samples.source.names), cameras, features_ND
 
     @property
     def on_gpu(self) -> bool:

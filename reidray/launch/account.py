@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reidray.config import Settings
+from reidray.counted import counted
 from reidray.data import cuhk03_release
 from reidray.data.image_files import in_words
 from reidray.data.left_out import shown
@@ -89,11 +90,11 @@ def _lines(dataset: Dataset) -> Iterator[str]:
 
 
 def _of_split(dataset: Dataset, name: str, split: Split) -> Iterator[str]:
-    persons = "persons unknown" if split.persons is None else f"{len(set(split.persons) - {0}):,} persons"
+    persons = "persons unknown" if split.persons is None else counted(len(set(split.persons) - {0}), "person")
     cameras = Counter(split.cameras)
     known = len(cameras.keys() - {-1})
-    of = f"{known:,} cameras" if known != 1 else "1 camera"
-    yield f"{name}: {len(split):,} {split.unit}s, {persons}, {of if known else 'cameras unknown'}"
+    of = counted(known, "camera") if known else "cameras unknown"
+    yield f"{name}: {counted(len(split), split.unit)}, {persons}, {of}"
     if known:
         numbers = sorted(cameras)
         each = [f"{_camera(dataset, number)} {cameras[number]:,}" for number in numbers[:_MOST_CAMERAS]]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from reidray.config import Settings
+from reidray.counted import counted
 from reidray.launch.services import num_cpus
 from reidray.report.progress import duration
 from reidray.threads import set_threads
@@ -57,8 +58,9 @@ def time_to_come(settings: Settings, *, images: int, workers: int, on_gpu: bool)
     extraction = _seconds(extract, device) / _IMAGES * images / at_once
     total = epochs * (steps * update + extraction)
     sentence = (
-        f"about {duration(total)} to come: {epochs} epochs, each {steps} updates at {_short(update)} and {images:,} "
-        f"images to extract in {duration(extraction)} (measured just now; labelling and evaluation not counted)"
+        f"about {duration(total)} to come: {counted(epochs, 'epoch')}, each {counted(steps, 'update')} at "
+        f"{_short(update)} and {counted(images, 'image')} to extract in {duration(extraction)} (measured just now; "
+        "labelling and evaluation not counted)"
     )
     sentence += "; the first run on a machine compiles its kernels for a minute or more beside that"
     if total > _LONG and not on_gpu and settings.model.backbone != "small":

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from reidray import events
 from reidray.config import Settings
+from reidray.counted import counted
 from reidray.data.image_files import in_words
 from reidray.data.records import Dataset
 from reidray.events import message
@@ -207,6 +208,7 @@ def _sentences(dataset: Dataset, written: Mapping[str, Any]) -> list[str]:
     if several["count"]:
         names = in_words(several["examples"])
         sentences.append(
-            f"{several['count']:,} images have several frames or pages: the first counts (such as {names})"
+            f"{counted(several['count'], 'image has', 'images have')} several frames or pages: the first counts "
+            f"(such as {names})"
         )
     return sentences

@@ -23,7 +23,7 @@ from reidray.report.tensorboard import TensorBoard
 from reidray.storage import read_truth
 from reidray.storage.cache import open_folder
 from reidray.storage.checkpoints import CheckpointStore
-from reidray.storage.kept_labels import LastLabels, read_labels, read_last
+from reidray.storage.kept_labels import LastLabels, read_cameras, read_labels, read_last
 from reidray.storage.runfolder import RunFolder
 from reidray.training.context import evaluation_splits, open_split, split_exists
 from reidray.training.history import History
@@ -124,8 +124,6 @@ def contents(
     last: LastLabels | None,
 ) -> RunContents:
     """What the page is made from."""
-    described = json.loads(open_folder(packed, None).read("dataset.json") or b"{}")
-    skipped = {reason: int(entry["count"]) for reason, entry in described.get("skipped", {}).items()}
     return RunContents(
         title=folder.path.name,
         settings=settings.model_dump(mode="json"),
@@ -141,10 +139,19 @@ def contents(
         last=last,
         labels=read_labels(folder.path),
         ranked=_ranked(settings, packed, examples),
-        skipped=skipped,
+        skipped=_skipped(packed),
         masks=(folder.pictures / "part_masks.png").is_file(),
         commands=_next(folder.path),
     )
+
+
+def _skipped(packed: str) -> dict[str, int]:
+    """The files that packing could not use: reason -> how many; none where the pack is gone."""
+    try:
+        described = json.loads(open_folder(packed, None).read("dataset.json") or b"{}")
+    except (OSError, ValueError):
+        return {}
+    return {reason: int(entry["count"]) for reason, entry in described.get("skipped", {}).items()}
 
 
 def _next(place: Path) -> list[tuple[str, str]]:
@@ -202,21 +209,25 @@ def _draw_missing_masks(settings: Settings, folder: RunFolder, samples: Samples)
 
 
 def _figures_alone(folder: RunFolder) -> RunContents:
-    """What is compared of a run: without its images."""
+    """What is compared of a run, and what its own page warns of: without its images, which may be gone."""
     clusters = [epoch for epoch in folder.epochs() if "clusters" in epoch]
     if not clusters:
         raise ValueError(f"{folder.path} has no finished epoch yet: there is nothing to compare")
+    settings, who = folder.settings(), folder.path / "clusters.parquet"
+    last = read_last(folder.path) if who.is_file() else None
     return RunContents(
         title=folder.path.name,
-        settings=folder.settings().model_dump(mode="json"),
+        settings=settings.model_dump(mode="json"),
         epochs=folder.epochs(),
         steps=folder.steps(),
         evaluations=folder.evaluations(),
         result=folder.result(),
         unit="images",
         names=[],
-        cameras_N=np.empty(0, np.int32),
+        cameras_N=np.empty(0, np.int32) if last is None else read_cameras(who),
         thumbnails=lambda indices: np.empty((len(indices), 2, 1, 3), np.uint8),
+        last=last,
+        skipped=_skipped(packed_place(settings)),
     )
 
 

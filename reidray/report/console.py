@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reidray.config import Settings
+from reidray.counted import counted
 from reidray.report.figure_names import CLUSTERING, FIGURES, comparison, step_words
 from reidray.report.loggers import Curves, open_loggers
 from reidray.report.progress import Pace, Stage, duration
@@ -158,7 +159,7 @@ class Console:
     def _on_labels(self, event: dict[str, Any]) -> None:
         known = [f"{word} {event[name]:.3g}" for name, word in CLUSTERING.items() if event.get(name) is not None]
         self._labelled = event
-        self._labels = f"{event['clusters']} clusters, {event['outliers']} outliers"
+        self._labels = f"{counted(event['clusters'], 'cluster')}, {counted(event['outliers'], 'outlier')}"
         self._say(
             "  ".join(
                 [f"{self._place(event['epoch'])}{'label':<8} {self._labels} in {self._label_seconds:.1f} s", *known]

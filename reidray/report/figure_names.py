@@ -38,6 +38,11 @@ def step_words(figures: Mapping[str, Any]) -> list[str]:
     return [f"step {whole:.3g} ms (" + ", ".join(f"{name} {parts[name]:.3g}" for name in named) + ")"]
 
 
+def alone(figures: Mapping[str, Any]) -> list[str]:
+    """A table of the figures of one network, in percent."""
+    return [f"{word:<16}{figures[name]:>8.2f}" for name, word in FIGURES.items() if figures.get(name) is not None]
+
+
 def comparison(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
     """A table of the figures before and after training."""
     lines = ["", f"{'':<16}{'before':>8}{'after':>8}{'gain':>8}   (percent)"]

@@ -10,7 +10,6 @@ from functools import partial
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -98,8 +97,10 @@ class _Service:
         )
 
     async def search(self, request: Request) -> Response:
-        """POST /search?k=10&camera=1&not_camera=2."""
+        """POST /search?k=10&camera=door1&not_camera=door2."""
         wanted = _wanted(request)
+        if wanted.cameras or wanted.not_cameras:
+            await asyncio.to_thread(self._check_cameras, wanted)
         async with self._room:
             upload = (await read_uploads(request, most_images=1))[0]
             found = await self._engine.search(upload, wanted)
@@ -111,6 +112,12 @@ class _Service:
                 "results": [_result(rank, match) for rank, match in enumerate(found, start=1)],
             }
         )
+
+    def _check_cameras(self, wanted: Wanted) -> None:
+        known = self._gallery.images_by_camera
+        for camera in (*(wanted.cameras or ()), *wanted.not_cameras):
+            if camera not in known:
+                raise Refused(400, f"there is no camera {camera[:50]!r} in the gallery: see /about.")
 
     async def image(self, request: Request) -> Response:
         """GET /image/<row>."""
@@ -124,16 +131,12 @@ class _Service:
     async def about(self, _: Request) -> Response:
         """GET /about: what the page shows and offers."""
         about = self._engine.about
-        cameras, counts = await asyncio.to_thread(lambda: np.unique(self._gallery.cameras, return_counts=True))
+        images, cameras = await asyncio.to_thread(lambda: (len(self._gallery), self._gallery.images_by_camera))
         return JSONResponse(
             {
                 "gallery": self._gallery.path.name,
-                "images": int(counts.sum()),
-                "cameras": [
-                    {"camera": int(camera), "images": int(count)}
-                    for camera, count in zip(cameras, counts, strict=True)
-                    if camera >= 0
-                ],
+                "images": images,
+                "cameras": [{"camera": camera, "images": count} for camera, count in cameras.items()],
                 "model": about.model,
                 "method": about.text,
                 "width": about.width,
@@ -164,7 +167,7 @@ def _result(rank: int, match: Match) -> dict[str, Any]:
         "rank": rank,
         "name": match.name,
         "similarity": round(match.similarity, 6),
-        "camera": None if match.camera < 0 else match.camera,
+        "camera": match.camera,
         "row": match.row,
         "image": f"/image/{match.row}",
     }
@@ -173,8 +176,7 @@ def _result(rank: int, match: Match) -> dict[str, Any]:
 def _wanted(request: Request) -> Wanted:
     _check_parameters(request, ("k", "camera", "not_camera"))
     (k,) = _numbers(request, "k", 1, MOST_K) or [10]
-    cameras = _numbers(request, "camera", -1, 2**31 - 1)
-    not_cameras = _numbers(request, "not_camera", -1, 2**31 - 1)
+    cameras, not_cameras = (request.query_params.getlist(name) for name in ("camera", "not_camera"))
     return Wanted(k, frozenset(cameras) if cameras else None, frozenset(not_cameras))
 
 

@@ -50,8 +50,8 @@ class Wanted:
     """What a search is to find: k images, only of `cameras` (None: of all), and not of `not_cameras`."""
 
     k: int
-    cameras: frozenset[int] | None = None
-    not_cameras: frozenset[int] = frozenset()
+    cameras: frozenset[str] | None = None
+    not_cameras: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     clusters.parquet            name, cluster, doubt, camera, nearest: a row an image or tracklet; written at the end
     labels/epoch_0003.parquet   cluster (int32, -1 outlier), in the order of the packed training split
     labels/images.parquet       of the last labelling: cluster, doubt, nearest, half (`reidray.evaluation.doubts`)
-    labels/clusters.parquet     of the last labelling, a row a cluster: doubt, nearest, halves
+    labels/clusters.parquet     of the last labelling, a row a cluster: doubt, nearest, width
     labels/sample.parquet       of the last labelling: the features of some images, to draw a map of
 
 N = images or tracklets, C = clusters, M = images of the sample, D = feature width.
@@ -59,7 +59,7 @@ def write_last(run: Path, last: LastLabels) -> None:
     clusters = {
         "doubt": pa.array(found.doubts_C, pa.float32()),
         "nearest": pa.array(found.nearest_C, pa.int32()),
-        "halves": pa.array(found.halves_C, pa.float32()),
+        "width": pa.array(found.widths_C, pa.float32()),
     }
     width = last.features_MD.shape[1]
     rows = pa.FixedSizeListArray.from_arrays(pa.array(last.features_MD.ravel(), pa.float32()), width)
@@ -87,7 +87,8 @@ def read_last(run: Path) -> LastLabels | None:
             labels_N,
             Doubts(
                 _column(images, "doubt"), _column(images, "nearest"), _column(images, "half"),
-                _column(clusters, "doubt"), _column(clusters, "nearest"), _column(clusters, "halves"),
+                _column(clusters, "doubt"), _column(clusters, "nearest"),
+                _column(clusters, "width") if "width" in clusters.column_names else np.zeros(len(clusters), np.float32),
             ),
             _column(sample, "image"),
             features.values.to_numpy(zero_copy_only=False).reshape(len(sample), -1),
@@ -120,6 +121,15 @@ def write_clusters(path: Path, names: Sequence[str], cameras_N: Array, last: Las
         "nearest": pa.array(last.doubts.nearest_N, pa.int32()),
     }
     _write(path, columns, last.epoch)
+
+
+def read_cameras(path: Path) -> Array:
+    """The camera of each image [N] from clusters.parquet, -1 unknown.
+
+    Raises:
+      ValueError: the file is missing or damaged.
+    """
+    return _column(_read(path), "camera")
 
 
 def _folder(run: Path) -> Path:

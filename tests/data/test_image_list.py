@@ -42,16 +42,18 @@ b/5.jpg,,door 10,gallery,red
 """
 
 
-@pytest.mark.parametrize("form", ["comma", "semicolon", "tab", "bom", "Parquet"])
+@pytest.mark.parametrize("form", ["comma", "semicolon", "tab", "bar", "bom", "UTF-16", "UTF-16 BE", "Parquet"])
 def test_persons_cameras_and_splits_by_any_names(root, form):
     rows = [line.split(",") for line in WHOLE.splitlines()]
     if form == "Parquet":
-        table = pa.table({name: [row[place] or None for row in rows[1:]] for place, name in enumerate(rows[0])})
+        table = pa.table({name.title(): [row[place] or None for row in rows[1:]] for place, name in enumerate(rows[0])})
         file = root / "images.parquet"
         pq.write_table(table, file)
     else:
-        text = WHOLE.replace(",", {"semicolon": ";", "tab": "\t"}.get(form, ","))
-        file = written(root, "\ufeff" + text if form == "bom" else text)
+        text = WHOLE.replace(",", {"semicolon": ";", "tab": "\t", "bar": "|"}.get(form, ",")).replace("path", "Path")
+        encoding = {"bom": "utf-8-sig", "UTF-16": "utf-16", "UTF-16 BE": "utf-16-be"}.get(form, "utf-8")
+        file = root / "images.txt"
+        file.write_bytes((("\ufeff" if form == "UTF-16 BE" else "") + text).encode(encoding))
     dataset = image_list.read(file)
     assert {name: split.persons for name, split in dataset.splits.items()} == {
         "train": (1, 2),
@@ -96,6 +98,47 @@ def test_a_query_without_a_person_is_left_out_by_name(root):
     assert dataset.left_out == {"query without a person": ("a/2.jpg",)}
 
 
+def test_a_list_that_is_not_utf_8_is_read_where_its_paths_are_there(root):
+    trees.write(root, ["é/1.jpg"])
+    (root / "images.csv").write_bytes("path,person\né/1.jpg,Zoë\na/1.jpg,Jürgen\n".encode("cp1252"))
+    dataset = image_list.read(root / "images.csv")
+    assert dataset.person_names == ("Jürgen", "Zoë")
+    assert [image.name for image in dataset.splits["train"].images] == ["a/1.jpg", "é/1.jpg"]
+    assert dataset.notes[0] == "images.csv is not UTF-8: it is read as Windows-1252"
+    trees.write(root, ["ж/1.jpg"])
+    (root / "images.csv").write_bytes("path,person\na/1.jpg,1\nж/1.jpg,1\n".encode("cp1251"))
+    with pytest.raises(
+        ValueError, match=r"line 3: expected text in UTF-8, got other bytes, and æ/1\.jpg, which they are"
+    ):
+        image_list.read(root / "images.csv")
+
+
+@pytest.mark.parametrize("blank", ["\n", " \n", ",\n", " , \n", "\n\n,\n", "\r\n"])
+def test_blank_rows_do_not_count(root, blank):
+    text = f"{blank}path,person\na/1.jpg,1\n{blank}a/2.jpg,2\n{blank}"
+    dataset = image_list.read(written(root, text))
+    assert dataset.splits["train"].persons == (1, 2)
+    with pytest.raises(ValueError, match=f"line {3 + 2 * blank.count(chr(10))}: expected a path, got none"):
+        image_list.read(written(root, f"{blank}path,person\na/1.jpg,1\n{blank},2\n"))
+
+
+def test_blank_rows_of_parquet_do_not_count(root):
+    pq.write_table(pa.table({"PATH": ["a/1.jpg", None, "", "a/2.jpg", None]}), root / "images.parquet")
+    assert len(image_list.read(root / "images.parquet").splits["train"]) == 2
+
+
+def test_paths_alone_need_no_name(root):
+    dataset = image_list.read(written(root, "\n".join(IMAGES)))
+    assert [image.name for image in dataset.splits["train"].images] == IMAGES
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
+def test_a_long_list_by_any_name_is_known_by_its_beginning(root, encoding):
+    text = "\ufeff" * (encoding == "utf-16-be") + "path,person\n" + "".join(f"ä/{n}.jpg,{n}\n" for n in range(20_000))
+    (root / "people.list").write_bytes(text.encode(encoding))
+    assert detect(root / "people.list")[0] == "list"
+
+
 def test_one_image_may_be_in_two_splits(root):
     text = "path,person,split\na/1.jpg,7,query\na/1.jpg,7,gallery\nb/3.jpg,7,gallery\n"
     dataset = image_list.read(written(root, text))
@@ -126,15 +169,17 @@ def test_images_that_are_not_there_or_not_read_are_named(root):
         ("", "of which only path is needed, got nothing; name the columns"),
         ("image,person\na/1.jpg,3\n", "got image, person; name the columns"),
         ("path\n", "expected images in its column path, got none"),
-        ("path\nno.jpg\n", r"got 1 paths and none that is one \(such as no\.jpg\)"),
+        ("path\nno.jpg\n", r"got 1 path and none that is one \(such as no\.jpg\)"),
         ("path,person\na/1.jpg,1\n,2\n", "line 3: expected a path, got none"),
         (
             "path,person\na/1.jpg,1\na/1.jpg,2\n",
             r"line 3: expected each image once in a split, got a/1\.jpg as in line 2",
         ),
         ("path,split\na/1.jpg,testing\n", "line 2: expected a split of train, query, .*, got 'testing'"),
-        ("path\na,1.jpg\n", "line 2: expected 1 columns, got more; put a path with commas in quotes"),
-        ('path\n"a/1.jpg\n', "expected a CSV file in UTF-8, got something else"),
+        ("path\na,1.jpg\n", "line 2: expected 1 column, got 2; put a path with commas in quotes"),
+        ('path\n"a/1.jpg\n', "line 2: expected a row of a CSV file, got something else .* check the quotes"),
+        ("a/1.jpg,anna\na/2.jpg,bob\n", r"line 1: expected the names of the columns .* got data \(a/1.jpg, anna\); wr"),
+        ("Path,PATH\na/1.jpg,a/1.jpg\n", "got path, path; name the columns"),
     ],
 )
 def test_what_is_wrong_with_a_list_is_one_sentence(root, text, said):
@@ -143,9 +188,21 @@ def test_what_is_wrong_with_a_list_is_one_sentence(root, text, said):
 
 
 def test_what_is_no_list_is_one_sentence(root):
-    (root / "images.csv").write_bytes(b"path\n\xff\xfe")
-    with pytest.raises(ValueError, match="expected a CSV file in UTF-8"):
-        image_list.read(root / "images.csv")
+    for data, said in (
+        (
+            b"path\na/1.jpg\n\xff\xfe.jpg",
+            r"images\.csv, line 3: expected text in UTF-8, got other bytes, and ÿþ\.jpg, which",
+        ),
+        (
+            b"path\n\x81\x8d.jpg",
+            r"images\.csv, line 2: expected text in UTF-8, got the byte 0x81; save the list as UTF-8",
+        ),
+        ("path\na/1.jpg\n".encode("utf-16-le"), "line 1: expected text in UTF-8, got a zero byte"),
+        (b"\xff\xfep", r"expected UTF-16, as its first bytes say, got something else .* save the list as UTF-8"),
+    ):
+        (root / "images.csv").write_bytes(data)
+        with pytest.raises(ValueError, match=said):
+            image_list.read(root / "images.csv")
     (root / "images.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match="expected a whole Parquet file, got a damaged one"):
         image_list.read(root / "images.parquet")

@@ -54,7 +54,7 @@ def test_blocks_of_any_size_and_rows_of_any_length_give_the_same() -> None:
         judge(blocks_of(features_ND * 3, 4), labels_N, at_once=3),
     )
     np.testing.assert_allclose(whole.doubts_N, parts.doubts_N, atol=2e-4)
-    np.testing.assert_allclose(whole.halves_C, parts.halves_C, atol=2e-4)
+    np.testing.assert_allclose(whole.widths_C, parts.widths_C, atol=2e-4)
     np.testing.assert_array_equal(whole.nearest_N, parts.nearest_N)
     np.testing.assert_array_equal(whole.halves_N, parts.halves_N)
 
@@ -66,7 +66,23 @@ def test_a_cluster_of_two_groups_falls_into_them_and_one_of_a_single_group_hardl
     halves = found.halves_N[:16]
     assert len(set(halves[:10])) == len(set(halves[10:])) == 1
     assert halves[0] != halves[10]
-    assert found.halves_C[0] < 0.1 < found.halves_C[1]
+    assert found.widths_C[0] > 0.5 > 0.2 > found.widths_C[1]
+
+
+def test_a_width_is_the_distance_of_far_images_against_that_to_the_next_cluster() -> None:
+    features_ND = groups([(1, 0, 0), (1, 0.9, 0), (0, 0, 1), (-1, 0, 0)], [6, 5, 8, 1], 0.04)
+    labels_N = np.repeat([0, 0, 1, 2], [6, 5, 8, 1])
+    found = judge(blocks_of(features_ND, 6), labels_N)
+    centroids = unit(np.stack([features_ND[labels_N == c].sum(0) for c in range(3)]))
+    for cluster in (0, 1):
+        own = features_ND[labels_N == cluster]
+        others = np.delete(centroids, cluster, axis=0)
+        outside = np.linalg.norm(own[:, None] - others[None], axis=2).min(1).mean()
+        seed = own[np.linalg.norm(own - centroids[cluster], axis=1).argmax()]
+        width = np.linalg.norm(own - seed, axis=1).max()
+        assert found.widths_C[cluster] == pytest.approx(width / (width + outside), abs=1e-4)
+    assert found.widths_C[2] == 0  # one image has no width
+    assert judge(blocks_of(features_ND, 6), np.zeros(20, np.int64)).widths_C.tolist() == [0]  # and one cluster no next
 
 
 def test_of_an_image_that_is_alone_or_a_cluster_that_is_alone_nothing_is_said() -> None:

@@ -251,7 +251,10 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(run, tmp_path, monke
     refused(r"--input must be one of pixels, normalised; got bgr", *file, "--input", "bgr")
     refused(r"there is no folder .*nowhere", "--output", str(tmp_path / "nowhere" / "a.onnx"))
     refused(r"--opset must be 18 to \d+ with the installed onnx; got 9", *file, "--opset", "9")
-    refused(r"--format torch writes a \.pt2 file", *file, "--format", "torch")
+    refused(r"--format torch writes a file that ends in \.pt2; got --output .*a\.onnx", *file, "--format", "torch")
+    refused(
+        r"--format onnx writes a file that ends in \.onnx; got --output .*a\.foo", "--output", str(tmp_path / "a.foo")
+    )
     refused(r"--opset is of ONNX", "--output", str(tmp_path / "a.pt2"), "--format", "torch", "--opset", "18")
     with pytest.raises(ValueError, match="has no whole checkpoint"):
         main(["--run", str(tmp_path), *file], "reidray export")

@@ -25,7 +25,7 @@ def _drawn(count: int, width: int, seed: int = 0) -> Floats:
 def _added(path: Path, features_ND: Floats, prefix: str = "") -> None:
     names = [f"{prefix}{number}.jpg" for number in range(len(features_ND))]
     made = Made("m" * 64, features_ND.shape[1], "method", "run")
-    append(path, made, Rows(names, ["folder"] * len(names), [0] * len(names), features_ND))
+    append(path, made, Rows(names, ["folder"] * len(names), [None] * len(names), features_ND))
 
 
 def _read(file: GalleryFile) -> tuple[list[int], Floats]:

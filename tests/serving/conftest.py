@@ -18,6 +18,7 @@ HARMFUL = [
     "\N{RIGHT-TO-LEFT OVERRIDE}gpj.txt\N{RIGHT-TO-LEFT MARK}.jpg",
     "a" * 196 + ".jpg",
 ]
+CAMERAS = {"c1": "1", "c2": HARMFUL[1]}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def add(gallery: Gallery, folder: Path) -> None:
-    """All files of a folder, whatever they are called, with the number of their folder as the camera."""
+    """All files of a folder, whatever they are called, with their folder as the camera, one by a harmful name."""
     from reidray.gallery.file import Made, Rows, append
 
     model = gallery.model
@@ -45,6 +46,6 @@ def add(gallery: Gallery, folder: Path) -> None:
     files = sorted(folder.rglob("*.jpg"))
     features_ND = model.embed([str(file) for file in files]).features_ND
     names = [str(file.relative_to(folder)) for file in files]
-    cameras = [int(file.parent.name[1:]) for file in files]
+    cameras = [CAMERAS.get(file.parent.name, file.parent.name) for file in files]
     made = Made(model.id, features_ND.shape[1], model.settings.method.name, model.place)
     append(gallery.path, made, Rows(names, [str(folder)] * len(files), cameras, features_ND))

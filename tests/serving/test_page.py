@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.serving.conftest import HARMFUL
 from tests.serving.service import IN_URL, Service, picture
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -95,8 +96,14 @@ def test_names_that_are_meant_to_do_harm_are_only_text(page: Any, service: Servi
 
 def test_cameras_filter_and_k_limits(page: Any) -> None:
     _choose(page, picture(4))
-    page.check("#choices input[value='2']")
-    _until(page, "[...document.querySelectorAll('.camera')].every(one => one.textContent == 'camera 2')")
+    boxes = page.eval_on_selector_all("#choices input", "all => all.map(one => one.value)")
+    assert sorted(boxes) == sorted(["1", "c0", HARMFUL[1]])
+    assert HARMFUL[1] in page.text_content("#choices")
+    page.check(f"#choices label:nth-child({1 + boxes.index(HARMFUL[1])}) input")
+    wanted = json.dumps(f"camera {HARMFUL[1]}")
+    _until(page, f"[...document.querySelectorAll('.camera')].every(one => one.textContent == {wanted})")
+    assert page.evaluate("document.querySelectorAll('#choices img, .camera img').length") == 0, "a name became markup"
+    assert page.title() == "Search people.parquet"
     assert page.locator("#results li").count() > 3
     page.fill("#k", "3")
     page.press("#k", "Enter")
@@ -119,12 +126,14 @@ def test_a_file_that_is_no_image_gets_its_sentence_and_the_page_goes_on(page: An
 
 
 def test_everything_is_reached_by_the_keyboard(page: Any) -> None:
-    page.wait_for_selector("input[value='2']")  # the cameras come after the page
+    page.wait_for_selector("input[value='c0']")  # the cameras come after the page
+    expected = page.eval_on_selector_all("#choices input", "all => all.map(one => one.value)")
+    assert len(expected) == 3
     reached = []
     for _ in range(8):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.value"))
-    assert reached[:5] == ["file", "k", "0", "1", "2"]
+    assert reached[:5] == ["file", "k", *expected]
     _choose(page, picture(4))
     page.focus("#again")
     page.keyboard.press("Tab")

@@ -24,6 +24,13 @@ def printed(capsys, *words):
     return capsys.readouterr().out.splitlines()
 
 
+def test_nothing_is_drawn_where_nothing_was_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"reidray prepare crops/ --dry-run shows .*, reidray prepare crops/ packs it"):
+        prepare.main([], "reidray prepare")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_splits_persons_cameras_and_examples_are_shown_and_nothing_is_written(tmp_path, capsys):
     root = crops(
         tmp_path / "data",
@@ -62,7 +69,7 @@ def test_market1501s_names_are_shown_as_they_are_understood(tmp_path, capsys):
         crops(root / folder, "0000_c0s1_000451_03.png", "0007_c5s1_000451_03.png")
     lines = printed(capsys, "--dry-run", f"data.root={root}")
     assert lines[0].startswith(f"data.dataset=auto: {root} is read as market1501: it has bounding_box_train and names")
-    assert "    query/0000_c0s1_000451_03.png -> person 1, camera 1" in lines
+    assert "    query/0000_c0s1_000451_03.png -> person 1, camera 0" in lines
     assert any("0 is read as a person in query and bounding_box_test" in line for line in lines)
     assert any("cameras are numbered from 0" in line for line in lines)
 

@@ -1,6 +1,7 @@
 """Whole runs without Ray: repeatable, resumable, and measured again to the last digit."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -90,16 +91,25 @@ def test_the_evaluation_job_repeats_the_run_to_the_last_digit(
     launch(tiny_settings("one"))
     found = tmp_path / "figures.json"
     words = ["--checkpoint", str(tmp_path / "one"), "--json", str(found)]
-    subprocess.run([sys.executable, str(JOBS / "evaluate.py"), *words], check=True, capture_output=True)
+    told = subprocess.run(
+        [sys.executable, str(JOBS / "evaluate.py"), *words], check=True, capture_output=True, text=True
+    )
     figures = json.loads(found.read_text())
     after = result(tmp_path / "one")["after"]
     assert {name: figures[name] for name in after} == after
+    before = evaluations(tmp_path / "one")[0]
+    assert before["when"] == "before"
+    lines = {line[:16].strip(): line[16:].split() for line in told.stdout.splitlines()}
+    assert lines["mAP"] == [f"{before['mAP']:.2f}", f"{after['mAP']:.2f}", f"{after['mAP'] - before['mAP']:+.2f}"]
     assert figures["parsing_mIoU"] == result(tmp_path / "one")["parsing_mIoU"]
+    printed = subprocess.run([sys.executable, str(JOBS / "evaluate.py"), *words[:2], "--json"], capture_output=True)
+    assert json.loads(printed.stdout) == figures
     others = tmp_path / "others"  # packed from another data set, as far as settings tell
     shutil.copytree(tiny_root.with_name(f"{tiny_root.name}-packed"), others)
     (others / "dataset.json").write_text(json.dumps({"name": "market1501", "made_with": {"dataset": "market1501"}}))
     command = [sys.executable, str(JOBS / "evaluate.py"), *words, "--packed", str(others)]
-    subprocess.run(command, check=True, capture_output=True)
+    told = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert re.search(rf"^mAP +{after['mAP']:.2f}$", told.stdout, re.MULTILINE)  # nobody measured these before training
     again = json.loads(found.read_text())
     assert again.pop("packed") == str(others)
     assert again == {name: value for name, value in figures.items() if name != "packed"}

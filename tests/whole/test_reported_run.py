@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -155,5 +156,9 @@ def test_the_page_of_a_run_that_kept_nothing_is_written_from_its_checkpoint(
     shutil.copytree(run, tmp_path / "two")
     compare.main([str(run), str(tmp_path / "two"), "--output", str(tmp_path / "both.html")], "reidray compare")
     assert '<a href="two/report.html"><bdi>two</bdi></a>' in (tmp_path / "both.html").read_text()
+    own, both = (place.read_text() for place in (run / "report.html", tmp_path / "both.html"))
+    sentences = re.findall("<li>(.*?)</li>", own.partition('<div class="cautions">')[2].partition("</div>")[0])
+    assert len(sentences) > 1
+    assert all(sentence in both for sentence in sentences), "the page of a run warns of more than that of several"
     with pytest.raises(ValueError, match="exists and is not overwritten"):
         compare.main([str(run), str(tmp_path / "two"), "--output", str(tmp_path / "both.html")], "reidray compare")

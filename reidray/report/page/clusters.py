@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from reidray.arrays import Array, Ints
-from reidray.evaluation.doubts import UNKNOWN, Doubts
+from reidray.evaluation.doubts import Doubts
 from reidray.report.page.origins import Origin, origins
 
 FLAGS = {
@@ -25,6 +25,7 @@ FLAGS = {
 """What can be odd about a cluster."""
 
 _FLAG = 0.1  # of doubt that each sign of trouble counts for
+_WIDE = 0.535  # from this width on several persons are likely: 1.15 times as far across as to the next cluster
 _TOWARDS = 0.75  # share of images with the same nearest cluster, from which two clusters may be one
 
 
@@ -95,13 +96,13 @@ def _row(
     nearest = int(doubts.nearest_C[cluster])
     towards = float((doubts.nearest_N[own] == nearest).mean())
     both = nearest >= 0 and int(doubts.nearest_C[nearest]) == cluster
-    doubt, halves = float(doubts.doubts_C[cluster]), float(doubts.halves_C[cluster])
+    doubt, width = float(doubts.doubts_C[cluster]), float(doubts.widths_C[cluster])
     flags = []
     if several and len(cameras) == 1 and cameras[0][0] >= 0:
         flags.append("camera")
     if both and towards >= _TOWARDS:
         flags.append("merge")
-    if halves < UNKNOWN and halves <= doubt:
+    if width >= _WIDE:
         flags.append("split")
     row: dict[str, Any] = {
         "cluster": cluster, "size": len(own), "doubt": round(doubt, 3), "cameras": cameras, "nearest": nearest,

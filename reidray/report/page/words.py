@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from reidray.counted import counted
 from reidray.report.figure_names import FIGURES
 from reidray.report.page.contents import RunContents
 from reidray.report.progress import duration
@@ -25,13 +26,13 @@ def sentences(run: RunContents) -> list[str]:
     """What was run and what came out."""
     method, data = run.settings["method"], run.settings["data"]
     cameras = len(np.unique(run.cameras_N[run.cameras_N >= 0]))
-    where = f" from {_count(cameras, 'camera')}" if cameras else ", whose cameras are not known"
+    where = f" from {counted(cameras, 'camera')}" if cameras else ", whose cameras are not known"
     supervision = (run.result or {}).get("supervision")
     how = f", {supervision}" if supervision else ""
     trained = [epoch for epoch in run.epochs if any(name.startswith("loss_") for name in epoch)]
     said = [
         f"Method {method['name']}{how}, on {len(run.names):,} {run.unit} of {_of_data(data)}{where}: "
-        f"{_count(len(run.epochs), 'epoch')}, {_count(len(run.steps), 'update')}"
+        f"{counted(len(run.epochs), 'epoch')}, {counted(len(run.steps), 'update')}"
         + (f" in {len(trained)} of them." if run.epochs and len(trained) != len(run.epochs) else ".")
     ]
     if run.last is not None:
@@ -56,7 +57,7 @@ def cautions(run: RunContents) -> list[str]:
         found.append("These are drawn pedestrians, not people: the figures say nothing about real cameras.")
     if run.skipped:
         listed = "; ".join(f"{reason} ({count:,})" for reason, count in run.skipped.items())
-        found.append(f"{_count(sum(run.skipped.values()), 'file')} could not be used and took no part: {listed}.")
+        found.append(f"{counted(sum(run.skipped.values()), 'file')} could not be used and took no part: {listed}.")
     if run.last is not None:
         found += _of_labels(run)
     stable = next((epoch["stability"] for epoch in reversed(run.epochs) if epoch.get("stability") is not None), None)
@@ -155,10 +156,14 @@ def _clusters(run: RunContents) -> str:
     labels_N = run.last.labels_N
     clusters, outliers = len(run.last.doubts.doubts_C), int((labels_N < 0).sum())
     mean = (len(labels_N) - outliers) / max(clusters, 1)
-    left = f"{outliers:,} outliers ({100 * outliers / max(len(labels_N), 1):.0f} %)" if outliers else "no outliers"
+    left = (
+        f"{counted(outliers, 'outlier')} ({100 * outliers / max(len(labels_N), 1):.0f} %)"
+        if outliers
+        else "no outliers"
+    )
     return (
-        f"The last labelling (epoch {run.last.epoch + 1}) found {clusters:,} clusters of {mean:.1f} {run.unit} on "
-        f"average, and {left}."
+        f"The last labelling (epoch {run.last.epoch + 1}) found {counted(clusters, 'cluster')} of {mean:.1f} "
+        f"{run.unit} on average, and {left}."
     )
 
 
@@ -168,7 +173,3 @@ def _mAP(run: RunContents, when: str) -> float | None:
 
 def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

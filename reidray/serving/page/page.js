@@ -95,7 +95,11 @@ function card(result) {
     } catch (error) { complain(error.message); }
   });
   item.append(picture, line, meter);
-  if (result.camera !== null) item.append(made("span", "camera", `camera ${result.camera}`));
+  if (result.camera !== null) {
+    const camera = made("span", "camera", "camera ");
+    camera.append(made("bdi", "", result.camera));
+    item.append(camera);
+  }
   item.append(name, again);
   return item;
 }
@@ -113,7 +117,7 @@ async function begin() {
       box.type = "checkbox";
       box.value = one.camera;
       box.addEventListener("change", search);
-      label.append(box, ` ${one.camera} `, made("small", "", `(${one.images.toLocaleString("en")})`));
+      label.append(box, made("bdi", "", one.camera), made("small", "", `(${one.images.toLocaleString("en")})`));
       at("choices").append(label);
     }
     at("cameras").hidden = about.cameras.length < 2;
