@@ -150,7 +150,7 @@ def test_a_key_like_no_other_points_to_the_help():
         ("augment.flip=1.5", "augment.flip must be a number from 0 to 1, got 1.5"),
         ("augment.erase_area=[0.1]", "augment.erase_area must be a list of 2, each a number from 0 to 1, got [0.1]"),
         ("augment.erase_area=[0, 2]", "augment.erase_area must be a list of 2, each a number from 0 to 1, got [0, 2]"),
-        ("model.backbone=vit", f"model.backbone must be one of {', '.join(BACKBONES)}, got 'vit'"),
+        ("model.backbone=vit", f"model.backbone must be one of {', '.join(BACKBONES)} or timm:NAME, got 'vit'"),
         ("scwm.foreground_classes=4", "scwm.foreground_classes must be one of 2, 3, got 4"),
         ("scwm.log_magnitude=yes", "scwm.log_magnitude must be true or false, got 'yes'"),
         ("run.workers=-1", "run.workers must be a whole number >= 0 or null, got -1"),
