@@ -1,5 +1,5 @@
-"""OSNet from its papers (arXiv:1905.00953, 1910.06827), written for reading: plain functions over a state dict whose names
-are torchreid's, one layer after the other."""
+"""OSNet from its papers (arXiv:1905.00953, 1910.06827), written for reading: plain functions over a state dict whose
+names are torchreid's, one layer after the other."""
 
 import torch
 from torch.nn import functional as F
