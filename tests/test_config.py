@@ -166,6 +166,23 @@ def test_a_wrong_value_in_a_file_names_the_file(written):
     assert file_refusal(path) == f"{path}: train.epochs must be a whole number >= 1, got 'ten'"
 
 
+def test_every_trunk_is_a_value_and_so_is_a_name_of_timm():
+    for name in (*BACKBONES, "timm:resnet10t.c3_in1k"):
+        (word,) = settings_io.from_words([f"model.backbone={name}"])
+        assert settings_io.settings_from([word, *settings_io.from_words(["model.weights=none"])]).model.backbone == name
+    assert refusal("model.backbone=timm:a/b").endswith("or timm:NAME, got 'timm:a/b'")
+
+
+def test_an_embedding_layer_is_kept_only_where_there_is_one_and_a_method_has_a_place_for_it():
+    keep, osnet = "model.embedding_layer=keep", ("model.backbone=osnet_x0_25", "model.weights=none")
+    assert "set model.embedding_layer=drop" in refusal(keep)
+    for method in ("buc", "ihc"):
+        assert f"no place in method.name={method}" in refusal(keep, *osnet, f"method.name={method}")
+    assert "no ImageNet weights for model.backbone=osnet_x0_25: use none or a file" in refusal(
+        osnet[0], "model.weights=imagenet"
+    )
+
+
 def test_settings_that_do_not_fit_together_are_refused_in_words():
     assert refusal("model.bn_group_size=7").startswith("model.bn_group_size=7 must divide the batch of 64 images")
     assert "needs data.root" in refusal("data.dataset=market1501")

@@ -137,5 +137,5 @@ def test_a_trunk_without_such_a_layer_is_refused_to_keep_one():
 
 
 def test_an_unknown_osnet_is_refused():
-    with pytest.raises(ValueError, match="must be one of osnet_x0_25, .*; got 'osnet_x2_0'"):
+    with pytest.raises(ValueError, match=r"must be one of osnet_x0_25, .*; got 'osnet_x2_0'"):
         OSNet("osnet_x2_0", seed=0)

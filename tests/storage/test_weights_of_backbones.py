@@ -78,8 +78,8 @@ def test_the_embedding_layers_of_parts_begin_with_the_weights_but_not_the_statis
 @pytest.mark.parametrize(
     ("of", "into", "sentence"),
     [
-        ("osnet_x0_25", "small", "of torchreid's osnet_x0_25 and model.backbone=small: set model.backbone=osnet_x0_25"),
-        ("osnet_x0_5", "osnet_x0_25", "of torchreid's osnet_x0_5 and .*set model.backbone=osnet_x0_5"),
+        ("osnet_x0_25", "small", r"of torchreid's osnet_x0_25 and .*=small: set model.backbone=osnet_x0_25"),
+        ("osnet_x0_5", "osnet_x0_25", r"of torchreid's osnet_x0_5 and .*set model.backbone=osnet_x0_5"),
         ("osnet_ibn_x1_0", "osnet_x1_0", "set model.backbone=osnet_ibn_x1_0"),
         ("osnet_x1_0", "osnet_ibn_x1_0", "set model.backbone=osnet_x1_0"),
         ("osnet_ain_x1_0", "osnet_x1_0", "set model.backbone=osnet_ain_x1_0"),
@@ -99,7 +99,7 @@ def test_ibn_nets_keys_fit_a_resnet50_ibn_a_alone(saved):
     path = saved({"state_dict": {f"module.{key}": tensor for key, tensor in theirs.items()}})
     report = load_weights(embedder_of("resnet50_ibn_a"), path)
     assert report.loaded == len(theirs) - 2
-    with pytest.raises(ValueError, match="set model.backbone=resnet50_ibn_a"):
+    with pytest.raises(ValueError, match=r"set model\.backbone=resnet50_ibn_a"):
         load_weights(embedder_of("resnet50"), path)
 
 
@@ -113,5 +113,5 @@ def test_plips_image_encoder_is_read_and_its_projection_is_left_over(saved):
     report = load_weights(embedder_of("plip_resnet50"), path)
     assert report.loaded == len(encoder)
     assert report.unexpected == sorted(projection)
-    with pytest.raises(ValueError, match="set model.backbone=plip_resnet50"):
+    with pytest.raises(ValueError, match=r"set model\.backbone=plip_resnet50"):
         load_weights(embedder_of("resnet50"), path)
