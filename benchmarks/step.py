@@ -38,7 +38,7 @@ from torch.nn.parallel import DistributedDataParallel
 from reidray.bank import MemoryBank
 from reidray.config import Settings
 from reidray.features import Embedder, Network
-from reidray.features.embedder import BACKBONES
+from reidray.features.embedder import build_trunk
 from reidray.launch.services import worker_context
 from reidray.losses import (
     centroid_contrast,
@@ -212,7 +212,7 @@ def bare_network(settings: Settings, like: Network) -> Embedder:
     """The same network with PyTorch's own batch norm, and the same weights."""
     model = settings.model
     network = Embedder(
-        BACKBONES[model.backbone](0),
+        build_trunk(model.backbone, 0),
         pooling=model.pooling,
         num_parts=settings.scwm.num_parts,
         part_pooling=model.part_pooling,

@@ -233,6 +233,9 @@ def _expected(kind: Any, bounds: Sequence[Any] = ()) -> str:
     """The values that a field takes, in words, from its annotation."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
+        named = next((extra.title for extra in inner[1:] if isinstance(extra, FieldInfo) and extra.title), None)
+        if named is not None:
+            return named
         more = [bound for extra in inner[1:] for bound in (extra.metadata if isinstance(extra, FieldInfo) else [extra])]
         return _expected(inner[0], more)
     if origin is Literal:

@@ -27,10 +27,14 @@ else:
     MethodName = Literal[tuple(METHODS)]
 
 
+TimmName = Annotated[str, Field(pattern=r"^timm:[A-Za-z0-9_.]+$", title="timm:NAME")]
 BackboneName = Literal[
     "small",
     "resnet18",
     "resnet50",
+    "resnet50_ibn_a",
+    "plip_resnet50",
+    "clip_resnet50",
     "osnet_x0_25",
     "osnet_x0_5",
     "osnet_x0_75",
@@ -154,7 +158,7 @@ class AugmentSettings(Section):
 class ModelSettings(Section):
     """The network."""
 
-    backbone: BackboneName = setting("small", "trunk; small and osnet_x0_25 are meant for CPUs")
+    backbone: BackboneName | TimmName = setting("small", "trunk; small and osnet_x0_25 are meant for CPUs")
     weights: str = setting(
         "shipped", "shipped (small), imagenet (resnet18, resnet50), none, or a checkpoint file", "name or path"
     )

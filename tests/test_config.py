@@ -150,7 +150,7 @@ def test_a_key_like_no_other_points_to_the_help():
         ("augment.flip=1.5", "augment.flip must be a number from 0 to 1, got 1.5"),
         ("augment.erase_area=[0.1]", "augment.erase_area must be a list of 2, each a number from 0 to 1, got [0.1]"),
         ("augment.erase_area=[0, 2]", "augment.erase_area must be a list of 2, each a number from 0 to 1, got [0, 2]"),
-        ("model.backbone=vit", f"model.backbone must be one of {', '.join(BACKBONES)}, got 'vit'"),
+        ("model.backbone=vit", f"model.backbone must be one of {', '.join(BACKBONES)} or timm:NAME, got 'vit'"),
         ("scwm.foreground_classes=4", "scwm.foreground_classes must be one of 2, 3, got 4"),
         ("scwm.log_magnitude=yes", "scwm.log_magnitude must be true or false, got 'yes'"),
         ("run.workers=-1", "run.workers must be a whole number >= 0 or null, got -1"),
@@ -164,6 +164,23 @@ def test_a_wrong_value_is_refused_with_setting_expected_and_got(word: str, sente
 def test_a_wrong_value_in_a_file_names_the_file(written):
     path = written("train: {epochs: ten}")
     assert file_refusal(path) == f"{path}: train.epochs must be a whole number >= 1, got 'ten'"
+
+
+def test_every_trunk_is_a_value_and_so_is_a_name_of_timm():
+    for name in (*BACKBONES, "timm:resnet10t.c3_in1k"):
+        (word,) = settings_io.from_words([f"model.backbone={name}"])
+        assert settings_io.settings_from([word, *settings_io.from_words(["model.weights=none"])]).model.backbone == name
+    assert refusal("model.backbone=timm:a/b").endswith("or timm:NAME, got 'timm:a/b'")
+
+
+def test_an_embedding_layer_is_kept_only_where_there_is_one_and_a_method_has_a_place_for_it():
+    keep, osnet = "model.embedding_layer=keep", ("model.backbone=osnet_x0_25", "model.weights=none")
+    assert "set model.embedding_layer=drop" in refusal(keep)
+    for method in ("buc", "ihc"):
+        assert f"no place in method.name={method}" in refusal(keep, *osnet, f"method.name={method}")
+    assert "no ImageNet weights for model.backbone=osnet_x0_25: use none or a file" in refusal(
+        osnet[0], "model.weights=imagenet"
+    )
 
 
 def test_settings_that_do_not_fit_together_are_refused_in_words():

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from reidray.arrays import Array, Bytes, Floats
 from reidray.config import Settings
 from reidray.features import Network
+from reidray.features.normalisation import MEAN, STD
 from reidray.methods import make_method
-from reidray.training.images import MEAN, STD, as_input
+from reidray.training.images import as_input
 
 INPUTS = ("pixels", "normalised")
 PRECISIONS = ("float32", "float16")

@@ -14,7 +14,7 @@ from reidray.export.graph import INPUTS, PRECISIONS, EmbeddingGraph, embedded
 from reidray.export.onnx_file import DEFAULT_OPSET, check_onnx, onnx_runner, write_onnx
 from reidray.export.torch_file import torch_runner, write_torch
 from reidray.features import Network
-from reidray.training.images import MEAN, STD
+from reidray.features.normalisation import MEAN, STD
 from reidray.version import __version__
 
 ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}

@@ -21,11 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reidray.features.clip_resnet import CLIP_RESNETS, ClipResNet
 from reidray.features.grid import CellGrid
 from reidray.features.group_norm import convert
 from reidray.features.osnet import EMBEDDING, OSNETS, OSNet
 from reidray.features.pooling import build_pooling
 from reidray.features.resnet import ResNet
+from reidray.features.resnet_ibn import ResNetIBN
 from reidray.features.small import SmallNet
 
 PART_POOLINGS = ("gap", "masked")
@@ -244,16 +246,33 @@ def _embedding_layers(trunk: Backbone, spaces: int, *, seed: int) -> nn.ModuleLi
     return nn.ModuleList(layers)
 
 
-def _osnet(name: str, seed: int) -> OSNet:
-    return OSNet(name, seed=seed)
+def _named(kind: type[ClipResNet] | type[OSNet], name: str, seed: int) -> nn.Module:
+    return kind(name, seed=seed)
 
 
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "small": lambda seed: SmallNet(seed=seed),
     "resnet18": lambda seed: ResNet("resnet18", seed=seed),
     "resnet50": lambda seed: ResNet("resnet50", seed=seed),
-    **{name: partial(_osnet, name) for name in OSNETS},
+    "resnet50_ibn_a": lambda seed: ResNetIBN(seed=seed),
+    **{name: partial(_named, ClipResNet, name) for name in CLIP_RESNETS},
+    **{name: partial(_named, OSNet, name) for name in OSNETS},
 }
+
+
+def build_trunk(name: str, seed: int) -> nn.Module:
+    """The trunk of that name on the CPU: a key of BACKBONES, or "timm:" and a name that timm knows.
+
+    Raises:
+      ValueError: an unknown name, or a model of timm that cannot be a trunk.
+    """
+    if name.startswith("timm:"):
+        from reidray.features.timm_trunk import TimmTrunk  # timm is an extra
+
+        return TimmTrunk(name, seed=seed)
+    if name not in BACKBONES:
+        raise ValueError(f"model.backbone must be one of {', '.join(BACKBONES)} or timm:NAME; got {name!r}")
+    return BACKBONES[name](seed)
 
 
 def build_embedder(
@@ -269,7 +288,7 @@ def build_embedder(
     """A network ready for the engine: batch norms over BN groups, weights in channels-last order, on the CPU.
 
     Args:
-      backbone: a key of BACKBONES.
+      backbone: a name that `build_trunk` knows.
       pooling: a key of POOLINGS.
       num_parts: L, the background counted; 0 for methods without parts.
       part_pooling: "gap" or "masked".
@@ -280,11 +299,8 @@ def build_embedder(
     Raises:
       ValueError: an unknown name, a senseless number of parts, or an embedding layer that the trunk does not have.
     """
-    if backbone not in BACKBONES:
-        raise ValueError(f"model.backbone must be one of {', '.join(BACKBONES)}; got {backbone!r}")
-    trunk = BACKBONES[backbone](seed)
     embedder = Embedder(
-        trunk,
+        build_trunk(backbone, seed),
         pooling=pooling,
         num_parts=num_parts,
         part_pooling=part_pooling,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reidray.features.dropout import KeyedDropout
-from reidray.features.embedder import BACKBONES, Network
+from reidray.features.embedder import Network, build_trunk
 from reidray.features.grid import CellGrid
 from reidray.features.group_norm import convert
 from reidray.features.non_local import NonLocalBlock
@@ -69,6 +69,11 @@ class EmbeddingNetwork(Network):
     ) -> None:
         super().__init__()
         trunk = cast(StagedTrunk, backbone)
+        if non_local != "none" and not trunk.stage_widths:
+            raise ValueError(
+                f"non-local blocks stand behind stages, which model.backbone={trunk.name} does not show: take another "
+                f"trunk, or set ihc.non_local=none"
+            )
         self.width, self.grid, self.name = trunk.width, trunk.grid, trunk.name
         self.backbone = backbone
         generator = torch.Generator().manual_seed(seed ^ _SEED)
@@ -108,7 +113,7 @@ def build_embedding_network(
 ) -> EmbeddingNetwork:
     """A network ready for the engine: batch norms over BN groups, weights in channels-last order, on the CPU."""
     network = EmbeddingNetwork(
-        BACKBONES[backbone](seed),
+        build_trunk(backbone, seed),
         poolings=poolings,
         embedding=embedding,
         dropout=dropout,

@@ -39,17 +39,23 @@ def initialise_convolutions(module: nn.Module, *, seed: int) -> None:
 
 
 class HalfInstanceNorm(nn.Module):
-    """IBN-a: instance normalisation of the first half of the channels, batch normalisation of the others."""
+    """IBN-a: instance normalisation of the first half of the channels, batch normalisation of the others.
 
-    def __init__(self, channels: int) -> None:
+    Args:
+      channels: of the map.
+      names: of the two layers in the state dict.
+    """
+
+    def __init__(self, channels: int, names: tuple[str, str] = ("instance_norm", "batch_norm")) -> None:
         super().__init__()
         self.split = [channels // 2, channels - channels // 2]
-        self.instance_norm = nn.InstanceNorm2d(self.split[0], affine=True)
-        self.batch_norm = nn.BatchNorm2d(self.split[1])
+        self.names = names
+        self.add_module(names[0], nn.InstanceNorm2d(self.split[0], affine=True))
+        self.add_module(names[1], nn.BatchNorm2d(self.split[1]))
 
     def forward(self, map_BDHW: Tensor) -> Tensor:
-        first, second = torch.split(map_BDHW, self.split, dim=1)
-        halves = (self.instance_norm(first), self.batch_norm(second))
+        parts = torch.split(map_BDHW, self.split, dim=1)
+        halves = [self.get_submodule(name)(part) for name, part in zip(self.names, parts, strict=True)]
         return torch.cat([half.contiguous(memory_format=torch.channels_last) for half in halves], dim=1)
 
 

@@ -34,7 +34,9 @@ IMAGENET = {"resnet18": "ResNet18_Weights.IMAGENET1K_V1", "resnet50": "ResNet50_
 
 State = dict[str, Tensor]
 
-_TRUNK = re.compile(r"backbone\.(layer\d|stages|conv1\.bn|conv[2-5]|pool[23])\.")
+_TRUNK = re.compile(
+    r"backbone\.((layer\d|stages|bn[123]|conv1\.bn|conv[2-5]|pool[23])\.|model\.(?!(fc|.*head|.*classifier|last_)))"
+)
 """Names of layers that stand in a trunk alone: a network that lacks one is not the checkpoint's."""
 
 
@@ -51,10 +53,11 @@ LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "torchreid": (("conv", "backbone.conv"), ("pool", "backbone.pool"), ("fc.", "embeddings.0.")),
     "torchvision": (("", "backbone."),),
     "moco": (("encoder_q.", "backbone."),),  # also LUPerson
-    # the release pretrained on SYNTH-PEDES is of a modified ResNet-50, whose stem does not fit: refused by its shapes
+    # PLIP's release is the image encoder alone, as torchvision's keys are; these are of whole models, CLIP's as well
     "plip": tuple((theirs, "backbone.") for theirs in ("image_encoder.backbone.", "image_encoder.", "visual.")),
     # also DINO and fast-reid
     "openunreid": (("backbone.", "backbone."), ("head.feat_bn.", "necks.0."), ("global_pooling.", "pooling.")),
+    "timm": (("", "backbone.model."),),
     "reidray": (("", ""),),
     "cluster_contrast": _numbered(4),  # also SpCL and PPLR
     "mmt": _numbered(3),  # its stem has no ReLU, ours has one

@@ -21,6 +21,10 @@ _WORDS = {
     "resnet18": "a ResNet-18",
     "resnet34": "a ResNet-34",
     "resnet50": "a ResNet-50",
+    "resnet50_ibn_a": "a ResNet-50-IBN-a",
+    "resnet50_ibn_b": "a ResNet-50-IBN-b",
+    "plip_resnet50": "PLIP's ResNet-50",
+    "clip_resnet50": "CLIP's ResNet-50",
     "resnet101": "a ResNet-101",
     "resnet152": "a ResNet-152",
     "osnet": "an OSNet (torchreid)",
@@ -63,11 +67,23 @@ def kind_of(tensors: Mapping[str, Tensor]) -> str | None:
             has_third |= found[3] == "conv3"
     if len(stages) == 4:
         one, two, three, four = (len(stages[stage]) for stage in (1, 2, 3, 4))
-        return _BLOCKS.get(((one, two, three, four), has_third))
+        kind = _BLOCKS.get(((one, two, three, four), has_third))
+        return _resnet50_kind(tensors) if kind == "resnet50" else kind
     for name, sign in _SIGNS:
         if any(re.search(sign, key) for key in tensors):
             return _osnet_kind(tensors) if name == "osnet" else name
     return None
+
+
+def _resnet50_kind(tensors: Mapping[str, Tensor]) -> str:
+    """Which of the networks with a ResNet-50's blocks it is, by what stands before, in and behind them."""
+    found = (
+        ("resnet50_ibn_a", r"(^|\.)layer1\.\d+\.bn1\.IN\."),
+        ("resnet50_ibn_b", r"(^|\.)layer1\.\d+\.IN\."),
+        ("clip_resnet50", r"(^|\.)attnpool\."),
+        ("plip_resnet50", r"^((?!layer\d).)*conv3\.weight$"),
+    )
+    return next((name for name, sign in found if any(re.search(sign, key) for key in tensors)), "resnet50")
 
 
 def _osnet_kind(tensors: Mapping[str, Tensor]) -> str:

@@ -19,11 +19,10 @@ from reidray.data.augment import Augmentation, augmented
 from reidray.data.decode import decode
 from reidray.data.frames import draw_frames
 from reidray.data.resize import resize, resize_into
+from reidray.features.normalisation import MEAN, STD
 from reidray.storage.shards import ShardedImages
 from reidray.storage.tracklets import ShardedTracklets
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 MEAN_PIXEL = np.array([round(255 * value) for value in MEAN], dtype=np.uint8)
 
 

@@ -38,6 +38,10 @@ FORMS = {
     "scwm_global": {"scwm": {"feature": "global"}},
     "scwm_stripes": {"scwm": {"parts": "stripes"}},
     "gem": {"method": {"name": "cluster_contrast"}, "model": {"pooling": "gem"}},
+    "osnet": {
+        "method": {"name": "cluster_contrast"},
+        "model": {"backbone": "osnet_x0_25", "embedding_layer": "keep"},
+    },
     "avg+max": {"method": {"name": "cluster_contrast"}, "model": {"pooling": "avg+max"}},
 }
 

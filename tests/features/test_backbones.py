@@ -5,7 +5,11 @@ import torch
 import torchvision
 from torch import nn
 
-from reidray.features import ResNet, SmallNet, convert
+from reidray.features import OSNet, ResNet, SmallNet, convert
+from reidray.features.clip_resnet import ClipResNet
+from reidray.features.normalisation import MEAN, STD, Renormalised
+from reidray.features.resnet_ibn import ResNetIBN
+from reidray.features.small import HalfInstanceNorm
 
 
 def symmetric(net: nn.Module) -> nn.Module:
@@ -107,7 +111,16 @@ def test_resnet_has_torchvisions_names_and_numbers_after_conversion(name):
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("build", [SmallNet, lambda seed: ResNet("resnet18", seed=seed)])
+@pytest.mark.parametrize(
+    "build",
+    [
+        SmallNet,
+        lambda seed: ResNet("resnet18", seed=seed),
+        lambda seed: OSNet("osnet_ain_x1_0", seed=seed),
+        lambda seed: ResNetIBN(seed=seed),
+        lambda seed: ClipResNet("plip_resnet50", seed=seed),
+    ],
+)
 def test_start_weights_come_from_the_seed_alone_and_leave_the_global_generator_alone(build):
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
@@ -122,3 +135,42 @@ def test_start_weights_come_from_the_seed_alone_and_leave_the_global_generator_a
 def test_an_unknown_resnet_is_refused():
     with pytest.raises(ValueError, match="must be one of resnet18, resnet50; got 'resnet34'"):
         ResNet("resnet34", seed=0)
+
+
+def test_half_of_the_channels_of_the_first_norms_are_instance_normalised_but_not_in_the_last_stage():
+    trunk = ResNetIBN(seed=0)
+    for number in (1, 2, 3, 4):
+        for block in trunk.get_submodule(f"layer{number}"):
+            assert isinstance(block.bn1, HalfInstanceNorm if number < 4 else nn.BatchNorm2d)
+    norm = trunk.layer2[0].bn1
+    images = torch.randn(3, 128, 6, 4, generator=torch.Generator().manual_seed(0)) * 5 + 2
+    found = norm.eval()(images)
+    half_3D = found[:, :64].mean(dim=(2, 3))
+    torch.testing.assert_close(half_3D, torch.zeros_like(half_3D), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[:, 64:], images[:, 64:], atol=1e-4, rtol=1e-4)  # running mean 0, variance 1
+    assert convert(trunk).layer1[0].bn1.IN.affine
+
+
+def test_a_slow_block_of_clips_gives_the_same():
+    """conv, conv, mean of 2x2, conv beside mean of 2x2, conv; written out."""
+    block = ClipResNet("plip_resnet50", seed=0).layer2[0].eval()
+    image = torch.randn(1, 256, 8, 6, generator=torch.Generator().manual_seed(0))
+    state, scale = block.state_dict(), (1 + 1e-5) ** -0.5  # norms as they begin
+    line = (nn.functional.conv2d(image, state["conv1.weight"]) * scale).clamp(min=0)
+    line = (nn.functional.conv2d(line, state["conv2.weight"], padding=1) * scale).clamp(min=0)
+    line = line.unflatten(3, (3, 2)).unflatten(2, (4, 2)).mean(dim=(3, 5))
+    line = nn.functional.conv2d(line, state["conv3.weight"]) * scale
+    short = image.unflatten(3, (3, 2)).unflatten(2, (4, 2)).mean(dim=(3, 5))
+    short = nn.functional.conv2d(short, state["downsample.0.weight"]) * scale
+    with torch.no_grad():
+        torch.testing.assert_close(block(image), (line + short).clamp(min=0), rtol=1e-4, atol=1e-5)
+
+
+def test_images_of_imagenets_mean_and_deviation_get_another_one():
+    pixels = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+    given = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    mean, std = (0.357, 0.323, 0.328), (0.252, 0.242, 0.239)
+    expected = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    torch.testing.assert_close(Renormalised(mean, std)(given), expected, rtol=1e-5, atol=1e-5)
+    assert Renormalised(MEAN, STD)(given) is given
+    assert not Renormalised(mean, std).state_dict()

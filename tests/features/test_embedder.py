@@ -186,7 +186,7 @@ def test_memory_format_of_the_images_changes_nothing():
 
 def test_senseless_settings_are_refused():
     with pytest.raises(
-        ValueError, match=r"model\.backbone must be one of small, resnet18, .*osnet_x1_0, .*; got 'vit'"
+        ValueError, match=r"model\.backbone must be one of small, resnet18, .*osnet_x1_0, .* or timm:NAME; got 'vit'"
     ):
         build_embedder(backbone="vit", pooling="avg", num_parts=0, part_pooling="gap", seed=0)
     with pytest.raises(ValueError, match=r"model\.part_pooling must be one of gap, masked; got 'mean'"):

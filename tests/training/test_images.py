@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from reidray.data import augment
-from reidray.training.images import MEAN, MEAN_PIXEL, STD, SizedImages, as_input
+from reidray.features.normalisation import MEAN, STD
+from reidray.training.images import MEAN_PIXEL, SizedImages, as_input
 from tests.data import bad_images
 from tests.reference import augmentation as reference
 
