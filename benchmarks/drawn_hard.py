@@ -6,8 +6,8 @@
   the mean of the map over the part, standardised by the training images, at unit length; the parts are joined. Masks
   and stripes have the same network, the same number of parts (head, torso, legs) and the same width. A part that is not
   to be seen is a vector of zeros. The row "stripes inside" has the stripes' cells weighted by the true foreground.
-- Labels: Cluster Contrast trained with the true persons against Cluster Contrast with its own clusters; same start, data,
-  batches and updates.
+- Labels: Cluster Contrast trained with the true persons against Cluster Contrast with its own clusters; same start,
+  data, batches and updates.
 
 `--only parts` needs no training. Words behind the options are settings of every run. A run that is already in the
 output is not repeated.

@@ -115,7 +115,7 @@ class Canvas:
         part: int | None,
         light: float = 0.0,
     ) -> None:
-        """A body that leans: a line from start (v = 0) to end (v = 1) with half widths at knots of v, cut at both ends."""
+        """A leaning body: a line from start (v = 0) to end (v = 1), half widths at knots of v, cut at both ends."""
         reach = max(halves) + 1
         (px, py), (qx, qy) = start, end
         window = self._window(min(px, qx) - reach, max(px, qx) + reach, min(py, qy) - reach, max(py, qy) + reach)

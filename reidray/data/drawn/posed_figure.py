@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from .clothes import leg_texture, top_texture
 from .figure import FLARE, Figure
 from .identity import Identity
 from .pose import SHOULDER, Joint, Limb, Placement
-from .posture import CRANK, HANDLES, PEDALS_Y, WHEEL, Posture, project
+from .posture import BARS_Y, BARS_Z, PEDALS_Y, WHEEL, Posture, project
 
 _TYRE = np.array((34, 34, 36), np.float32)
 
@@ -95,7 +96,7 @@ class _PosedFigure(Figure):
         self.trunk()
         if legs_last:
             if from_front:
-                self.thighs_again(first_leg)
+                self.leg(first_leg, 0.92)
             self.leg(last_leg, 1.0)
         if self.facing <= 0.2:
             self.backpack()
@@ -114,10 +115,6 @@ class _PosedFigure(Figure):
             self.hung_head()
         self.seat(behind=False)
 
-    def thighs_again(self, limb: Limb) -> None:
-        """The other leg of somebody who faces the camera: both come before the trunk."""
-        self.leg(limb, 0.92)
-
     def hung_head(self) -> None:
         neck, shoulders = self.through("trunk", 0, 0.12, 0), self.through("trunk", 0, 0.19, 0)
         wide, skin = self.place.wide, colour(self.who.body.skin_rgb)
@@ -130,12 +127,19 @@ class _PosedFigure(Figure):
         super().arm(limb, factor, bag=False)
 
     def hips(self) -> None:
-        who, wide, height = self.who, self.place.wide, self.place.height
+        who = self.who
         girth = 0.5 + 0.5 * who.body.girth
         middle = self.through("trunk", 0, self.pose.hip - 0.005, -0.01)
         half = self.half(0.1 * girth, 0.086 * who.body.girth)
         texture = leg_texture(who, "hips", 1.0)
-        self.canvas.ellipse(middle, half, height * 0.072, lambda u, v: texture(u + 0 * v, v + 0 * u), self.part(LEGS), self.light)
+        self.canvas.ellipse(
+            middle,
+            half,
+            self.place.height * 0.072,
+            lambda u_1w, v_h1: texture(*np.broadcast_arrays(u_1w, v_h1)),
+            self.part(LEGS),
+            self.light,
+        )
         if who.bottom_cut.kind == "skirt" or who.top_cut.kind == "dress":
             self.lap()
 
@@ -215,7 +219,7 @@ class _PosedFigure(Figure):
     def wheel(self, z: float) -> None:
         turns = [2 * math.pi * k / 20 for k in range(21)]
         rim = [(0.0, 1 - WHEEL - WHEEL * math.sin(turn), z + WHEEL * math.cos(turn)) for turn in turns]
-        for start, end in zip(rim, rim[1:], strict=False):
+        for start, end in pairwise(rim):
             self.line(start, end, 0.012, _TYRE)
         self.line((0.0, 1 - WHEEL, z), (0.0, 1 - WHEEL, z), 0.014, _TYRE * 2)
 
@@ -229,16 +233,15 @@ class _PosedFigure(Figure):
         for side in (-1, 1):
             ankle = next(limb.joints[2] for limb in self.posture.legs if limb.side == side)
             self.line((side * 0.03, PEDALS_Y, 0.0), (side * 0.05, ankle[1] + 0.04, ankle[2] + 0.02), 0.007, _TYRE * 2)
-        assert CRANK < WHEEL
 
     def front_wheel(self) -> None:
         """The wheel, the fork, the frame before the pedals, and the handlebars."""
         self.wheel(0.35)
         hub, pedals, seat = (0.0, 1 - WHEEL, 0.35), (0.0, PEDALS_Y, 0.0), (0.0, self.posture.hip_y + 0.085, -0.13)
-        head = (0.0, HANDLES[0] + 0.09, 0.25)
+        head = (0.0, BARS_Y + 0.09, 0.25)
         for start, end in ((hub, head), (head, pedals), (head, seat)):
             self.line(start, end, 0.011, self.prop_rgb)
-        bars = (0.0, HANDLES[0], 0.23)
+        bars = (0.0, BARS_Y, 0.23)
         self.line(head, bars, 0.009, _TYRE)
         for side in (-1, 1):
-            self.line(bars, (side * 0.12, HANDLES[0], HANDLES[1]), 0.009, _TYRE)
+            self.line(bars, (side * 0.12, BARS_Y, BARS_Z), 0.009, _TYRE)

@@ -10,13 +10,20 @@ import math
 from dataclasses import dataclass
 
 from .identity import Identity
-from .pose import ANKLE, FOREARM, HIP, KNEE, SHOULDER, UPPER_ARM, Joint, Limb, Placement, Pose, Point
+from .pose import ANKLE, FOREARM, HIP, KNEE, SHOULDER, UPPER_ARM, Joint, Limb, Placement, Point, Pose
 
 KINDS = ("sit", "bend", "cycle")
 WHEEL = 0.185
 PEDALS_Y, CRANK = 1 - 0.155, 0.09
+SADDLE_Y, SADDLE_Z = PEDALS_Y - 0.36, -0.12
+BARS_Y, BARS_Z = SADDLE_Y - 0.055, 0.2
+"""of a bicycle, whose pedals turn about Z = 0: radius of the wheels, pedals, hips on the saddle, handlebars"""
 PITCH = 0.16
 """the camera looks down: a point that is nearer by one body height lies lower by so many"""
+_SIDES = (-1, 1)
+
+Chain = tuple[Joint, Joint, Joint]
+"""the joints of an arm or a leg"""
 
 
 @dataclass(frozen=True)
@@ -60,81 +67,123 @@ def take_posture(kind: str, identity: Identity, *, view: float, phase: float) ->
 
     Args:
         kind: of KINDS; ValueError for another one.
-        identity: who; lengths of the limbs are theirs.
+        identity: who; the limbs have their lengths.
         view: the angle the person turned, radians; 0 faces the camera.
         phase: of the pedals, radians; sitting and bending people move a little with it.
     """
     if kind not in KINDS:
         raise ValueError(f"drawn pedestrians: expected a posture of {', '.join(KINDS)}, got {kind!r}")
-    body = identity.body
-    hip, knee = HIP + body.legs, KNEE + 0.6 * body.legs
-    thigh, shin = knee - hip, ANKLE - knee
-    sway, other = math.sin(phase), math.cos(0.7 * phase + 1)
-    hips_x = 0.05 * (0.55 + 0.45 * body.girth)
-    legs: list[tuple[Joint, Joint, Joint]] = []
-    if kind == "sit":
-        lean, hip_z = 0.04 + 0.16 * max(other, -0.6), 0.0
-        hip_y = ANKLE - shin * 0.97 - 0.015
-        for side in (-1, 1):
-            tilt = 0.22 * sway * side - 0.06
-            knee_at = (side * hips_x * 1.35, hip_y + 0.02, hip_z + thigh * 0.98)
-            ankle = (side * hips_x * 1.3, knee_at[1] + shin * math.cos(tilt), knee_at[2] + shin * math.sin(tilt))
-            legs.append(((side * hips_x, hip_y, hip_z), knee_at, ankle))
-    elif kind == "bend":
-        lean, depth = 1.12 + 0.24 * sway, 0.5 + 0.5 * other
-        shin_lean, thigh_lean = 0.2 + 0.3 * depth, 0.3 + 0.55 * depth
-        knee_y, knee_z = ANKLE - shin * math.cos(shin_lean), shin * math.sin(shin_lean)
-        hip_y, hip_z = knee_y - thigh * math.cos(thigh_lean), knee_z - thigh * math.sin(thigh_lean)
-        for side in (-1, 1):
-            step = 0.05 * side
-            legs.append(
-                (
-                    (side * hips_x, hip_y, hip_z),
-                    (side * hips_x, knee_y, knee_z + 0.5 * step),
-                    (side * hips_x, ANKLE, step),
-                )
-            )
-    else:
-        lean, hip_y, hip_z = 0.38 + 0.1 * other + 2 * body.stoop, PEDALS_Y - 0.36, -0.12
-        for side in (-1, 1):
-            turn = phase + (math.pi if side < 0 else 0)
-            ankle = (side * 0.055, PEDALS_Y - 0.04 + CRANK * math.sin(turn), CRANK * math.cos(turn) - 0.02)
-            start = (side * hips_x, hip_y, hip_z)
-            legs.append((start, _between(start, ankle, thigh, shin, (0, -0.3, 1)), ankle))
-
-    shoulder_half = 0.108 * body.shoulders * (0.72 + 0.28 * body.girth)
-    arms: list[tuple[Joint, Joint, Joint]] = []
-    for side in (-1, 1):
-        x = side * shoulder_half
-        shoulder = _leant(lean, hip - SHOULDER - 0.044, 0, x * 0.96, hip_y, hip_z)
-        if kind == "sit":
-            hand = (side * (0.05 + 0.03 * other), hip_y - 0.045, hip_z + 0.13 + 0.03 * sway)
-            pole = (side * 0.8, 0.2, -1.0)
-        elif kind == "bend":
-            hand = (side * 0.07, min(shoulder[1] + 0.29, 0.93), shoulder[2] + 0.02 + 0.05 * side * sway)
-            pole = (side * 0.5, 0.0, -0.6)
-        else:
-            hand = (side * 0.115, HANDLES[0] - 0.012, HANDLES[1])
-            pole = (side * 0.5, 1.0, -0.2)
+    body = _Lengths(identity)
+    stance = {"sit": _sitting, "bend": _bending, "cycle": _riding}[kind](body, phase)
+    arms = []
+    for side, hand in zip(_SIDES, stance.hands(body), strict=True):
+        shoulder = stance.shoulder(body, side)
+        pole = (side * stance.elbows[0], stance.elbows[1], stance.elbows[2])
         arms.append((shoulder, _between(shoulder, hand, UPPER_ARM, FOREARM, pole), hand))
-
-    def near(joints: tuple[Joint, Joint, Joint]) -> float:
-        x, z = joints[1][0], 0.5 * (joints[1][2] + joints[2][2])
-        return z * math.cos(view) - x * math.sin(view)
-
-    first_leg, last_leg = sorted((Limb(s, j, near(j)) for s, j in zip((-1, 1), legs, strict=True)), key=_depth)
-    first_arm, last_arm = sorted((Limb(s, j, near(j)) for s, j in zip((-1, 1), arms, strict=True)), key=_depth)
     return Posture(
-        view, 0.0, (first_leg, last_leg), (first_arm, last_arm), hip, shoulder_half, kind, lean, hip_y, hip_z
+        view,
+        0.0,
+        _far_to_near(stance.legs, view),
+        _far_to_near(arms, view),
+        body.hip,
+        body.shoulder_half,
+        kind,
+        stance.lean,
+        stance.hip_y,
+        stance.hip_z,
     )
 
 
-HANDLES = (PEDALS_Y - 0.36 - 0.055, 0.2)
-"""height and depth of a bicycle's handlebars"""
+class _Lengths:
+    """Lengths of a person, in body heights; `hip` is the height of the hips when standing."""
+
+    def __init__(self, identity: Identity) -> None:
+        body = identity.body
+        self.hip, knee = HIP + body.legs, KNEE + 0.6 * body.legs
+        self.thigh, self.shin = knee - self.hip, ANKLE - knee
+        self.hips_x = 0.05 * (0.55 + 0.45 * body.girth)
+        self.shoulder_half = 0.108 * body.shoulders * (0.72 + 0.28 * body.girth)
+        self.stoop = body.stoop
 
 
-def _depth(limb: Limb) -> float:
-    return limb.depth
+@dataclass(frozen=True)
+class _Stance:
+    """Where trunk, legs and hands are; `elbows` is the direction in which they point, X outwards.
+
+    hands_from: "hips" or "shoulders", from which `reach` leads to the hands: one (X, Y, Z) a side.
+    """
+
+    lean: float
+    hip_y: float
+    hip_z: float
+    legs: list[Chain]
+    hands_from: str
+    reach: tuple[Joint, Joint]
+    elbows: Joint
+
+    def shoulder(self, body: _Lengths, side: int) -> Joint:
+        x = side * body.shoulder_half * 0.96
+        return _leant(self.lean, body.hip - SHOULDER - 0.044, 0, x, self.hip_y, self.hip_z)
+
+    def hands(self, body: _Lengths) -> list[Joint]:
+        hands = []
+        for side, (x, y, z) in zip(_SIDES, self.reach, strict=True):
+            start = (0.0, self.hip_y, self.hip_z) if self.hands_from == "hips" else self.shoulder(body, side)
+            hands.append((x, min(start[1] + y, 0.93), start[2] + z))
+        return hands
+
+
+def _sitting(body: _Lengths, phase: float) -> _Stance:
+    """Thighs forwards, shins down, hands in the lap."""
+    sway, other = math.sin(phase), math.cos(0.7 * phase + 1)
+    hip_y = ANKLE - body.shin * 0.97 - 0.015
+    legs = []
+    for side in _SIDES:
+        tilt = 0.22 * sway * side - 0.06
+        knee = (side * body.hips_x * 1.35, hip_y + 0.02, body.thigh * 0.98)
+        ankle = (side * body.hips_x * 1.3, knee[1] + body.shin * math.cos(tilt), knee[2] + body.shin * math.sin(tilt))
+        legs.append(((side * body.hips_x, hip_y, 0.0), knee, ankle))
+    left, right = ((side * (0.05 + 0.03 * other), -0.045, 0.13 + 0.03 * sway) for side in _SIDES)
+    return _Stance(0.04 + 0.16 * max(other, -0.6), hip_y, 0.0, legs, "hips", (left, right), (0.8, 0.2, -1.0))
+
+
+def _bending(body: _Lengths, phase: float) -> _Stance:
+    """Hips back over bent knees, the trunk nearly level, hands towards the ground."""
+    sway, depth = math.sin(phase), 0.5 + 0.5 * math.cos(0.7 * phase + 1)
+    shin_lean, thigh_lean = 0.2 + 0.3 * depth, 0.3 + 0.55 * depth
+    knee_y, knee_z = ANKLE - body.shin * math.cos(shin_lean), body.shin * math.sin(shin_lean)
+    hip_y, hip_z = knee_y - body.thigh * math.cos(thigh_lean), knee_z - body.thigh * math.sin(thigh_lean)
+    legs = []
+    for side in _SIDES:
+        x, step = side * body.hips_x, 0.05 * side
+        legs.append(((x, hip_y, hip_z), (x, knee_y, knee_z + 0.5 * step), (x, ANKLE, step)))
+    left, right = ((side * 0.07, 0.29, 0.02 + 0.05 * side * sway) for side in _SIDES)
+    return _Stance(1.12 + 0.24 * sway, hip_y, hip_z, legs, "shoulders", (left, right), (0.5, 0.0, -0.6))
+
+
+def _riding(body: _Lengths, phase: float) -> _Stance:
+    """On the saddle, feet on the pedals, hands on the handlebars."""
+    legs = []
+    for side in _SIDES:
+        turn = phase + (math.pi if side < 0 else 0)
+        ankle = (side * 0.055, PEDALS_Y - 0.04 + CRANK * math.sin(turn), CRANK * math.cos(turn) - 0.02)
+        hip = (side * body.hips_x, SADDLE_Y, SADDLE_Z)
+        legs.append((hip, _between(hip, ankle, body.thigh, body.shin, (0, -0.3, 1)), ankle))
+    lean = 0.38 + 0.1 * math.cos(0.7 * phase + 1) + 2 * body.stoop
+    left, right = ((side * 0.115, BARS_Y - 0.012 - SADDLE_Y, BARS_Z - SADDLE_Z) for side in _SIDES)
+    return _Stance(lean, SADDLE_Y, SADDLE_Z, legs, "hips", (left, right), (0.5, 1.0, -0.2))
+
+
+def _far_to_near(limbs: list[Chain], view: float) -> tuple[Limb, Limb]:
+    def depth(joints: Chain) -> float:
+        x, z = joints[1][0], 0.5 * (joints[1][2] + joints[2][2])
+        return z * math.cos(view) - x * math.sin(view)
+
+    first, last = sorted(
+        (Limb(side, joints, depth(joints)) for side, joints in zip(_SIDES, limbs, strict=True)),
+        key=lambda limb: limb.depth,
+    )
+    return first, last
 
 
 def _between(start: Joint, end: Joint, first: float, second: float, pole: Joint) -> Joint:
@@ -164,9 +213,7 @@ def fit_posture(posture: Posture, *, top: float, height: float, centre: float, w
     left, right, upper, lower = posture.bounds()
     tall = min(height / (lower - upper), 1.3 * height)
     wide = min(max(width / (right - left), 0.92 * tall), 1.5 * tall)
-    return Placement(
-        x=centre - wide * 0.5 * (left + right), top=top + height - tall * lower, height=tall, wide=wide
-    )
+    return Placement(x=centre - wide * 0.5 * (left + right), top=top + height - tall * lower, height=tall, wide=wide)
 
 
 def project(place: Placement, posture: Posture, joint: Joint) -> Point:
