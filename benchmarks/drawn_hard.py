@@ -19,6 +19,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -30,7 +31,6 @@ from torch.nn import functional as F
 
 from reidray.config import Settings
 from reidray.evaluation import rank
-from reidray.features import stripe_features
 from reidray.launch.prepare import prepared
 from reidray.settings_io import from_file, from_words, settings_from
 from reidray.storage.shards import read_masks, read_truth
@@ -43,7 +43,12 @@ from reidray.training.loop import new_model
 # B = images, H, W = cells, P = parts, D = width of the map, F = P D
 PARTS = ((1,), (2,), (3, 4))  # classes of the true masks: head; torso; legs and shoes
 BATCH = 64
+LABELS = {
+    "true labels": ["method.name=cluster_contrast", "method.labels=ground_truth"],
+    "own clusters": ["method.name=cluster_contrast"],
+}
 ROOT = Path(__file__).resolve().parents[1]
+Measure = Callable[[str, int, argparse.Namespace], dict[str, float]]
 
 
 def part_weights(truth_Bhw: np.ndarray, map_size: tuple[int, int]) -> torch.Tensor:
@@ -57,6 +62,21 @@ def masked_means(map_BDHW: torch.Tensor, weights_BPHW: torch.Tensor) -> torch.Te
     """The mean of the map over each part [B, P, D]; NaN where a part covers nothing."""
     sums_BPD = weights_BPHW.flatten(2) @ map_BDHW.flatten(2).transpose(1, 2)
     return sums_BPD / weights_BPHW.sum((2, 3))[..., None]
+
+
+def ways(parts_BPHW: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The ways to pool a map as weights [B, P, H, W], P 1 for the whole picture, from the true parts' weights."""
+    height = parts_BPHW.shape[2]
+    stripes_H = torch.arange(height) * len(PARTS) // height
+    stripes_PHW = (stripes_H == torch.arange(len(PARTS))[:, None]).float()[:, :, None]
+    inside_B1HW = parts_BPHW.sum(1, keepdim=True)
+    return {
+        "masks": parts_BPHW,
+        "stripes": stripes_PHW.expand_as(parts_BPHW),
+        "stripes inside": stripes_PHW * inside_B1HW,
+        "whole": torch.ones_like(inside_B1HW),
+        "whole inside": inside_B1HW,
+    }
 
 
 def joined(parts_BPD: torch.Tensor, mean_PD: torch.Tensor, std_PD: torch.Tensor) -> np.ndarray:
@@ -97,19 +117,8 @@ def _pooled(settings: Settings, packed: str, name: str, model: Any) -> dict[str,
         for first in range(0, images.source.count, BATCH):
             indices = np.arange(first, min(first + BATCH, images.source.count))
             map_BDHW = model.backbone(as_input(images.rows(indices), torch.device("cpu")))
-            weights_BPHW = part_weights(truth[indices], (map_BDHW.shape[2], map_BDHW.shape[3]))
-            inside_B1HW = weights_BPHW.sum(1, keepdim=True)
-            bands = len(PARTS)
-            batches.append(
-                {
-                    "masks": masked_means(map_BDHW, weights_BPHW),
-                    "stripes": stripe_features(map_BDHW, bands),
-                    "stripes inside": stripe_features(map_BDHW * inside_B1HW, bands)
-                    / stripe_features(inside_B1HW, bands).where(stripe_features(inside_B1HW, bands) > 0, torch.nan),
-                    "whole": map_BDHW.mean((2, 3))[:, None],
-                    "whole inside": masked_means(map_BDHW, inside_B1HW),
-                }
-            )
+            weights = ways(part_weights(truth[indices], (map_BDHW.shape[2], map_BDHW.shape[3])))
+            batches.append({way: masked_means(map_BDHW, weights_BPHW) for way, weights_BPHW in weights.items()})
     return {way: torch.cat([batch[way] for batch in batches]) for way in batches[0]}
 
 
@@ -124,37 +133,34 @@ def main() -> None:
     parser.add_argument("--data-seeds", type=int, nargs="+", default=[11, 12, 13])
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, one a figure and seed; appended to")
     parser.add_argument("--only", choices=("parts", "labels"), help="one of the two figures")
+    parser.add_argument("--parallel", type=int, default=2, help="trainings at once, a thread each")
     parser.add_argument("words", nargs="*", metavar="section.name=value", help="settings of every run")
     options = parser.parse_args()
     set_threads(1)
     for seed in options.data_seeds:
         if options.only != "labels":
-            _once(options.output, "parts", seed, lambda seed=seed: _parts(options.config, options.words, seed))
-        for name, words in LABELS.items() if options.only != "parts" else ():
-            job = [f"@{options.config}", *words]
-            _once(options.output, name, seed, lambda name=name, job=job, seed=seed: _trained(name, job, seed, options))
+            _once(options.output, "parts", seed, _parts, options)
+        if options.only != "parts":
+            with ThreadPoolExecutor(options.parallel) as pool:
+                jobs = [pool.submit(_once, options.output, name, seed, _trained, options) for name in LABELS]
+            for job in jobs:
+                job.result()
     print(_table(_read(options.output), options.data_seeds))
 
 
-LABELS = {
-    "true labels": ["method.name=cluster_contrast", "method.labels=ground_truth"],
-    "own clusters": ["method.name=cluster_contrast"],
-}
-
-
-def _parts(config: str, words: list[str], seed: int) -> dict[str, float]:
-    given = [from_file(ROOT / config), *from_words([*words, f"data.seed={seed}"])]
+def _parts(_: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
+    given = [from_file(ROOT / options.config), *from_words([*options.words, f"data.seed={seed}"])]
     return probe(settings_from(given).resolved(Path.cwd()))
 
 
-def _trained(name: str, words: list[str], seed: int, options: argparse.Namespace) -> dict[str, float]:
-    run = run_once(name, words, seed, options.words)
-    return {"before": run["before"]["mAP"], "after": run["after"]["mAP"], "ARI": run.get("ARI") or float("nan")}
+def _trained(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
+    run = run_once(name, [f"@{options.config}", *LABELS[name]], seed, options.words)
+    return {"before": run["before"]["mAP"], "after": run["after"]["mAP"], "rank1": run["after"]["rank1"]}
 
 
-def _once(output: Path, name: str, seed: int, measure: Callable[[], dict[str, float]]) -> None:
+def _once(output: Path, name: str, seed: int, measure: Measure, options: argparse.Namespace) -> None:
     if (name, seed) not in _read(output):
-        line = {"what": name, "data_seed": seed, "figures": measure()}
+        line = {"what": name, "data_seed": seed, "figures": measure(name, seed, options)}
         with output.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
         print(f"{name}, data.seed={seed}: {line['figures']}", file=sys.stderr)

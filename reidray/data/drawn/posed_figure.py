@@ -123,8 +123,8 @@ class _PosedFigure(Figure):
         self.head()
         self.frame = "joints"
 
-    def arm(self, limb: Limb, factor: float) -> None:
-        super().arm(limb, factor, bag=False)
+    def arm(self, limb: Limb, factor: float, *, bag: bool = False) -> None:
+        super().arm(limb, factor, bag=bag)
 
     def hips(self) -> None:
         who = self.who

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .canvas import Point
 from .identity import Identity
-from .pose import ANKLE, FOREARM, HIP, KNEE, SHOULDER, UPPER_ARM, Joint, Limb, Placement, Point, Pose
+from .pose import ANKLE, FOREARM, HIP, KNEE, SHOULDER, UPPER_ARM, Joint, Limb, Placement, Pose
 
 KINDS = ("sit", "bend", "cycle")
 WHEEL = 0.185
