@@ -205,6 +205,22 @@ def test_a_cut_box_lacks_the_legs_or_the_head():
     assert [shot.view for shot in whole] == [shot.view for shot in cut]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_is_posed_in_a_cut_box_lacks_the_legs_or_the_head_too(kind):
+    for who in people():
+        posture = take_posture(kind, who, view=0.8, phase=0.5)
+        left, right, upper, lower = posture.bounds()
+        box = {"top": 3.0, "height": 230.0, "centre": 32.0, "width": 60.0}
+        legs = fit_posture(posture, **box, cut="legs")
+        assert legs.top + legs.height * upper == pytest.approx(3)
+        assert legs.top + legs.height * lower > 128 + 20
+        head = fit_posture(posture, **{**box, "top": -60.0, "height": 180.0}, cut="head")
+        assert head.top + head.height * upper == pytest.approx(-60)
+        assert head.top + head.height * lower == pytest.approx(120)
+        for place in (legs, head):
+            assert place.x + place.wide * 0.5 * (left + right) == pytest.approx(32)
+
+
 # ---- what is hidden
 
 

@@ -68,6 +68,7 @@ class Figure:
         self.canvas, self.who, self.place, self.pose, self.light = canvas, identity, place, pose, light
         self.labelled = labelled
         self.facing, self.sideways = math.cos(pose.view), math.sin(pose.view)
+        self.head_view = pose.view
 
     def part(self, part: int) -> int:
         return part if self.labelled else BACKGROUND
@@ -261,7 +262,7 @@ class Figure:
             )
         if framed and facing > -0.2:
             self.canvas.profile(*mane, hair * 0.9, part, light)
-        self.canvas.ellipse(middle, rx, ry, head_texture(who, self.pose.view), part, light)
+        self.canvas.ellipse(middle, rx, ry, head_texture(who, self.head_view), part, light)
         if framed and facing <= -0.2:
             self.canvas.profile(*mane, hair, part, light)
         if head.hair == "bun":

@@ -162,12 +162,12 @@ class _Shot:
         centre = WIDTH * (0.5 + 0.09 * m * side)
         cutting = self.stream(Purpose.CUT)
         if cutting.random() < self.settings.cut_off:
-            top, height = _cut_off(cutting)
+            cut, top, height = _cut_off(cutting)
             width, narrowest = min(width, 0.95 * WIDTH), 0.8
         else:
-            narrowest = 1.25
+            cut, narrowest = "none", 1.25
         if posture is not None:
-            return fit_posture(posture, top=top, height=height, centre=centre, width=width)
+            return fit_posture(posture, top=top, height=height, centre=centre, width=width, cut=cut)
         return fit(
             identity,
             view=self.view,
@@ -205,10 +205,10 @@ class _Shot:
         draw_figure(canvas, identity, place, view=view, phase=phase, light=self.light, labelled=False)
 
 
-def _cut_off(rng: np.random.Generator) -> tuple[float, float]:
-    """Top and height, in pixels, of a body of which the box shows the upper half or so, or all but the head."""
+def _cut_off(rng: np.random.Generator) -> tuple[str, float, float]:
+    """What is outside of the box ("legs" or "head"), and the top and height of the body's own box, in pixels."""
     shown, missing, down = rng.uniform(0.45, 0.68), rng.uniform(0.14, 0.34), rng.uniform(0.01, 0.06)
     if rng.random() < 0.65:
-        return HEIGHT * down, HEIGHT * (1 - down) / shown
+        return "legs", HEIGHT * down, HEIGHT * (1 - down) / shown
     height = HEIGHT * (1 - down) / (1 - missing)
-    return -missing * height, height
+    return "head", -missing * height, height

@@ -55,6 +55,8 @@ class _PosedFigure(Figure):
         self.posture, self.prop_rgb = posture, prop_rgb
         self.frame = "joints"
         crown, upright = self.through("trunk", 0, 0.078, 0.016), place.at(posture, 0, 0.078, 0.016)
+        if posture.kind == "bend" and self.facing > 0.35:
+            self.head_view = math.pi  # one looks at the hair
         self.head_off = crown[0] - upright[0], crown[1] - upright[1]
 
     def through(self, frame: str, x: float, y: float, z: float) -> Point:

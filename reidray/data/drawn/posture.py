@@ -203,18 +203,26 @@ def _between(start: Joint, end: Joint, first: float, second: float, pole: Joint)
     return x, y, z
 
 
-def fit_posture(posture: Posture, *, top: float, height: float, centre: float, width: float) -> Placement:
-    """Place somebody so that the body fills a box as a detector would cut it, feet at its lower edge.
+def fit_posture(
+    posture: Posture, *, top: float, height: float, centre: float, width: float, cut: str = "none"
+) -> Placement:
+    """Place somebody so that the body fills a box as a detector would cut it.
+
+    People are squeezed or stretched within limits, and may stick out at the sides.
 
     Args:
         posture: sitting, bending or riding.
         top, height: of the box around the body, pixels.
-        centre, width: likewise; people are squeezed or stretched within limits, and may stick out at the sides.
+        centre, width: likewise.
+        cut: "none" or "head": feet at the lower edge, as large as the box where the head lies outside of the picture;
+            "legs": the crown at the upper edge.
     """
     left, right, upper, lower = posture.bounds()
-    tall = min(height / (lower - upper), 1.3 * height)
+    fill = height / (lower - upper)
+    tall = fill if cut == "head" else min(fill, 1.3 * height)
     wide = min(max(width / (right - left), 0.92 * tall), 1.5 * tall)
-    return Placement(x=centre - wide * 0.5 * (left + right), top=top + height - tall * lower, height=tall, wide=wide)
+    crown = top - tall * upper if cut == "legs" else top + height - tall * lower
+    return Placement(x=centre - wide * 0.5 * (left + right), top=crown, height=tall, wide=wide)
 
 
 def project(place: Placement, posture: Posture, joint: Joint) -> Point:

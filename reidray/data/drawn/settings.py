@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 SPLITS = ("train", "validation", "test")
-_LATER = ("postures", "cut_off", "half_hidden", "small_twins")
+LATER = ("postures", "cut_off", "half_hidden", "small_twins")
+"""knobs that came later: off where they are not given, and then no part of what a data set is known by"""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class DrawnSettings:
         )
         fewest, most = self.images_per_camera
         _expect(1 <= fewest <= most <= 99, "images_per_camera", "1 <= fewest <= most <= 99", (fewest, most))
-        for name in ("twins", "pedestrians_behind", "occlusion", "misalignment", *_LATER):
+        for name in ("twins", "pedestrians_behind", "occlusion", "misalignment", *LATER):
             _expect(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
         for name in ("camera_strength", "camera_blur", "camera_noise", "view_spread"):
             _expect(0 <= getattr(self, name) <= 4, name, "0 to 4", getattr(self, name))
@@ -85,7 +86,7 @@ class DrawnSettings:
     def written(self) -> dict[str, Any]:
         """As JSON values, by which a data set is known again; knobs that came later only where they are on."""
         found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return {name: value for name, value in found.items() if value or name not in ("frames", *_LATER)}
+        return {name: value for name, value in found.items() if value or name not in ("frames", *LATER)}
 
     def persons(self, split: str) -> int:
         """The number of persons of a split ("train", "validation" or "test")."""
