@@ -69,6 +69,10 @@ class DrawnSettings(Section):
     )
     fresh_scenes: CountOrZero = setting(0, "0: a fixed scene a camera; n: one of n scenes an image", "scenes")
     camera_seed: Seed = setting(1000, "draws the cameras; another seed, other cameras")
+    postures: Share = setting(0.0, "how often a person sits, bends or rides in a camera instead of walking", "0 never")
+    cut_off: Share = setting(0.0, "how often the legs or the head are outside of the box", "0 never")
+    half_hidden: Share = setting(0.0, "how often something hides a third to a half of the person", "0 never")
+    small_twins: Share = setting(0.0, "share of persons that differ from another one in one small thing", "share")
 
 
 class DataSettings(Section):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from .picture import draw_picture
 from .population import population
-from .settings import SPLITS, DrawnSettings
+from .settings import LATER, SPLITS, DrawnSettings
 
 _PART_COLOURS = np.array([(30, 30, 30), (240, 200, 60), (60, 140, 240), (60, 200, 90), (230, 60, 80)], np.uint8)
 _GAP = 4
@@ -52,6 +52,9 @@ def main() -> None:
     parser.add_argument(
         "--difficulty", type=float, default=0.4, help="camera strength, occlusion, misalignment and passers-by, 0..1"
     )
+    for knob in LATER:
+        name = f"--{knob.replace('_', '-')}"
+        parser.add_argument(name, type=float, default=0.0, help=f"data.drawn.{knob}, 0..1")
     told = parser.parse_args()
     settings = DrawnSettings(
         seed=told.seed,
@@ -73,6 +76,7 @@ def main() -> None:
         frames=0,
         fresh_scenes=told.fresh_scenes,
         camera_seed=told.seed,
+        **{knob: getattr(told, knob) for knob in LATER},
     )
     sheet = contact_sheet(settings, told.split, persons=told.persons, pictures=told.pictures, masks=told.masks)
     size = (sheet.shape[1] * told.scale, sheet.shape[0] * told.scale)

@@ -105,6 +105,34 @@ class Canvas:
         shade_hw1 = self._shade(window, u_hw, light, 0.34)[..., None]
         self._lay(window, cover_hw, (paint(u_hw, v_h1) if callable(paint) else paint) * shade_hw1, part)
 
+    def tube(
+        self,
+        start: Point,
+        end: Point,
+        knots: list[float],
+        halves: list[float],
+        paint: Paint,
+        part: int | None,
+        light: float = 0.0,
+    ) -> None:
+        """A leaning body: a line from start (v = 0) to end (v = 1), half widths at knots of v, cut at both ends."""
+        reach = max(halves) + 1
+        (px, py), (qx, qy) = start, end
+        window = self._window(min(px, qx) - reach, max(px, qx) + reach, min(py, qy) - reach, max(py, qy) + reach)
+        if window is None:
+            return
+        x_1w, y_h1 = _X[:, window[1]] - px, _Y[window[0]] - py
+        length = math.hypot(qx - px, qy - py) + 1e-6
+        dx, dy = (qx - px) / length, (qy - py) / length
+        along_hw, off_hw = x_1w * dx + y_h1 * dy, math.copysign(1.0, dy) * (x_1w * dy - y_h1 * dx)
+        v_hw = np.clip(along_hw * np.float32(1 / length), 0, 1).astype(np.float32)
+        half_hw = np.interp(v_hw, knots, halves).astype(np.float32)
+        ends_hw = np.clip(np.minimum(along_hw, length - along_hw) + 0.5, 0, 1)
+        cover_hw = np.clip(half_hw - np.abs(off_hw) + 0.5, 0, 1) * ends_hw
+        u_hw = np.clip(off_hw / np.maximum(half_hw, 0.5), -1, 1)
+        shade_hw1 = self._shade(window, u_hw, light, 0.34)[..., None]
+        self._lay(window, cover_hw, (paint(u_hw, v_hw) if callable(paint) else paint) * shade_hw1, part)
+
     def ellipse(
         self,
         centre: Point,

@@ -10,7 +10,7 @@ from .identity import Identity
 from .pose import SHOULDER, Limb, Placement, Pose, stand
 
 _LONG_SLEEVES = ("shirt", "jacket", "coat", "hoodie")
-_FLARE = {"coat": 1.22, "dress": 1.32, "jacket": 1.12, "hoodie": 1.1, "shirt": 1.05}
+FLARE = {"coat": 1.22, "dress": 1.32, "jacket": 1.12, "hoodie": 1.1, "shirt": 1.05}
 
 
 def draw_figure(
@@ -34,27 +34,41 @@ def draw_figure(
         light: shading from the left (negative) or the right, about -.35..0.35.
         labelled: False paints the person as part of the background (passers-by).
     """
-    figure = _Figure(canvas, identity, place, stand(identity, view=view, phase=phase), light, labelled)
+    figure = Figure(canvas, identity, place, stand(identity, view=view, phase=phase), light, labelled)
     figure.paint()
 
 
 def fit(
-    identity: Identity, *, view: float, phase: float, top: float, height: float, centre: float, width: float
+    identity: Identity,
+    *,
+    view: float,
+    phase: float,
+    top: float,
+    height: float,
+    centre: float,
+    width: float,
+    narrowest: float = 1.25,
 ) -> Placement:
-    """Place a person so that the box around the body is `width` pixels wide about `centre`, within limits."""
+    """Place a person so that the box around the body is `width` pixels wide about `centre`, within limits.
+
+    A body height across is at least `narrowest` times as many pixels as a body height down.
+    """
     pose = stand(identity, view=view, phase=phase)
     left, right = pose.extent()
-    wide = min(max(width / (right - left), 1.25 * height), 1.62 * height)
+    wide = min(max(width / (right - left), narrowest * height), 1.62 * height)
     return Placement(x=centre - wide * 0.5 * (left + right), top=top, height=height, wide=wide)
 
 
-class _Figure:
+class Figure:
+    """A walking person, painted part by part; `posed_figure` paints other postures with the same parts."""
+
     def __init__(
         self, canvas: Canvas, identity: Identity, place: Placement, pose: Pose, light: float, labelled: bool
     ) -> None:
         self.canvas, self.who, self.place, self.pose, self.light = canvas, identity, place, pose, light
         self.labelled = labelled
         self.facing, self.sideways = math.cos(pose.view), math.sin(pose.view)
+        self.head_view = pose.view
 
     def part(self, part: int) -> int:
         return part if self.labelled else BACKGROUND
@@ -136,7 +150,7 @@ class _Figure:
         chest = self.half(shoulders * 1.04, 0.08 * girth)
         waist = max(self.half(0.094 * girth, 0.078 * girth), chest * 0.78)
         hips = self.half(0.102 * (0.5 + 0.5 * girth), 0.086 * girth)
-        flare = _FLARE.get(cut.kind, 1.02)
+        flare = FLARE.get(cut.kind, 1.02)
         knots = [
             SHOULDER - 0.04,
             SHOULDER - 0.022,
@@ -163,7 +177,7 @@ class _Figure:
             [self.row(y) for y in knots], centres, halves, top_texture(who, pose.view), self.part(TORSO), self.light
         )
 
-    def arm(self, limb: Limb, factor: float) -> None:
+    def arm(self, limb: Limb, factor: float, *, bag: bool = True) -> None:
         who, wide = self.who, self.place.wide
         radius = wide * 0.034 * (0.5 + 0.5 * who.body.girth)
         shoulder, elbow, hand = (self.at(*joint) for joint in limb.joints)
@@ -185,7 +199,7 @@ class _Figure:
         palm = self.at(limb.joints[2][0], limb.joints[2][1] + 0.018, limb.joints[2][2])
         self.canvas.ellipse(palm, wide * 0.021, self.place.height * 0.026, skin, torso, light)
         bags = who.bags
-        if bags.handbag != "none" and limb.side == bags.hand_side:
+        if bag and bags.handbag != "none" and limb.side == bags.hand_side:
             middle = (palm[0], palm[1] + self.place.height * 0.07)
             self.canvas.box(
                 middle,
@@ -248,7 +262,7 @@ class _Figure:
             )
         if framed and facing > -0.2:
             self.canvas.profile(*mane, hair * 0.9, part, light)
-        self.canvas.ellipse(middle, rx, ry, head_texture(who, self.pose.view), part, light)
+        self.canvas.ellipse(middle, rx, ry, head_texture(who, self.head_view), part, light)
         if framed and facing <= -0.2:
             self.canvas.profile(*mane, hair, part, light)
         if head.hair == "bun":

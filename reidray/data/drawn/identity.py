@@ -6,6 +6,7 @@ Colours are (red, green, blue) from 0 to 255, lengths are fractions of a typical
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -110,6 +111,9 @@ class Identity:
 
 
 GROUPS = tuple(field.name for field in fields(Identity))
+VISIBLE_GROUPS = tuple(name for name in GROUPS if name != "body")
+SMALL_GROUPS = ("head", "pattern", "shoes", "bags")
+"""groups of traits of which each shows on a small piece of the body"""
 
 
 def draw_identity(rng: np.random.Generator) -> Identity:
@@ -189,12 +193,13 @@ def _bags(rng: np.random.Generator) -> Bags:
     return Bags(*backpack, *shoulder, sides[0], *hand, sides[1])
 
 
-def draw_twin(rng: np.random.Generator, model: Identity, *, changes: int) -> Identity:
-    """A near-copy of `model`: the same traits but for at most `changes` groups, one of them visible (not the body).
+def draw_twin(
+    rng: np.random.Generator, model: Identity, *, changes: int, visible: Sequence[str] = VISIBLE_GROUPS
+) -> Identity:
+    """A near-copy of `model`: the same traits but for at most `changes` groups, the first of them of `visible`.
 
     `changes` 0 gives the same look: such a pair cannot be told apart.
     """
-    visible = [name for name in GROUPS if name != "body"]
     order = [visible[int(rng.integers(len(visible)))]] if changes else []
     order += [name for name in rng.permutation(list(GROUPS)).tolist() if name not in order][: max(changes - 1, 0)]
     twin = model

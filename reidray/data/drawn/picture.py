@@ -13,9 +13,12 @@ from PIL import Image
 from .camera import Camera, develop, encode, make_camera
 from .canvas import HEIGHT, WIDTH, Canvas
 from .figure import draw_figure, fit
+from .hiding import Passer, hide
 from .identity import Identity, draw_identity
 from .population import population
 from .pose import Placement
+from .posed_figure import draw_posed
+from .posture import KINDS, Posture, fit_posture, take_posture
 from .scene import cut_background, draw_obstacle, draw_panorama, folds
 from .settings import SPLITS, DrawnSettings, Purpose, stream
 
@@ -97,6 +100,10 @@ class _Shot:
         self.place_across = track.random()
         self.frame = int(track.integers(100, 90000)) + 25 * key[3]
         self.light = self.camera.light * pose.uniform(0.6, 1.2)
+        posture = stream(settings.seed, Purpose.POSTURE, *key[:3])
+        self.posed = posture.random() < settings.postures
+        self.kind = KINDS[int(posture.integers(len(KINDS)))]
+        self.prop_rgb = (posture.uniform(40, 170) + posture.normal(0, 24, 3)).clip(15, 235).astype(np.float32)
 
     def stream(self, purpose: Purpose) -> np.random.Generator:
         return stream(self.settings.seed, purpose, *self.key)
@@ -104,18 +111,26 @@ class _Shot:
     def take(self, identity: Identity, name: str) -> Picture:
         settings = self.settings
         canvas = Canvas(self.background(), folds(self.stream(Purpose.FOLDS)))
-        place = self.place(identity)
+        posture = take_posture(self.kind, identity, view=self.view, phase=self.phase) if self.posed else None
+        place = self.place(identity, posture)
         behind = self.stream(Purpose.BEHIND)
         if behind.random() < settings.pedestrians_behind:
             self.passer_by(canvas, behind, place, _BEHIND)
         canvas.darken((place.x, place.top + place.height * 0.985), WIDTH * 0.42, HEIGHT * 0.035, 0.6)
-        draw_figure(canvas, identity, place, view=self.view, phase=self.phase, light=self.light)
+        if posture is None:
+            draw_figure(canvas, identity, place, view=self.view, phase=self.phase, light=self.light)
+        else:
+            draw_posed(canvas, identity, place, posture, light=self.light, prop_rgb=self.prop_rgb)
         front = self.stream(Purpose.FRONT)
         occluded = front.random() < settings.occlusion * self.camera.clutter
         if occluded and front.random() < 0.35:
             self.passer_by(canvas, front, place, _FRONT)
         elif occluded:
             draw_obstacle(canvas, front)
+        hiding = self.stream(Purpose.HIDING)
+        if hiding.random() < settings.half_hidden:
+            occluded = True
+            hide(canvas, hiding, self.close_passer(hiding))
         image = develop(canvas.image_HW3, self.camera, settings, self.stream(Purpose.PHOTO))
         jpeg = encode(image, self.camera, settings)
         return Picture(name, image, canvas.parts_HW, jpeg, self.view % (2 * math.pi), bool(occluded))
@@ -130,7 +145,7 @@ class _Shot:
         across = min(max(self.place_across + 0.04 * (shift - 0.5), 0.0), 1.0)
         return cut_background(panorama, zoom=zoom, across=across, down=down, flip=False)
 
-    def place(self, identity: Identity) -> Placement:
+    def place(self, identity: Identity, posture: Posture | None) -> Placement:
         """The detector's box: a perfect one shows the whole person, misaligned ones cut or lose them."""
         rng, m = self.stream(Purpose.BOX), self.misalignment
         size, up, side, stretch = (float(value) for value in rng.standard_normal(4))
@@ -145,7 +160,36 @@ class _Shot:
             height *= shrink
         width = WIDTH * 0.9 * math.exp(0.1 * min(m, 2) * stretch) * min(height / (0.945 * HEIGHT), 1.2)
         centre = WIDTH * (0.5 + 0.09 * m * side)
-        return fit(identity, view=self.view, phase=self.phase, top=top, height=height, centre=centre, width=width)
+        cutting = self.stream(Purpose.CUT)
+        if cutting.random() < self.settings.cut_off:
+            cut, top, height = _cut_off(cutting)
+            width, narrowest = min(width, 0.95 * WIDTH), 0.8
+        else:
+            cut, narrowest = "none", 1.25
+        if posture is not None:
+            return fit_posture(posture, top=top, height=height, centre=centre, width=width, cut=cut)
+        return fit(
+            identity,
+            view=self.view,
+            phase=self.phase,
+            top=top,
+            height=height,
+            centre=centre,
+            width=width,
+            narrowest=narrowest,
+        )
+
+    def close_passer(self, rng: np.random.Generator) -> Passer:
+        """Paints another person close to the camera, as far beside the middle as the caller says."""
+        identity = _stranger(self.settings.seed, int(rng.integers(_STRANGERS)))
+        height, view, phase = rng.uniform(1.0, 1.2) * HEIGHT, rng.uniform(-math.pi, math.pi), rng.uniform(0, 6.28)
+        top = HEIGHT * rng.uniform(0.02, 0.14)
+
+        def paint(canvas: Canvas, off: float) -> None:
+            place = Placement(x=WIDTH / 2 + off, top=top, height=height, wide=1.3 * height)
+            draw_figure(canvas, identity, place, view=view, phase=phase, light=self.light, labelled=False)
+
+        return paint
 
     def passer_by(self, canvas: Canvas, rng: np.random.Generator, beside: Placement, where: int) -> None:
         identity = _stranger(self.settings.seed, int(rng.integers(_STRANGERS)))
@@ -159,3 +203,12 @@ class _Shot:
         place = Placement(x=beside.x + side * off * WIDTH, top=top, height=height, wide=1.35 * height)
         view, phase = rng.uniform(-math.pi, math.pi), rng.uniform(0, 2 * math.pi)
         draw_figure(canvas, identity, place, view=view, phase=phase, light=self.light, labelled=False)
+
+
+def _cut_off(rng: np.random.Generator) -> tuple[str, float, float]:
+    """What is outside of the box ("legs" or "head"), and the top and height of the body's own box, in pixels."""
+    shown, missing, down = rng.uniform(0.45, 0.68), rng.uniform(0.14, 0.34), rng.uniform(0.01, 0.06)
+    if rng.random() < 0.65:
+        return "legs", HEIGHT * down, HEIGHT * (1 - down) / shown
+    height = HEIGHT * (1 - down) / (1 - missing)
+    return "head", -missing * height, height

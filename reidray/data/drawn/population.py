@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .identity import Identity, draw_identity, draw_twin
+from .identity import SMALL_GROUPS, Identity, draw_identity, draw_twin
 from .settings import SPLITS, DrawnSettings, Purpose, stream
 
 
@@ -40,7 +40,12 @@ def population(settings: DrawnSettings, split: str) -> Population:
     for person in range(settings.persons(split)):
         rng = stream(settings.seed, Purpose.TWIN, code, person)
         is_twin, model = rng.random() < settings.twins, int(rng.integers(max(person, 1)))
-        if is_twin and person > 0:
+        small = stream(settings.seed, Purpose.SMALL_TWIN, code, person)
+        if small.random() < settings.small_twins and person > 0:
+            model = int(small.integers(person))
+            identities.append(draw_twin(small, identities[model], changes=1, visible=SMALL_GROUPS))
+            models.append(model)
+        elif is_twin and person > 0:
             identities.append(draw_twin(rng, identities[model], changes=settings.twin_changes))
             models.append(model)
         else:

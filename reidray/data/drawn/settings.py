@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 SPLITS = ("train", "validation", "test")
+LATER = ("postures", "cut_off", "half_hidden", "small_twins")
+"""knobs that came later: off where they are not given, and then no part of what a data set is known by"""
 
 
 @dataclass(frozen=True)
 class DrawnSettings:
     """Everything that decides the bytes of a drawn data set. Each difficulty has its own knob, and 0 switches it off.
 
-    Defaults live in `reidray.config`; every field is given here.
+    Defaults live in `reidray.config`; every field is given here, but those that came later, which are off.
     """
 
     seed: int
@@ -52,6 +54,14 @@ class DrawnSettings:
     """0: pictures; n > 0: tracklets of n / 2 to n frames in their place"""
     camera_seed: int
     """cameras, and their scenes, of two data sets are the same when this is the same"""
+    postures: float = 0.0
+    """share of a person's visits to a camera, 0..1, on which they sit, bend or ride a bicycle instead of walking"""
+    cut_off: float = 0.0
+    """chance, 0..1, that the legs or the head lie outside of the box"""
+    half_hidden: float = 0.0
+    """chance, 0..1, that something in front hides a third to a half of what is in the box of a person"""
+    small_twins: float = 0.0
+    """share of persons, 0..1, that differ from another one in one small thing: hair or hat, pattern, shoes, or bags"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cameras_per_person", tuple(self.cameras_per_person))
@@ -68,15 +78,15 @@ class DrawnSettings:
         )
         fewest, most = self.images_per_camera
         _expect(1 <= fewest <= most <= 99, "images_per_camera", "1 <= fewest <= most <= 99", (fewest, most))
-        for name in ("twins", "pedestrians_behind", "occlusion", "misalignment"):
+        for name in ("twins", "pedestrians_behind", "occlusion", "misalignment", *LATER):
             _expect(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
         for name in ("camera_strength", "camera_blur", "camera_noise", "view_spread"):
             _expect(0 <= getattr(self, name) <= 4, name, "0 to 4", getattr(self, name))
 
     def written(self) -> dict[str, Any]:
-        """As JSON values, by which a data set is known again; `frames` only where there are tracklets."""
+        """As JSON values, by which a data set is known again; knobs that came later only where they are on."""
         found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return found if self.frames else {name: value for name, value in found.items() if name != "frames"}
+        return {name: value for name, value in found.items() if value or name not in ("frames", *LATER)}
 
     def persons(self, split: str) -> int:
         """The number of persons of a split ("train", "validation" or "test")."""
@@ -106,6 +116,10 @@ class Purpose(IntEnum):
     FRESH = 13
     STRANGER = 14
     FOLDS = 15
+    POSTURE = 16
+    CUT = 17
+    HIDING = 18
+    SMALL_TWIN = 19
 
 
 def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
