@@ -103,5 +103,7 @@ def advice(tensors: Mapping[str, Tensor], backbone: str) -> str:
     kind = kind_of(tensors)
     if kind is None or kind == backbone:
         return f"is this a checkpoint of another architecture than {backbone}?"
-    known = f"set model.backbone={kind}" if kind in BACKBONES else f"model.backbone can be {', '.join(BACKBONES)}"
+    known = f"set model.backbone={kind}"
+    if kind not in BACKBONES:
+        known = f"model.backbone can be {', '.join(BACKBONES)} or timm:NAME"
     return f"its keys are those of {_WORDS[kind]} and model.backbone={backbone}: {known}"
