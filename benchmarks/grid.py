@@ -2,11 +2,13 @@
 
     python benchmarks/grid.py --output grid.jsonl --data cuhk01 --root cuhk01=DIR --weights FILE \
         --method cluster_contrast stripes scwm --seeds 0 1 2 3 4
-    python benchmarks/grid.py --output grid.jsonl --data cuhk01 ... --method cluster_contrast --set train.ema=0.99
+    python benchmarks/grid.py --output grid.jsonl --data cuhk01 ... --method cluster_contrast --choose 0 \
+        --variant "=" --variant "ema=train.ema=0.99"
 
 The question is written in benchmarks/grid.yaml: the data, the methods and eight trials of each. A run that is in the
-output is not made again, so that the grid can be filled piece by piece; `--trials` names the trials to take part by
-number, `--choose 1` takes that trial without choosing. `--set` changes all runs, which then are others.
+output is not made again, so that the grid can be filled piece by piece. `--trials` names the trials to take part by
+number; `--choose 1` takes that trial without choosing. A `--variant` has settings for all runs, and is compared with
+the others like a method.
 
 Every run is one process of one thread. The output has a line a run: settings, figures and labels of every epoch, and
 the average precision of every query. The table has means and spread (sample standard deviation) over the seeds; the
@@ -23,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -55,8 +57,9 @@ def main() -> None:
     parser.add_argument("--trial-seeds", type=int, nargs="+", default=list(TRIAL_SEEDS))
     parser.add_argument("--trials", type=int, nargs="+", help="numbers of trials, from 0; default all")
     parser.add_argument("--choose", type=int, help="take this trial, without choosing")
-    parser.add_argument("--set", nargs="*", default=[], metavar="section.name=value", help="settings of every run")
-    parser.add_argument("--name", default="", help="what the table calls runs with --set")
+    parser.add_argument(
+        "--variant", action="append", metavar="NAME=SETTINGS", help="settings of every run; several are compared"
+    )
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="of the runs after choosing")
     parser.add_argument("--keep", type=Path, help="keep run folders here, with a checkpoint of every epoch")
@@ -66,36 +69,35 @@ def main() -> None:
 
     kept = None if options.keep is None else str(options.keep.resolve())
 
-    def job(method: str, trial: int, seed: int, split: str) -> Run:
+    variants = dict(variant.split("=", 1) for variant in options.variant or ["="])
+
+    def job(method: str, variant: str, trial: int, seed: int, split: str) -> Run:
         own = question["methods"][method]
-        words = [base, own["words"], question["trials"][own["trials"]][trial], *options.set]
-        key = {"data": options.data, "method": method, "trial": trial, "seed": seed, "split": split}
+        words = [base, own["words"], question["trials"][own["trials"]][trial], variants[variant]]
         return {
-            **key,
-            "set": " ".join(options.set),
-            "words": " ".join(words).split(),
-            "vary": data["seed"],
-            "keep": kept,
+            **{"data": options.data, "method": method, "trial": trial, "seed": seed, "split": split},
+            **{"words": " ".join(words).split(), "vary": data["seed"], "keep": kept},
         }
 
-    chosen: dict[str, int] = {}
-    for method in options.method:
-        count = len(question["trials"][question["methods"][method]["trials"]])
-        if options.choose is not None:
-            chosen[method] = options.choose
-            continue
-        numbers = options.trials if options.trials is not None else list(range(count))
-        jobs = [job(method, trial, seed, "validation") for trial in numbers for seed in options.trial_seeds]
-        made = all_made(jobs, options.output, options.parallel)
-        found = {trial: mean(run["mAP"] for run in made if run["trial"] == trial) for trial in numbers}
-        chosen[method] = max(numbers, key=lambda trial: found[trial])
-        shown = ", ".join(f"{trial}: {value:.1f}" for trial, value in found.items())
-        print(f"{method}: validation mAP of trial {shown}; chosen {chosen[method]}")
-    jobs = [job(method, chosen[method], seed, options.split) for seed in options.seeds for method in options.method]
-    made = all_made(jobs, options.output, options.parallel)
-    rows = {method: [run for run in made if run["method"] == method] for method in options.method}
-    print(table(rows, chosen))
-    print(pairs(rows))
+    rows = {}
+    for method, variant in product(options.method, variants):
+        trial, name = options.choose, f"{method} {variant}".strip()
+        if trial is None:
+            count = len(question["trials"][question["methods"][method]["trials"]])
+            numbers = options.trials if options.trials is not None else list(range(count))
+            jobs = [
+                job(method, variant, number, seed, "validation") for number in numbers for seed in options.trial_seeds
+            ]
+            made = all_made(jobs, options.output, options.parallel)
+            found = {number: mean(run["mAP"] for run in made if run["trial"] == number) for number in numbers}
+            trial = max(numbers, key=lambda number: found[number])
+            shown = ", ".join(f"{number}: {value:.1f}" for number, value in found.items())
+            print(f"{name}: validation mAP of trial {shown}; chosen {trial}")
+        jobs = [job(method, variant, trial, seed, options.split) for seed in options.seeds]
+        rows[name] = all_made(jobs, options.output, options.parallel)
+    print(table(rows))
+    if len(rows) > 1:
+        print("\n" + pairs(rows))
 
 
 # ---- runs
@@ -186,7 +188,7 @@ def splits(split: str) -> str:
 # ---- what came out
 
 
-def table(rows: dict[str, list[Run]], chosen: dict[str, int]) -> str:
+def table(rows: dict[str, list[Run]]) -> str:
     """Markdown: a row a method."""
     lines = [
         "| method | trial | mAP before | mAP after | spread | lowest | highest | best epoch - last | rank-1 |",
@@ -198,7 +200,7 @@ def table(rows: dict[str, list[Run]], chosen: dict[str, int]) -> str:
         lost = mean(max(value for _, value in run["curve"]) - run["mAP"] for run in runs)
         before, rank1 = (mean(run[name] for run in runs) for name in ("before", "rank1"))
         lines.append(
-            f"| {method} | {chosen[method]} | {before:.1f} | {mean(values):.1f} | {spread} | {min(values):.1f} | "
+            f"| {method} | {runs[0]['trial']} | {before:.1f} | {mean(values):.1f} | {spread} | {min(values):.1f} | "
             f"{max(values):.1f} | {lost:.1f} | {rank1:.1f} |"
         )
     return "\n".join(lines)
