@@ -130,7 +130,7 @@ def _add_settings(parser: argparse.ArgumentParser, resume: bool, data: bool) -> 
     )
     parser.add_argument("--workers", metavar="N", help="short for run.workers=N; 0 runs without Ray")
     if resume:
-        parser.add_argument("--resume", metavar="RUN_DIR", type=Path, help="continue the run in this folder")
+        parser.add_argument("--resume", metavar="RUN_DIR", type=Path, help="continue what stopped in this folder")
     parser.add_argument("--print-config", action="store_true", help="print every setting as YAML and exit")
     parser.add_argument(
         "overrides",

@@ -27,7 +27,9 @@ def guessed(over: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
     layers = [from_file(config_file(name))]
     if "data.dataset" not in given:
         layers.append(from_tree({"data.dataset": "auto"}, ""))
-    why = "a GPU is here" if gpu else "no GPU is here, so the small network is trained"
+    why = "a GPU is here" if gpu else "no GPU is here"
     if "model.backbone" in given:
-        why += ", with the model.backbone that was given"
+        why += ", and model.backbone was given"
+    elif not gpu:
+        why += ", so the small network is trained"
     return layers, [f"settings: --config {name} ({why}); --config NAME takes others"]

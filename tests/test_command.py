@@ -12,6 +12,7 @@ import pytest
 
 from reidray import settings_io
 from reidray.command import Command, parse
+from reidray.commands import evaluate
 from reidray.config import Settings
 from reidray.storage.runfolder import RunFolder
 from reidray.user_errors import user_errors
@@ -272,3 +273,25 @@ def test_an_interruption_is_a_word_and_status_130(capsys):
         raise KeyboardInterrupt
     assert ended.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_several_data_sets_are_a_table_that_an_error_does_not_lose(monkeypatch, capsys):
+    figures = {"mAP": 36.25, "rank1": 100.0, "rank5": 100.0, "rank10": 100.0, "mINP": 1.0, "num_valid_queries": 15}
+
+    def measured(network, settings, place, *, data, given):
+        if data == "nothing":
+            raise ValueError("nothing there")
+        return figures | {"num_queries": 1500}
+
+    monkeypatch.setattr(evaluate, "evaluated", measured)
+    monkeypatch.setattr(evaluate, "load_model", lambda place: (None, None))
+    evaluate.main(["--run", "run", "one", "another"], "reidray evaluate")
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["in", "percent", "mAP", "rank1", "rank5", "rank10", "mINP", "queries"]
+    assert [row.split() for row in rows] == [
+        [name, "36.25", "100.00", "100.00", "100.00", "1.00", "15", "of", "1,500"] for name in ("one", "another")
+    ]
+    assert {len(row) for row in rows} == {len(header)}
+    with pytest.raises(ValueError, match="nothing there"):
+        evaluate.main(["--run", "run", "one", "nothing"], "reidray evaluate")
+    assert capsys.readouterr().out.splitlines()[1:] == [rows[0]]

@@ -2,12 +2,14 @@
 
 IMAGES are folders (searched at any depth), image files, patterns such as "crops/*.jpg" in quotes, @FILE (a text file
 with a path a line), or packed splits. What is in the gallery already is not embedded again. Columns: name, source (the
-folder that the name lies in), camera (its name, null where unknown), embedding (unit length, float32). Cameras are read
-as the run read them in training (data.camera_from); --camera-from says otherwise.
+folder that the name lies in), camera (its name, null where unknown), stamp (by which a changed file is known),
+embedding (unit length, float32). Cameras are read as the run read them in training (data.camera_from); --camera-from
+says otherwise.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -70,7 +72,7 @@ def main(words: Sequence[str], prog: str) -> None:
             what = images if isinstance(images, str) else ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
             console.handle(message(f"{what}: added {added.added:,}{known}"))
         console.handle(message(f"{options.output} has {counted(len(gallery), 'image')}"))
-        console.handle(message(f"search it with: reidray search --gallery {options.output} PHOTO"))
+        console.handle(message(f"search it with: reidray search --gallery {shlex.quote(str(options.output))} PHOTO"))
 
 
 def check_output(path: Path) -> None:

@@ -1,8 +1,8 @@
 """Evaluate a run on query and gallery images, by Market-1501's protocol.
 
 Without DATA: on the data of the run; the figures are those of the run, to the last digit. With DATA, one or more
-folders of data sets or of packed shards: on each of them. Prints a table in percent, with the figures before training
-where the run measured them on the same images. --json prints JSON in its place, or also writes it to a file.
+folders of data sets or of packed shards: on each of them. Prints a table in percent; without DATA with the figures
+before training, where the run measured them. --json prints JSON in its place, or also writes it to a file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reidray.settings_io import from_words
 from reidray.storage.cache import hide_login
 from reidray.storage.runfolder import RunFolder
 
-_COLUMNS = ("mAP", "rank1", "rank5", "rank10", "mINP", "num_valid_queries")
+_COLUMNS = ("mAP", "rank1", "rank5", "rank10", "mINP")
 
 
 def _options(parser: ArgumentParser) -> None:
@@ -66,7 +66,12 @@ def main(words: Sequence[str], prog: str) -> None:
     network, settings = load_model(options.run.resolve())
     found = {}
     for place in places or [None]:
-        found[place or "of the run"] = evaluated(network, settings, options.run, data=place, given=given)
+        try:
+            found[place or "of the run"] = evaluated(network, settings, options.run, data=place, given=given)
+        except ValueError:
+            if found:
+                print("\n".join(_table(found)))  # what was measured is not lost with what could not be
+            raise
     figures: Mapping[str, Any] = found if len(found) > 1 else next(iter(found.values()))
     if options.json == "":
         print(json.dumps(figures, indent=1))
@@ -111,11 +116,11 @@ def _is_setting(word: str) -> bool:
 
 
 def _table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    width = max(map(len, found)) + 2
-    lines = ["data".ljust(width) + "".join(f"{name:>10}" for name in (*_COLUMNS[:-1], "queries"))]
-    for place, figures in found.items():
-        numbers = [f"{figures[name]:10.1f}" for name in _COLUMNS[:-1]]
-        lines.append(
-            place.ljust(width) + "".join(numbers) + f"{figures['num_valid_queries']:,} of {figures['num_queries']:,}"
-        )
+    """Rows of data sets, in percent."""
+    queries = [f"{figures['num_valid_queries']:,} of {figures['num_queries']:,}" for figures in found.values()]
+    width, last = max(len("in percent"), *map(len, found)) + 2, max(len("queries"), *map(len, queries)) + 3
+    lines = ["in percent".ljust(width) + "".join(f"{name:>10}" for name in _COLUMNS) + "queries".rjust(last)]
+    for (place, figures), counts in zip(found.items(), queries, strict=True):
+        numbers = "".join(f"{figures[name]:10.2f}" for name in _COLUMNS)
+        lines.append(place.ljust(width) + numbers + counts.rjust(last))
     return lines

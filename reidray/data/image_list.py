@@ -44,10 +44,11 @@ def read(file: str | os.PathLike[str]) -> Dataset:
         raise ValueError(f"{file}: expected a CSV or Parquet file with a column path, found none; check data.root.")
     table = read_table(file)
     found = [(line, texts) for line, row in table.rows if (texts := _texts(row))]
-    places = {line: os.path.normpath(file.parent.absolute() / row["path"]) for line, row in found if row.get("path")}
+    folder = file.parent.absolute()
+    places = {line: _place(folder, row["path"]) for line, row in found if row.get("path")}
     if not places:
         raise ValueError(f"{file}: expected images in its column path, got none; check data.root.")
-    base = _base(file.parent.absolute(), list(places.values()))
+    base = _base(folder, list(places.values()))
     inside = f"{base}/" if str(base) != "/" else "/"
     left_out, rows = LeftOut(), []
     lines: dict[tuple[str, str], int] = {}
@@ -85,6 +86,14 @@ def read(file: str | os.PathLike[str]) -> Dataset:
     return data_set("list", base, rows, left_out, notes)
 
 
+def _place(folder: Path, path: str) -> str:
+    """The place of an image; backslashes are those of Windows, where no file has them in its name."""
+    place = os.path.normpath(folder / path)
+    if "\\" in path and not os.path.isfile(place):  # noqa: PTH113 (a hundred thousand names)
+        return os.path.normpath(folder / path.replace("\\", "/"))
+    return place
+
+
 def _base(folder: Path, places: list[str]) -> Path:
     inside = all(place.startswith(f"{folder}{os.sep}") for place in places)
     return folder if inside else Path(os.path.commonpath([os.path.dirname(place) for place in places]))  # noqa: PTH120
@@ -104,7 +113,8 @@ def _text(value: Any) -> str:
 
 
 def _split(file: Path, line: int, split: str | None) -> str:
-    name = {None: "train", "test": "gallery"}.get(split, split)
+    name = "train" if split is None else split.lower()
+    name = "gallery" if name == "test" else name
     if name not in SPLITS:
         raise ValueError(f"{file}, line {line}: expected a split of {', '.join(SPLITS)}, got {shown(str(split))!r}")
     return name

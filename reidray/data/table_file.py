@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ COLUMNS = ("path", "person", "camera", "tracklet", "split")
 
 _PARQUET = b"PAR1"
 _DELIMITERS = (",", ";", "\t", "|")
+_TOLD = re.compile(r"sep=([,;\t|])[,;\t|]*\s*", re.IGNORECASE)
 _BEGINNING = 1 << 16  # bytes by which a file without a telling name is known
 _GUESS = "Windows-1252"
 
@@ -41,7 +43,7 @@ def read_table(file: Path) -> Table:
     Args:
       file: Parquet; or CSV with comma, semicolon, tab or bar, in UTF-8, in UTF-16 with its mark, or in Windows-1252.
         Its first line names the columns, in any case; without names there is one column, of paths. Blank lines do not
-        count.
+        count, nor blank cells behind the last column, nor a first line such as sep=; that tells Excel the delimiter.
 
     Raises:
       ValueError: it is no such file, or lacks the column path.
@@ -87,20 +89,25 @@ def _parquet(file: Path) -> list[tuple[int, Mapping[str, Any]]]:
 def _csv(file: Path, data: bytes) -> Table:
     text, guessed = _decoded(file, data)
     first = next((line for line in text[:_BEGINNING].splitlines() if line.strip()), "")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count), strict=True)
+    told = _TOLD.fullmatch(first)
+    delimiter = told[1] if told else max(_DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, Mapping[str, Any]]] = []
     names: list[str] | None = None
     try:
         for row in reader:
-            if not any(value.strip() for value in row):
+            cells = len(row)
+            while cells and not row[cells - 1].strip():  # spreadsheets write as many cells as the widest row has
+                cells -= 1
+            if not cells or (told and names is None and row[0].lower() == "sep="):
                 continue
             if names is None:
                 names, is_data = _names(file, reader.line_num, row)
                 if not is_data:
                     continue
-            if len(row) > len(names):
+            if cells > len(names):
                 raise ValueError(
-                    f"{file}, line {reader.line_num}: expected {counted(len(names), 'column')}, got {len(row):,}; put "
+                    f"{file}, line {reader.line_num}: expected {counted(len(names), 'column')}, got {cells:,}; put "
                     "a path with commas in quotes"
                 )
             told = zip(names, row, strict=False)
@@ -119,7 +126,7 @@ def _names(file: Path, line: int, row: Sequence[str]) -> tuple[list[str], bool]:
     """The names of the columns, and whether the first row is one of data already."""
     names = [name.strip().lower() for name in row]
     if "path" not in names and any(why_not(value.strip()) is None for value in row):
-        if len(row) == 1:
+        if not any(names[1:]):
             return ["path"], True
         got = ", ".join(shown(value)[:40] for value in row[:8])
         raise ValueError(
@@ -161,7 +168,8 @@ def _decoded(file: Path, data: bytes) -> tuple[str, str | None]:
 
 
 def _check_columns(file: Path, names: Sequence[str]) -> None:
-    if names.count("path") != 1 or len(set(names)) != len(names):
+    named = [name for name in names if name]
+    if named.count("path") != 1 or len(set(named)) != len(named):
         got = ", ".join(shown(name)[:40] for name in names[:8]) or "nothing"
         raise ValueError(
             f"{file}: expected a list of images with the columns {', '.join(COLUMNS)}, of which only path is needed, "

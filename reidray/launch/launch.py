@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -93,7 +94,9 @@ def launch(
             history = _trained(settings, packed, place, lambda event: _tell(listeners, event))
         except KeyboardInterrupt:
             kept = any(folder.checkpoints.glob("epoch_*"))
-            text = f"goes on with: reidray train --resume {place}" if kept else "has no checkpoint yet"
+            text = (
+                f"goes on with: reidray train --resume {shlex.quote(str(place))}" if kept else "has no checkpoint yet"
+            )
             console.handle(message(f"interrupted; the run {text}"))
             raise
         taken = open_split(settings, packed, "train").taken
@@ -140,7 +143,7 @@ def _next_steps(place: Path, settings: Settings) -> list[str]:
     page = f"look at {shown}/report.html; " if settings.run.report else ""
     return [
         f"{page}who is in which cluster: {shown}/clusters.parquet; what next:",
-        f"  reidray embed --run {shown} --output people.parquet IMAGES   (a gallery of your images)",
+        f"  reidray embed --run {shlex.quote(shown)} --output people.parquet IMAGES   (a gallery of your images)",
         "  reidray search --gallery people.parquet PHOTO   (who looks like this?)",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,8 +158,7 @@ def _skipped(packed: str) -> dict[str, int]:
 def _next(place: Path) -> list[tuple[str, str]]:
     """The lines that most people want next."""
     here = Path.cwd()
-    shown = place.relative_to(here) if place.is_relative_to(here) else place
-    run = f'"{shown}"' if " " in str(shown) else str(shown)
+    run = shlex.quote(str(place.relative_to(here) if place.is_relative_to(here) else place))
     return [
         (f"reidray embed --run {run} --output people.parquet IMAGES", "A gallery of images"),
         ("reidray search --gallery people.parquet PHOTO", "Who in the gallery looks like this"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,7 +90,7 @@ def run_search(
         for line in table(entries, asked.objective):
             say(line)
         if status:
-            say(f"interrupted: reidray tune --resume {place} goes on")
+            say(f"interrupted: reidray tune --resume {shlex.quote(str(place))} goes on")
         elif all(entry.state in ("failed", "crashed") for entry in entries):
             raise ValueError(f"every trial failed, the first one because: {entries[0].sentence}")
     return status, entries

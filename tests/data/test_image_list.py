@@ -122,6 +122,38 @@ def test_blank_rows_do_not_count(root, blank):
         image_list.read(written(root, f"{blank}path,person\na/1.jpg,1\n{blank},2\n"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\r\npath;person\r\na/1.jpg;anna\r\na/2.jpg;bob\r\n",
+        "SEP=,\npath,person\na/1.jpg,anna\na/2.jpg,bob\n",
+        "path;person;;\na/1.jpg;anna;;\na/2.jpg;bob;;\n",
+        "path;person\na/1.jpg;anna;;\na/2.jpg;bob; \n",
+        ";path;person;\n0;a/1.jpg;anna;red\n1;a/2.jpg;bob;\n",
+        "path,person\na\\1.jpg,anna\n.\\a\\2.jpg,bob\n",
+        "path,person,split\na/1.jpg,anna,Train\na/2.jpg,bob,TRAIN\n",
+    ],
+    ids=["told", "told in capitals", "blank columns", "blank cells", "columns without names", "Windows", "split"],
+)
+def test_what_spreadsheets_write_beside_the_table(root, text):
+    dataset = image_list.read(written(root, text))
+    train = dataset.splits["train"]
+    assert [image.name for image in train.images] == IMAGES[:2]
+    assert (train.persons, dataset.person_names) == ((1, 2), ("anna", "bob"))
+    assert detect(root / "images.csv")[0] == "list"
+
+
+def test_a_backslash_in_the_name_of_a_file_stays(root):
+    (root / "a" / "1.jpg").rename(root / "a\\1.jpg")
+    dataset = image_list.read(written(root, "path\na\\1.jpg\na/2.jpg\n"))
+    assert [image.name for image in dataset.splits["train"].images] == ["a/2.jpg", "a\\1.jpg"]
+
+
+def test_paths_alone_may_have_blank_cells(root):
+    dataset = image_list.read(written(root, "a/1.jpg;;\na/2.jpg;;\n"))
+    assert [image.name for image in dataset.splits["train"].images] == IMAGES[:2]
+
+
 def test_blank_rows_of_parquet_do_not_count(root):
     pq.write_table(pa.table({"PATH": ["a/1.jpg", None, "", "a/2.jpg", None]}), root / "images.parquet")
     assert len(image_list.read(root / "images.parquet").splits["train"]) == 2

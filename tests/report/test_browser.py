@@ -69,6 +69,13 @@ def test_the_page_fits_every_screen_and_complains_of_nothing(
     page.context.close()
 
 
+def test_one_is_not_said_to_be_several(browser: Any, tmp_path: Path) -> None:
+    page, wrong = opened(browser, write_page(tmp_path, contents(40, 1)))
+    assert page.locator("#clusters-pager .said").text_content() == "1–1 of 1 cluster"
+    assert wrong == []
+    page.context.close()
+
+
 def test_clusters_are_paged_filtered_and_found_by_number(browser: Any, page_file: Path) -> None:
     page, wrong = opened(browser, page_file)
     pager = page.locator("#clusters-pager")

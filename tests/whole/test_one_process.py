@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from reidray.launch.launch import launch
+from reidray.config import Settings
+from reidray.launch.launch import _next_steps, launch
 from reidray.launch.prepare import prepared
+from reidray.launch.run_page import _next
 from reidray.storage.runfolder import RunFolder
 from reidray.training.batches import Group, Step
 from reidray.training.learner import Learner, Update
@@ -53,6 +56,13 @@ def test_a_run_that_was_interrupted_in_the_middle_of_an_epoch_ends_like_one_that
     assert not (tmp_path / "cut" / "result.json").exists()
     launch(tiny_settings("cut", train={"epochs": 3}), resume=tmp_path / "cut")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_lines_to_copy_are_quoted_for_a_shell(tmp_path: Path) -> None:
+    place = tmp_path / "it's one"
+    shown = shlex.quote(str(place))
+    assert f"reidray embed --run {shown} --output" in _next_steps(place, Settings())[1]
+    assert all(f"--run {shown} " in line for line, _ in _next(place) if "--run" in line)
 
 
 def test_a_finished_run_that_is_given_more_epochs_is_one_of_so_many_from_then_on(

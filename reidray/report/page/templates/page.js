@@ -144,7 +144,7 @@
       page = Math.max(0, Math.min(wanted, last()));
       for (const pager of pagers) {
         const first = page * size + 1, end = Math.min(count(), (page + 1) * size);
-        const said = count() ? `${number(first)}–${number(end)} of ${number(count())} ${what}` : `no ${what}`;
+        const said = count() ? `${number(first)}–${number(end)} of ${number(count())} ${count() === 1 ? what.replace(/s$/, "") : what}` : `no ${what}`;
         const step = (word, to, off) => {
           const made = element("button", { type: "button", onclick: () => show(to, pager !== pagers[0]) }, word);
           made.disabled = off;
