@@ -110,8 +110,8 @@ def _csv(file: Path, data: bytes) -> Table:
                     f"{file}, line {reader.line_num}: expected {counted(len(names), 'column')}, got {cells:,}; put "
                     "a path with commas in quotes"
                 )
-            told = zip(names, row, strict=False)
-            rows.append((reader.line_num, {name: value for name, value in told if name in COLUMNS}))
+            values = zip(names, row, strict=False)
+            rows.append((reader.line_num, {name: value for name, value in values if name in COLUMNS}))
     except csv.Error as error:
         raise ValueError(
             f"{file}, line {reader.line_num}: expected a row of a CSV file, got something else ({error}); check the "

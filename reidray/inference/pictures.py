@@ -107,7 +107,8 @@ def pictures(given: Any, limits: Limits, cameras: CameraFrom, *, must_tell: bool
         such = ", ".join(name for name, _ in of_files[:_EXAMPLES])
         none = f"{cameras.expected}, got {counted(len(of_files), 'image')} and none of them so (such as {such})"
         if must_tell:
-            raise ValueError(f"expected {none}: choose what tells cameras, or none")
+            above = "name the folder above them, or " if cameras.kind == "folder" else ""
+            raise ValueError(f"expected {none}: {above}choose what tells cameras, or none")
         found.notes = [f"no camera is known: expected {none}"]
     return found
 

@@ -16,6 +16,7 @@ import torch
 
 from reidray.arrays import Bytes, Ints
 from reidray.features import Network, set_statistics, statistics_size, take_statistics
+from reidray.features.dropout import KeyedDropout
 from reidray.training.batches import shares
 from reidray.training.context import Context, Meter
 from reidray.training.extraction import autocast
@@ -50,6 +51,9 @@ def measure_statistics(context: Context, model: Network, *, samples: int, epoch:
         return pixels if split.unit == "images" else pixels.reshape(*images_BT.shape, *pixels.shape[1:])
 
     model.train()
+    for layer in model.modules():
+        if isinstance(layer, KeyedDropout):
+            layer.eval()  # extraction drops nothing, and whole images are to meet what it does
     own_GM = torch.zeros(len(own), statistics_size(model), device=context.device)
     for number, pixels in enumerate(prefetch(read, len(own), depth=1, threads=1)):
         with autocast(context.device, settings.train.precision):

@@ -103,7 +103,10 @@ def test_files_and_patterns_tell_their_camera_where_they_can(crops: Path, tmp_pa
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"camera_from": "folder"}, r"expected folders of cameras with images, got 2 images and none of them so"),
+        (
+            {"camera_from": "folder"},
+            r"expected folders of cameras with images, got 2 images and none of them so .*: name the folder above them",
+        ),
         ({"pattern": "{camera}/{}"}, r"expected paths like \{camera\}/\{\}, got 2 images and none"),
         ({"camera_from": "pattern"}, r"cameras from a pattern need one with \{camera\}.*got none"),
         ({"pattern": "{person}/{}"}, r"cameras from a pattern need one with \{camera\}.*got \{person\}/\{\}"),

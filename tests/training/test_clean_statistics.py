@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reidray.config import Settings
-from reidray.features import build_embedder, take_statistics
+from reidray.features import build_embedder, build_embedding_network, take_statistics
 from reidray.spans import OFF
 from reidray.training.clean_statistics import chosen_samples, measure_statistics
 from reidray.training.images import as_input
@@ -37,6 +37,13 @@ def network():
     return build_embedder(backbone="small", pooling="avg", num_parts=0, part_pooling="gap", seed=0)
 
 
+def embedding_network():
+    """As of BUC: what is trained has dropout."""
+    return build_embedding_network(
+        backbone="small", poolings=("avg",), embedding=16, dropout=0.5, non_local="none", seed=0
+    )
+
+
 def context(ranks, frames=0):
     def rows(indices):
         return PIXELS[indices]
@@ -60,10 +67,10 @@ def context(ranks, frames=0):
     )
 
 
-def measured(size, samples=1000, frames=0):
+def measured(size, samples=1000, frames=0, made=network):
     """The network of each rank."""
     barrier, said = threading.Barrier(size), {}
-    models = [network() for _ in range(size)]
+    models = [made() for _ in range(size)]
     threads = [
         threading.Thread(
             target=measure_statistics,
@@ -115,6 +122,18 @@ def test_any_number_of_workers_gives_the_same_bits(size):
     for model in measured(size):
         for name, tensor in alone.state_dict().items():
             assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_nothing_is_dropped():
+    (model,) = measured(1, made=embedding_network)
+    (plain,) = measured(1)
+    layers = [
+        [layer for layer in one.modules() if getattr(layer, "running_mean", None) is not None]
+        for one in (model.backbone, plain.backbone)
+    ]
+    assert all(torch.equal(one.running_mean, other.running_mean) for one, other in zip(*layers, strict=True))
+    assert not any(layer.training for layer in model.modules())
+    assert all(layer.training for layer in model.train().modules())
 
 
 def test_no_weight_changes_and_tracklets_are_averaged():
