@@ -80,9 +80,13 @@ def ways(parts_BPHW: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def joined(parts_BPD: torch.Tensor, mean_PD: torch.Tensor, std_PD: torch.Tensor) -> np.ndarray:
-    """Standardised parts at unit length behind each other [B, F], at unit length; zeros for a part that is NaN."""
-    standard = F.normalize((parts_BPD - mean_PD) / std_PD, dim=2)
-    return F.normalize(torch.nan_to_num(standard).flatten(1), dim=1).numpy()
+    """Standardised parts at unit length behind each other [B, F], at unit length; zeros for a part that is NaN.
+
+    A picture without any part (a distractor) has the same number everywhere: it is like nobody.
+    """
+    rows_BF = torch.nan_to_num(F.normalize((parts_BPD - mean_PD) / std_PD, dim=2)).flatten(1)
+    rows_BF[(rows_BF == 0).all(1)] = 1
+    return F.normalize(rows_BF, dim=1).numpy()
 
 
 def probe(settings: Settings) -> dict[str, float]:

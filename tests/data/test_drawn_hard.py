@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from reidray.data.drawn import GROUPS, DrawnSettings, draw_picture, population
+from reidray.data.drawn.__main__ import main
 from reidray.data.drawn.canvas import Canvas
 from reidray.data.drawn.identity import SMALL_GROUPS, draw_identity
 from reidray.data.drawn.pose import FOREARM, SHOULDER, UPPER_ARM
@@ -137,11 +140,11 @@ def test_who_bends_seen_from_the_side_has_the_head_beside_the_trunk_and_before_t
         assert rows[LEGS][0] > rows[TORSO][0]
 
 
-def painted(kind: str, who, view: float, phase: float, shade: float) -> Canvas:
+def painted(kind: str, who, view: float, phase: float, shade: float, prop_rgb: np.ndarray = PROP) -> Canvas:
     posture = take_posture(kind, who, view=view, phase=phase)
     place = fit_posture(posture, top=4, height=120, centre=32, width=56)
     canvas = Canvas(np.full((128, 64, 3), shade, np.float32))
-    draw_posed(canvas, who, place, posture, light=0.1, prop_rgb=PROP)
+    draw_posed(canvas, who, place, posture, light=0.1, prop_rgb=prop_rgb)
     return canvas
 
 
@@ -158,9 +161,14 @@ def test_the_mask_of_a_posture_is_covered_and_holds_head_torso_and_legs(kind):
 
 @pytest.mark.parametrize("kind", ["sit", "cycle"])
 def test_the_seat_and_the_bicycle_are_no_part_of_the_person(kind):
-    grey = painted(kind, people(1)[0], 0.5 * math.pi, 0.3, 255)
-    beside = (grey.parts_HW == 0) & (grey.image_HW3.mean(2) < 200)
-    assert beside.sum() > 100
+    for view in (0.0, 0.5 * math.pi, math.pi):
+        brown, violet = (
+            painted(kind, people(1)[0], view, 0.3, 255, np.array(rgb, np.float32))
+            for rgb in ((120, 80, 50), (160, 20, 200))
+        )
+        prop = np.abs(brown.image_HW3 - violet.image_HW3).max(2) > 100
+        assert prop.sum() > 15
+        assert (brown.parts_HW[prop] == 0).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -293,3 +301,18 @@ def test_a_tube_on_its_side_is_the_upright_one_turned():
         return canvas.parts_HW[28:92] > 0  # a square about the start
 
     assert (np.rot90(painted_tube((32.0, 84.0))) == painted_tube((56.0, 60.0))).all()
+
+
+# ---- the sheet
+
+
+def test_the_sheet_shows_the_knobs(tmp_path, monkeypatch):
+    sheets = []
+    for number, words in enumerate(([], ["--postures", "1", "--half-hidden", "1"])):
+        path = tmp_path / f"{number}.png"
+        told = ["--sheet", str(path), "--persons", "2", "--pictures", "1", "--cameras", "3", "--scale", "1", *words]
+        monkeypatch.setattr(sys, "argv", ["drawn", *told])
+        main()
+        sheets.append(np.asarray(Image.open(path)))
+    assert sheets[0].shape == sheets[1].shape == (2 * (128 + 4), 3 * (64 + 4), 3)
+    assert (sheets[0] != sheets[1]).any(2).mean() > 0.3

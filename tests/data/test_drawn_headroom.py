@@ -60,6 +60,11 @@ def test_joined_parts_have_unit_length_equal_say_and_zeros_for_what_is_not_to_be
     np.testing.assert_allclose(rows, [[half, 0, 0, half], [half, half, 0, 0]], atol=1e-6)
 
 
+def test_a_picture_without_any_part_is_a_unit_row_like_nobody(program):
+    rows = program.joined(torch.full((1, 2, 2), torch.nan), torch.zeros(2, 2), torch.ones(2, 2))
+    np.testing.assert_allclose(rows, [[0.5, 0.5, 0.5, 0.5]])
+
+
 def test_the_config_turns_each_new_knob_on_and_leaves_the_method_open():
     config = from_file(ROOT / "configs" / "drawn_hard.yaml")
     drawn = settings_from([config]).data.drawn
