@@ -146,7 +146,11 @@ class ModelSettings(Section):
     """The network."""
 
     backbone: Literal["small", "resnet18", "resnet50"] = setting("small", "trunk; small is meant for CPUs")
-    weights: str = setting("shipped", "shipped (small), imagenet (resnets), none, or a checkpoint file", "name or path")
+    weights: str = setting(
+        "shipped",
+        "shipped (small), shipped_early (small, a weaker start), imagenet (resnets), none, or a checkpoint file",
+        "name or path",
+    )
     pooling: Literal["avg", "max", "gem", "avg+max"] = setting("avg", "global pooling; the papers' is avg")
     part_pooling: Literal["gap", "masked"] = setting("gap", "gap: eq. 1 as printed; masked: divided by the mask's area")
     calibrate: Literal["new", "all", "none"] = setting(
