@@ -77,7 +77,7 @@ class _Tree(Section):
         if self.method.update == "weighted" and not METHODS[self.method.name].weighs_images:
             weighing = " or ".join(name for name, entry in METHODS.items() if entry.weighs_images)
             raise ValueError(f"method.update=weighted needs the difficulties of method.name={weighing}")
-        if self.model.backbone != "small" and self.model.weights == "shipped":
+        if self.model.backbone != "small" and self.model.weights in ("shipped", "shipped_early"):
             raise ValueError(
                 f"the shipped weights fit model.backbone=small, not {self.model.backbone}: set model.weights"
             )
@@ -208,7 +208,7 @@ class _Tree(Section):
             return path if path is None or "://" in path else str((base / Path(path).expanduser()).resolve())
 
         weights = self.model.weights
-        if weights not in ("shipped", "imagenet", "none"):
+        if weights not in ("shipped", "shipped_early", "imagenet", "none"):
             weights = absolute(weights) or weights
         return self.model_copy(
             update={

@@ -164,7 +164,9 @@ class ModelSettings(Section):
 
     backbone: BackboneName | TimmName = setting("small", "trunk; small and osnet_x0_25 are meant for CPUs")
     weights: str = setting(
-        "shipped", "shipped (small), imagenet (resnet18, resnet50), none, or a checkpoint file", "name or path"
+        "shipped",
+        "shipped (small), shipped_early (small, a weaker start), imagenet (resnet18, resnet50), none, or a checkpoint file",
+        "name or path",
     )
     pooling: Literal["avg", "max", "gem", "avg+max"] = setting("avg", "global pooling; the papers' is avg")
     part_pooling: Literal["gap", "masked"] = setting("gap", "gap: eq. 1 as printed; masked: divided by the mask's area")

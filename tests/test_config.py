@@ -363,6 +363,8 @@ def test_relative_paths_are_resolved_and_urls_left_alone(tmp_path: Path):
     assert settings.model.weights == str(tmp_path / "w.safetensors")
     assert settings.data.cache_dir is None
     assert Settings().resolved(tmp_path).model.weights == "shipped"
+    early = Settings.model_validate({"model": {"weights": "shipped_early"}})
+    assert early.resolved(tmp_path).model.weights == "shipped_early"
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from reidray.storage.weights_file import is_safetensors, read_safetensors, read_
 from reidray.storage.weights_kind import advice, kind_of
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "small.safetensors"
+EARLY = SHIPPED.with_name("small_early.safetensors")
 FORMAT = "reidray-weights-1"
 IMAGENET = {"resnet18": "ResNet18_Weights.IMAGENET1K_V1", "resnet50": "ResNet50_Weights.IMAGENET1K_V1"}
 
@@ -96,8 +97,9 @@ def load_weights(embedder: Network, source: str | Path, *, strict_shapes: bool =
 
     Args:
       embedder: any backbone; necks, pooling and part classifier are loaded where the source has them.
-      source: "shipped" (the package's, for the small backbone), "imagenet" (torchvision's, for the ResNets; downloaded
-        and kept in torch's cache), "none", or a file of any name: safetensors, or a checkpoint of PyTorch.
+      source: "shipped" (the package's, for the small backbone), "shipped_early" (after the first of its epochs: a
+        weaker start), "imagenet" (torchvision's, for the ResNets; downloaded and kept in torch's cache), "none", or a
+        file of any name: safetensors, or a checkpoint of PyTorch.
       strict_shapes: True: a tensor of another shape is an error; False: it is left out and listed on both sides.
 
     Returns:
@@ -113,8 +115,9 @@ def load_weights(embedder: Network, source: str | Path, *, strict_shapes: bool =
     origin = source
     if source == "imagenet":
         origin, sections = f"torchvision {IMAGENET.get(embedder.name, '')}", {"": _imagenet(embedder.name)}
-    elif source == "shipped":
-        origin, sections = f"shipped {SHIPPED.name}", {"": _shipped(embedder.name)}
+    elif source in ("shipped", "shipped_early"):
+        file = SHIPPED if source == "shipped" else EARLY
+        origin, sections = f"shipped {file.name}", {"": _shipped(embedder.name, file)}
     else:
         sections = dict(_sections(_read(Path(source)), "", 2))
     match = _best_match(sections, own, origin, embedder.name)
@@ -202,15 +205,15 @@ def _metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def _shipped(name: str) -> State:
+def _shipped(name: str, file: Path) -> State:
     if name != "small":
         raise ValueError(f"the shipped weights fit model.backbone=small, not {name}: set model.weights")
-    if not SHIPPED.is_file():
+    if not file.is_file():
         raise ValueError(
-            f"the shipped weights {SHIPPED} are not there: reinstall reidray, make them with jobs/pretrain.py, or set "
+            f"the shipped weights {file} are not there: reinstall reidray, make them with jobs/pretrain.py, or set "
             f"model.weights=none"
         )
-    return _read_safetensors(SHIPPED)
+    return _read_safetensors(file)
 
 
 def _imagenet(name: str) -> State:

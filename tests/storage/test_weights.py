@@ -322,6 +322,17 @@ def test_shipped_weights_are_read_from_the_package_or_missed_with_advice(tmp_pat
     assert weights_hash(embedder.state_dict()) == weights_hash(small(seed=4).state_dict())
 
 
+def test_early_weights_are_another_file_of_the_package_with_every_tensor_of_the_trunk():
+    late, early = small(), small()
+    assert load_weights(late, "shipped").origin == "shipped small.safetensors"
+    report = load_weights(early, "shipped_early")
+    assert report.origin == "shipped small_early.safetensors"
+    assert not [name for name in report.missing if name.startswith("backbone")]
+    assert weights_hash(early.state_dict()) != weights_hash(late.state_dict())
+    with pytest.raises(ValueError, match=r"shipped weights fit model\.backbone=small, not resnet18"):
+        load_weights(resnet18(), "shipped_early")
+
+
 def test_imagenet_weights_are_torchvisions_and_without_a_network_there_is_advice(torchvision_state, monkeypatch):
     class Weights:
         url = "https://example.org/resnet18.pth"
