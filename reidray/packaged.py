@@ -48,5 +48,10 @@ def config_file(name: str, option: str = "--config") -> Path:
         return config_folder() / f"{wanted}.yaml"
     near = difflib.get_close_matches(wanted.lower(), names, n=3, cutoff=0.5)
     most = [known for known in names if "/" not in known and not known.startswith("search_")]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(most)}"
+    hint = f"did you mean {_either(near)}?" if near else f"there are {', '.join(most)}"
     raise ValueError(f"{option} {name}: there is no such file, and no config of this name comes with reidray; {hint}")
+
+
+def _either(names: list[str]) -> str:
+    """"a, b or c"."""
+    return " or ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])

@@ -165,7 +165,7 @@ class ModelSettings(Section):
     backbone: BackboneName | TimmName = setting("small", "trunk; small and osnet_x0_25 are meant for CPUs")
     weights: str = setting(
         "shipped",
-        "shipped (small), shipped_early (small, a weaker start), imagenet (resnet18, resnet50), none, or a checkpoint file",
+        "shipped (small), shipped_early (small, a weaker start), imagenet (resnets), none, or a checkpoint file",
         "name or path",
     )
     pooling: Literal["avg", "max", "gem", "avg+max"] = setting("avg", "global pooling; the papers' is avg")

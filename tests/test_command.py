@@ -68,7 +68,7 @@ def test_mistakes_are_refused_in_one_sentence_with_status_2(refused, tmp_path: P
     assert refused("train.epochs=x") == "train.epochs must be a whole number >= 1, got 'x'"
     assert refused("--workers", "many") == "run.workers must be a whole number >= 0 or null, got 'many'"
     assert "there is no such file, and no config of this name comes" in refused("--config", str(tmp_path / "no.yaml"))
-    assert refused("--config", "scwm_foldr").endswith("did you mean scwm_folder or small_folder?")
+    assert refused("--config", "scwm_foldr").endswith("did you mean scwm_folder, small_folder or osnet_folder?")
     assert refused("--config", "a", "--config", "b").startswith("--config is given twice")
     assert refused("--wrokers=3") == "unknown option --wrokers=3: did you mean run.workers=VALUE? (see --help)"
     assert refused("--resume", "x").startswith("unknown option --resume")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,10 @@ _MEMORY = re.compile(r"memory/(?P<name>[^/]+)/(?P<what>places|rows)")
 
 class LostRowsError(RuntimeError):
     """A shard of the memory bank was started again and holds nothing: only a checkpoint has what it held."""
+
+
+_making = threading.Lock()
+"""Labellers in threads of one process may write the first rows of a block at once."""
 
 
 @dataclass
@@ -88,10 +93,11 @@ class BankShard:
         if self._from_a_group_that_is_gone(generation):
             return
         for block, (count, offsets, rows) in parts.items():
-            held = self._tables.get(table, _Table()).blocks.get(version, {}).get(block)
-            if held is None:
-                self.put(table, version, block, np.zeros((count, *rows.shape[1:]), rows.dtype), generation)
-                held = self._tables[table].blocks[version][block]
+            with _making:
+                held = self._tables.get(table, _Table()).blocks.get(version, {}).get(block)
+                if held is None:
+                    self.put(table, version, block, np.zeros((count, *rows.shape[1:]), rows.dtype), generation)
+                    held = self._tables[table].blocks[version][block]
             held[offsets] = rows
 
     @spanned

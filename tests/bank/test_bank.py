@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -672,3 +673,25 @@ def test_restore_forgets_the_queue_and_its_steps():
     assert one.queue() == (0, 0)
     one.put("train/labels", 0, 0, np.zeros(4))
     assert one.queue() == (1, 0)  # of no step
+
+
+def test_threads_that_write_the_first_rows_of_a_block_at_once_lose_none():
+    """Labellers of one process are threads; a slow first write gives the second one time to begin."""
+
+    class Slow(BankShard):
+        def put(self, *given, **named):
+            time.sleep(0.05)
+            super().put(*given, **named)
+
+    shard, everyone = Slow(), threading.Barrier(2)
+
+    def write(place):
+        everyone.wait()
+        shard.put_rows("train/features", 0, {0: (4, np.array([place]), np.full((1, 2), 1.0 + place, np.float32))})
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(shard.get("train/features", 0, [0], None)[0], [[1, 1], [2, 2], [0, 0], [0, 0]])
