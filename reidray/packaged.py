@@ -53,5 +53,5 @@ def config_file(name: str, option: str = "--config") -> Path:
 
 
 def _either(names: list[str]) -> str:
-    """"a, b or c"."""
+    """ "a, b or c"."""
     return " or ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
