@@ -299,6 +299,11 @@ class RunSettings(Section):
     )
     start_timeout: Positive = setting(60.0, "wait for machines, of workers and of actors, before giving up", "seconds")
     keep_checkpoints: Count = setting(2, "newest checkpoints kept", "checkpoints")
+    keep_best: Literal["none", "camera_cycle"] = setting(
+        "none",
+        "report the network with the best of a criterion that needs no truth, instead of the last one; labels once "
+        "more at the end. camera_cycle: images that are found again from another camera",
+    )
     replica: Literal["auto", "replicated", "sharded"] = setting(
         "auto", "rows of the memories that training contrasts with: all on every worker, or a share on each"
     )

@@ -29,6 +29,7 @@ from reidray.report.console import Console
 from reidray.report.loggers import check_loggers
 from reidray.storage.runfolder import RunFolder, default_run_dir
 from reidray.storage.weights import load_weights
+from reidray.training.advice import advice
 from reidray.training.context import Report, open_split
 from reidray.training.history import History
 from reidray.training.loop import new_model, train
@@ -99,8 +100,9 @@ def launch(
             )
             console.handle(message(f"interrupted; the run {text}"))
             raise
-        taken = open_split(settings, packed, "train").taken
-        result = summary(settings, history, time.perf_counter() - started, place, taken=taken)
+        split = open_split(settings, packed, "train")
+        seconds = time.perf_counter() - started
+        result = summary(settings, history, seconds, place, count=split.images.source.count, taken=split.taken)
         _file_result(folder, result, history.not_kept)
         filed = f"all figures of the run are in {folder.path}/result.json"
         if history.not_kept is not None:
@@ -114,6 +116,8 @@ def launch(
             raise OSError(error.errno, f"could not write pictures and page: {error.strerror}; {filed}") from error
         if (caution := _part_caution(settings, history)) is not None:
             console.handle(message(caution))
+        if result["advice"] is not None:
+            console.handle(message(result["advice"]))
         for line in _next_steps(place, settings):
             console.handle(message(line))
     return result
@@ -242,11 +246,11 @@ def _check_machines(settings: Settings, console: Console) -> tuple[int, bool]:
 
 
 def summary(
-    settings: Settings, history: History, total_seconds: float, place: Path, *, taken: int = 1
+    settings: Settings, history: History, total_seconds: float, place: Path, *, count: int, taken: int = 1
 ) -> dict[str, Any]:
     """result.json: figures before and after in percent, the last labels, seconds by stage, and what was run.
 
-    taken: images of a sample that a training step takes.
+    count: training images. taken: images of a sample that a training step takes.
     """
     method = make_method(settings)
     reported = len(history.epochs) - 1 if history.selected is None else history.selected[0]
@@ -272,6 +276,8 @@ def summary(
         "seconds": {**seconds, "total": round(total_seconds, 2)},
         "images_per_second": round(images / max(history.seconds["train"], 1e-9), 1),
         **{name: last.get(name) for name in method.reported},
+        "camera_cycle": last.get("camera_cycle"),
+        "advice": advice(settings, history.epochs, count),
         "method": settings.method.name,
         "supervision": "supervised" if settings.method.labels == "ground_truth" else method.supervision,
         "labels": settings.method.labels,

@@ -22,7 +22,7 @@ from reidray.labelling import split_by_attributes
 from reidray.methods.aac_settings import AacSettings
 from reidray.methods.cluster_contrast import ClusterContrast
 from reidray.methods.label_search import Inputs, Labels, Search, Space
-from reidray.methods.method import Method, known
+from reidray.methods.method import Method
 from reidray.methods.step import Memory, Outputs, Targets
 from reidray.section import epochs_of
 
@@ -58,7 +58,7 @@ class AAC(Method):
         """Sec. 3.2: DBSCAN, then images of a cluster with equal attributes become a cluster where they are enough."""
         found = self._base.clustered(search, Space("features"))
         labels_N, inputs = found.labels_N, search.inputs
-        figures: dict[str, float | None] = {"silhouette": found.silhouette}
+        figures = found.figures()
         if inputs.attributes_NA is not None:
             figures["attribute_vectors"] = distinct_vectors(inputs.attributes_NA)
             if inputs.epoch >= epochs_of(self._own.start_epoch, self.settings.train.epochs):
@@ -67,7 +67,7 @@ class AAC(Method):
                 figures.update(
                     new_clusters=split.num_splits, split_clusters=split.num_split_clusters, moved_images=split.num_moved
                 )
-        return Labels(labels_N, memories={"features": search.means("features", labels_N)}, figures=known(figures))
+        return Labels(labels_N, memories={"features": search.means("features", labels_N)}, figures=figures)
 
     def group_losses(
         self, outputs: Outputs, targets: Targets, memories: Mapping[str, Memory], heads: nn.Module | None, epoch: int

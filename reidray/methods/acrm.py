@@ -28,7 +28,7 @@ from reidray.dispatch import as_numpy
 from reidray.memory import clusters_in_batch, hardest_images, moved_centroids, selective_update
 from reidray.methods.acrm_settings import AcrmSettings
 from reidray.methods.label_search import Inputs, Labels, Neighbours, Search, Space
-from reidray.methods.method import Method, known
+from reidray.methods.method import Method
 from reidray.methods.step import BatchLosses, Memory, Outputs, Targets
 from reidray.neighbours import neighbour_walk
 
@@ -99,7 +99,7 @@ class ACRM(Method):
         neighbours = None
         if self._relates:
             if own.order == "neighbours":
-                neighbours = search.nearest(space, self.k1())
+                neighbours = search.nearest(space, self.list_length(search))
             order_N = self._order(search, neighbours)
             related = search.transformed("features", order_N, own.graph, "related")
             if own.refine:
@@ -108,7 +108,7 @@ class ACRM(Method):
         return Labels(
             found.labels_N,
             memories={name: search.means(name, found.labels_N) for name in self.memories},
-            figures=known({"silhouette": found.silhouette}),
+            figures=found.figures(),
         )
 
     def _order(self, search: Search, neighbours: Neighbours | None) -> Ints:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reidray.memory import moved_centroids
 from reidray.methods.label_search import Labels, Search, Space
-from reidray.methods.method import Method, known
+from reidray.methods.method import Method
 from reidray.methods.step import Memory, Outputs, Targets
 
 
@@ -26,7 +26,7 @@ class ClusterContrast(Method):
         return Labels(
             found.labels_N,
             memories={"features": search.means("features", found.labels_N)},
-            figures=known({"silhouette": found.silhouette}),
+            figures=found.figures(),
         )
 
     def group_losses(

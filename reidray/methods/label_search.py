@@ -52,10 +52,15 @@ class DbscanSettings:
 
 @dataclass(frozen=True)
 class Clustering:
-    """labels_N: -1 for outliers. silhouette: mean silhouette of the images in clusters, None where not defined."""
+    """labels_N: -1 for outliers. silhouette, camera_cycle: see `reidray.evaluation.criteria`; None: not defined."""
 
     labels_N: Ints
     silhouette: float | None
+    camera_cycle: float | None = None
+
+    def figures(self) -> dict[str, float]:
+        """Those that are defined, by name."""
+        return known({"silhouette": self.silhouette, "camera_cycle": self.camera_cycle})
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,11 @@ class Search(Protocol):
     def means(self, feature: str, labels_N: Ints) -> Floats:
         """Mean of a feature over each group of images 0 .. C - 1, unit length; -1 is left out: float32 [C, S, D]."""
         ...
+
+
+def known(figures: Mapping[str, float | None]) -> dict[str, float]:
+    """The figures that are defined."""
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 @dataclass(frozen=True)

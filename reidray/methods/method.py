@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from reidray.arrays import Array, Floats, Ints
 from reidray.config import Settings
 from reidray.data.sampling import epoch_batches
+from reidray.evaluation.criteria import CYCLE_NEIGHBOURS
 from reidray.features import Network, build_embedder
 from reidray.labelling import labels_from_persons
 from reidray.methods.label_search import (
@@ -279,6 +280,10 @@ class Method(ABC):
         method = self.settings.method
         return method.k1 if method.k1_counts_itself else method.k1 + 1
 
+    def list_length(self, search: Search) -> int:
+        """Neighbours to ask for where lists are clustered: those of k1, and enough for `camera_cycle`."""
+        return max(self.k1(), min(CYCLE_NEIGHBOURS, search.count))
+
     def clustered(self, search: Search, space: Space, neighbours: Neighbours | None = None) -> Clustering:
         """DBSCAN on Jaccard distances in one space; with method.labels=ground_truth the true identities instead.
 
@@ -291,7 +296,7 @@ class Method(ABC):
         if search.inputs.persons_N is not None:
             return Clustering(labels_from_persons(search.inputs.persons_N), None)
         found = search.cluster(
-            neighbours or search.nearest(space, self.k1()),
+            neighbours or search.nearest(space, self.list_length(search)),
             JaccardSettings(k1=method.k1, k2=method.k2, keep=method.eps, counts_itself=method.k1_counts_itself),
             DbscanSettings(eps=method.eps, min_samples=method.min_samples),
         )
@@ -301,8 +306,3 @@ class Method(ABC):
                 f"{method.eps}) or lower method.min_samples (now {method.min_samples})"
             )
         return found
-
-
-def known(figures: Mapping[str, float | None]) -> dict[str, float]:
-    """The figures that are defined."""
-    return {name: value for name, value in figures.items() if value is not None}

@@ -35,7 +35,7 @@ from reidray.losses import (
 )
 from reidray.memory import proxy_groups
 from reidray.methods.label_search import Inputs, Labels, Search, Space
-from reidray.methods.method import Method, known
+from reidray.methods.method import Method
 from reidray.methods.pplr_settings import PplrSettings
 from reidray.methods.step import BatchLosses, Beginning, Memory, Moments, Outputs, Targets
 from reidray.section import epochs_of
@@ -109,7 +109,7 @@ class PPLR(Method):
     def label(self, search: Search) -> Labels:
         """Clusters of the global feature, agreement of its neighbours with each stripe's, centroids and proxies."""
         k = self._own.agreement_neighbours + 1  # the image itself is in every list
-        whole = search.nearest(Space("features"), max(self.k1(), k))
+        whole = search.nearest(Space("features"), max(self.list_length(search), k))
         stripes = [search.nearest(Space("features", (1 + p,)), k) for p in range(self._own.num_stripes)]
         found = self.clustered(search, Space("features"), whole)
         agreements_NP = search.overlaps(whole, stripes, k)
@@ -117,8 +117,8 @@ class PPLR(Method):
         if self._own.camera_weight:
             proxies_N, _, _ = proxy_groups(found.labels_N, search.inputs.cameras_N)
             memories["proxies"] = search.means("features", proxies_N)
-        figures = {"silhouette": found.silhouette, "agreement": float(agreements_NP.mean(dtype="float64"))}
-        return Labels(found.labels_N, memories=memories, tables={"agreements": agreements_NP}, figures=known(figures))
+        figures = {**found.figures(), "agreement": float(agreements_NP.mean(dtype="float64"))}
+        return Labels(found.labels_N, memories=memories, tables={"agreements": agreements_NP}, figures=figures)
 
     # ---- the training stage
 

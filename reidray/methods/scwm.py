@@ -42,8 +42,8 @@ from reidray.losses import (
     weighted_contrast,
 )
 from reidray.memory import clusters_in_batch, equal_weights, moved_centroids, normalised_weights, of_mean_one
-from reidray.methods.label_search import Labels, Search, Space
-from reidray.methods.method import Method, known
+from reidray.methods.label_search import Labels, Search, Space, known
+from reidray.methods.method import Method
 from reidray.methods.scwm_settings import ScwmSettings
 from reidray.methods.step import Average, Beginning, Memory, Moved, Outputs, Targets
 from reidray.parsing import gram_matrices
@@ -135,10 +135,10 @@ class SCWM(Method):
 
     def label(self, search: Search) -> Labels:
         """Clusters of the global (or the joined) feature, difficulties of the parts (eq. 7), centroids."""
-        k, k1 = self._own.difficulty_neighbours + 1, self.k1()  # the image itself is in every list
+        k = self._own.difficulty_neighbours + 1  # the image itself is in every list
         clustered = Space("features", self._joined if self._own.cluster_feature == "concat" else (0,))
         both = clustered.vectors == (0,) and search.inputs.persons_N is None
-        whole = search.nearest(Space("features"), max(k1, k) if both else k)
+        whole = search.nearest(Space("features"), max(self.list_length(search), k) if both else k)
         parts = [search.nearest(Space("features", (1 + part,)), k) for part in range(self._parts)]
         found = self.clustered(search, clustered, whole if both else None)
         alphas_NL = search.overlaps(whole, parts, k)
@@ -147,7 +147,7 @@ class SCWM(Method):
             found.labels_N,
             memories={"features": search.means("features", found.labels_N)},
             tables={"alphas": alphas_NL},
-            figures=known({"silhouette": found.silhouette, "agreement": agreement}),
+            figures={**found.figures(), **known({"agreement": agreement})},
         )
 
     def figures(self, table: Callable[[str], Array]) -> dict[str, float]:

@@ -19,6 +19,7 @@ FIGURES = {
 CLUSTERING = {
     "stability": "stability",
     "silhouette": "silhouette",
+    "camera_cycle": "camera cycle",
     "agreement": "agreement",
     "camera_mixing": "camera mixing",
     "ARI": "ARI",

@@ -13,7 +13,7 @@ from reidray.arrays import Ints
 from reidray.evaluation import cluster_quality
 from reidray.evaluation.criteria import assigned_share, camera_mixing, stability
 from reidray.features import Network
-from reidray.methods.method import known
+from reidray.methods.label_search import known
 from reidray.training.context import Context
 from reidray.training.evaluation import parsing_quality
 from reidray.training.label_tables import LabelSummary

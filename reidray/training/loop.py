@@ -22,6 +22,7 @@ from reidray.methods.step import EpochPlan
 from reidray.spans import Spans, step_figures
 from reidray.storage.checkpoints import Checkpoint
 from reidray.storage.weights import load_weights
+from reidray.training.advice import advice
 from reidray.training.batches import EpochBatches, shares
 from reidray.training.calibration import calibrate, necks_to_calibrate
 from reidray.training.clean_statistics import measure_statistics
@@ -86,8 +87,7 @@ def train(context: Context) -> History:
                         with context.spans("kept labels"):
                             last = not any(plan.relabel for plan in plans[epoch + 1 :])
                             keep_labels(context, epoch, last=last)
-                if method.selects_network:
-                    state.select(epoch - 1, history.under_way.figures.get("judged"))
+                _select(context, state, epoch - 1, history.under_way.figures)
             else:
                 history.under_way = UnderWay({})
         losses: dict[str, list[float]] = {}
@@ -120,6 +120,15 @@ def train(context: Context) -> History:
         context.checkpoints.wait()
     context.ranks.barrier()
     return history
+
+
+def _select(context: Context, state: RunState, epoch: int, figures: Figures) -> None:
+    """The network as it is after an epoch may be the one to report: the labels that it gave have judged it."""
+    criterion = context.settings.run.keep_best
+    if state.method.selects_network:
+        state.select(epoch, figures.get("judged"))
+    elif criterion != "none" and epoch >= 0:
+        state.select(epoch, figures.get(criterion))
 
 
 def repeatable(device: torch.device) -> None:
@@ -242,6 +251,7 @@ def _label(context: Context, state: RunState, epoch: int) -> Figures:
     meter.finish()
     context.tell(kind="labels", epoch=epoch, **figures)
     source_count = context.split("train").source.count
+    _advise(context, state, {"epoch": epoch, **figures})
     if context.settings.method.labels == "dbscan" and 2 * figures.get("largest", 0) > source_count:
         text = (
             "caution: all images with a label are in one cluster, of which nothing can be learned: lower method.eps"
@@ -250,6 +260,14 @@ def _label(context: Context, state: RunState, epoch: int) -> Figures:
         )
         context.tell(kind="message", text=text)
     return figures
+
+
+def _advise(context: Context, state: RunState, figures: Figures) -> None:
+    """The run's advice, when there is reason for it for the first time."""
+    count, before = context.split("train").source.count, state.history.epochs
+    now = advice(context.settings, [*before, figures], count)
+    if now is not None and advice(context.settings, before, count) is None:
+        context.tell(kind="message", text=now)
 
 
 def _inputs(context: Context, state: RunState, epoch: int) -> Inputs:

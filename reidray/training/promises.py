@@ -16,14 +16,26 @@ _SIDE_DATA = {"cameras", "attributes"}
 
 
 def checked_plans(method: Method, num_images: int) -> list[EpochPlan]:
-    """The method's schedule.
+    """The method's schedule; with run.keep_best an epoch more, which labels and so judges the last network.
 
     Raises:
-      ValueError: it has no epoch, its first one has no labels, or run.trace_epoch is none of it.
+      ValueError: it has no epoch, its first one has no labels, run.trace_epoch is none of it, or run.keep_best cannot
+        choose among the networks of this method.
     """
     plans, name = list(method.schedule(num_images)), type(method).__name__
     if not plans or not plans[0].relabel:
         raise ValueError(f"{name}.schedule must begin with an epoch that labels: there are no labels before it")
+    if (criterion := method.settings.run.keep_best) != "none":
+        if method.selects_network:
+            raise ValueError(
+                f"run.keep_best={criterion} has nothing to choose: method.name={method.settings.method.name} chooses "
+                "the network that is reported by a criterion of its own; leave run.keep_best out"
+            )
+        if method.settings.method.labels == "ground_truth":
+            raise ValueError(
+                f"run.keep_best={criterion} judges pseudo-labels, and method.labels=ground_truth has none: leave it out"
+            )
+        plans.append(EpochPlan(rate=plans[-1].rate, trains=False))
     trace = method.settings.run.trace_epoch
     if trace is not None and trace >= len(plans):
         raise ValueError(
@@ -33,12 +45,17 @@ def checked_plans(method: Method, num_images: int) -> list[EpochPlan]:
 
 
 def check_needs(method: Method, inputs: Inputs) -> None:
-    """Whether the images have the side data that the method names in `needs`.
+    """Whether the images have the side data that the method names in `needs`, and run.keep_best.
 
     Raises:
       ValueError: some of it is missing.
     """
-    name = method.settings.method.name
+    name, criterion = method.settings.method.name, method.settings.run.keep_best
+    if criterion == "camera_cycle" and len(np.unique(inputs.cameras_N[inputs.cameras_N >= 0])) < 2:
+        raise ValueError(
+            "run.keep_best=camera_cycle compares cameras, and the training images are of fewer than two known ones: "
+            "say where cameras stand (data.camera_from, data.cameras), or leave run.keep_best out"
+        )
     if unknown := method.needs - _SIDE_DATA:
         raise ValueError(f"{type(method).__name__}.needs may name {sorted(_SIDE_DATA)}, got {min(unknown)!r}")
     without = int((inputs.cameras_N < 0).sum())

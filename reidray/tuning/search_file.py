@@ -20,7 +20,7 @@ from reidray.settings_io import Layer, check_value, from_tree, known, nearest, r
 
 Kind = Literal["choice", "grid", "uniform", "loguniform"]
 
-CRITERIA = ("stability", "silhouette", "agreement", "camera_mixing", "assigned")
+CRITERIA = ("camera_cycle", "silhouette", "stability", "agreement", "camera_mixing", "assigned")
 OBJECTIVES = (*CRITERIA, "mAP")
 DEFAULT_OBJECTIVE = "silhouette"
 

@@ -10,6 +10,7 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, sil
 
 from reidray.evaluation.criteria import (
     assigned_share,
+    camera_cycle,
     camera_mixing,
     correlation_interval,
     mean_silhouette,
@@ -17,7 +18,7 @@ from reidray.evaluation.criteria import (
     rank_correlation,
     stability,
 )
-from tests.reference import silhouettes
+from tests.reference import cycles, silhouettes
 
 
 def stored(distances_NN):
@@ -33,6 +34,52 @@ def drawn_distances(random, count, share_of_ones):
     upper[random.random((count, count)) < share_of_ones] = 1
     upper = np.triu(upper, 1)
     return upper + upper.T
+
+
+# --- cycles across cameras ---
+
+
+def test_cycles_by_hand():
+    # images 0, 1 of camera 0 and 2, 3 of camera 1; 4 has no camera
+    indices = [
+        [0, 4, 1, 2],  # across to 2, which goes back to 0: closed
+        [1, 0, 3, 2],  # across to 3, which goes back to 0, the nearest of its own camera: closed
+        [2, 3, 0, 1],  # across to 0, which goes back to 2: closed
+        [3, 0, 1, 4],  # across to 0, back to 2, which is not in its own list: open
+        [4, 0, 1, 2],
+    ]
+    assert camera_cycle(indices, [0, 0, 1, 1, -1]) == 3 / 4
+    # 0 and 4 go to each other; 3 goes to 4 and back to 0, the nearest of its own camera; 1 and 2 know no other camera
+    assert camera_cycle(indices, [0, 0, 0, 0, 1]) == 3 / 5
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.integers(2, 30), st.integers(1, 9), st.integers(1, 4), st.integers(0, 2**16))
+def test_cycles_are_those_of_the_definition(count, k, cameras, seed):
+    random = np.random.default_rng(seed)
+    indices = np.argsort(random.random((count, count)), axis=1)[:, :k]  # an image may be anywhere in its own list
+    cameras = random.integers(-1, cameras, count)
+    assert camera_cycle(indices, cameras) == cycles.camera_cycle(indices.tolist(), cameras.tolist())
+
+
+def test_people_close_all_cycles_and_cameras_close_none():
+    cameras = np.arange(40) % 2
+    person = np.eye(20)[np.arange(40) // 2]
+    place = np.eye(2)[cameras]
+    close = np.argsort(-(person @ person.T + 0.1 * place @ place.T), axis=1, kind="stable")[:, :13]
+    assert camera_cycle(close, cameras) == 1.0
+    by_camera = np.argsort(-(place @ place.T) + 0.1 * person @ person.T, axis=1, kind="stable")[:, :13]
+    assert camera_cycle(by_camera, cameras) == 0.0
+    assert camera_cycle(close, np.zeros(40)) is None
+    assert camera_cycle(close, np.full(40, -1)) is None
+
+
+def test_cycles_do_not_depend_on_the_order_of_the_images():
+    random = np.random.default_rng(3)
+    indices, cameras = np.argsort(random.random((50, 50)), axis=1)[:, :9], random.integers(-1, 3, 50)
+    order = random.permutation(50)
+    place = np.argsort(order)
+    assert camera_cycle(place[indices[order]], cameras[order]) == camera_cycle(indices, cameras)
 
 
 # --- silhouette ---

@@ -92,7 +92,7 @@ def test_what_is_written_down_reads_back_as_the_same_search(reading, tmp_path: P
         ("search: {}", "'search' must name the settings to try"),
         ("trials: 3", "'search' must name the settings to try"),
         (SPACE + "objektive: mAP", "unknown key objektive: did you mean objective?"),
-        (SPACE + "objective: rank1", "objective must be one of stability,"),
+        (SPACE + "objective: rank1", "objective must be one of camera_cycle,"),
         (SPACE + "scheduler: hyperband", "scheduler must be one of asha, none"),
         (SPACE + "trials: 0", "trials must be a whole number >= 1, got 0"),
         (SPACE + "trials: many", "trials must be a whole number >= 1, got many"),

@@ -244,7 +244,7 @@ def _sizes(run: RunContents) -> _Curves:
 
 
 def _criteria(run: RunContents) -> _Curves:
-    return _of_epochs(run, ("silhouette", "stability", "camera_mixing"))
+    return _of_epochs(run, ("camera_cycle", "silhouette", "stability", "camera_mixing"))
 
 
 def _agreement(run: RunContents) -> _Curves:

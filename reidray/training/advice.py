@@ -1,0 +1,56 @@
+"""What a run says about itself without knowing who is in the images: has training begun to spoil the network?
+
+Silhouette, stability and the share of labelled images can all rise while mAP falls. `camera_cycle` falls with it
+(docs/real-crops.md has the correlations), so it is what the advice goes by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reidray.config import Settings
+
+_LEAST_FALL = 0.02  # of the best: less is not worth a word, however many images say so
+
+
+def advice(settings: Settings, epochs: Sequence[Mapping[str, Any]], count: int) -> str | None:
+    """A sentence where fewer images find themselves again from another camera than after an earlier epoch.
+
+    The fall must be more than 2 % of the best, and more than a standard error of a share among so many images.
+
+    Args:
+      epochs: figures of the epochs so far, each with "epoch" and, where it labelled, "camera_cycle": that of the
+        network with which it began. The last may be under way.
+      count: training images.
+
+    Returns:
+      None where all is well, where fewer than two trained networks were judged, or cameras are not known.
+    """
+    judged = [
+        (figures["epoch"] - 1, figures["camera_cycle"])
+        for figures in epochs
+        if figures["epoch"] > 0 and figures.get("camera_cycle") is not None
+    ]
+    if len(judged) < 2:
+        return None
+    best_epoch, best = max(judged, key=lambda one: one[1])
+    epoch, now = judged[-1]
+    error = math.sqrt(best * (1 - best) / count)
+    if best - now <= max(_LEAST_FALL * best, error):
+        return None
+    return (
+        f"caution: images are found again from another camera less often than after epoch {best_epoch + 1} "
+        f"(camera_cycle {best:.3f}, after epoch {epoch + 1} {now:.3f}): training separates cameras instead of people. "
+        f"{_remedy(settings)}"
+    )
+
+
+def _remedy(settings: Settings) -> str:
+    """What to set, first what helped most on real crops."""
+    if not settings.train.ema:
+        return "Set train.ema=0.99, and run.keep_best=camera_cycle to report the best network"
+    if settings.run.keep_best == "none":
+        return "Set run.keep_best=camera_cycle to report the best network; more method.k1 joins cameras"
+    return "The best network is reported; more method.k1 joins cameras"
