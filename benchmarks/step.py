@@ -48,7 +48,7 @@ from reidray.losses import (
     weighted_contrast,
 )
 from reidray.memory import average_update
-from reidray.training import loop
+from reidray.training import epoch_labels, epoch_updates, loop
 from reidray.training.batches import Group, Step
 from reidray.training.context import Context, Meter
 from reidray.training.images import as_input
@@ -103,7 +103,7 @@ class Ours:
         if self._context.ranks.rank == 0:
             self._bank.update(self._number, update.moved)
         terms = dict(zip(update.losses, torch.stack(list(update.losses.values())).tolist(), strict=True))
-        loop._stop_if_not_finite(terms, 0, self._number)
+        epoch_updates._stop_if_not_finite(terms, 0, self._number)
         for name, value in terms.items():
             self._losses.setdefault(name, []).append(value)
         self._meter.add(1, self._context.settings.batch_size, terms)
@@ -240,9 +240,9 @@ def work(handed: dict[str, Any], *, rounds: int, turn: int) -> dict[str, Any] | 
     )
     loop.repeatable(CPU)
     state = loop._start(context, context.method, context.split("train").source.digest, weights=True)
-    loop._extract(context, state, 0)
-    figures = loop._label(context, state, 0)
-    batches = list(loop._batches(context, state, context.bank.read("train/labels", 0), 0, 0))
+    epoch_labels.extract(context, state, 0)
+    figures = epoch_labels.label(context, state, 0)
+    batches = list(epoch_updates._batches(context, state, context.bank.read("train/labels", 0), 0, 0))
     networks = [bare_network(settings, state.model) for _ in range(2)]
     candidates: dict[str, Any] = {
         "ours": Ours(context, state),

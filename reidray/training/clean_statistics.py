@@ -81,3 +81,11 @@ def chosen_samples(count: int, wanted: int, *, group: int, seed: int) -> Ints:
         return np.resize(order, (1, group))
     groups = max(1, min(count, wanted) // group)
     return order[: groups * group].reshape(groups, group)
+
+
+def clean_statistics(context: Context, model: Network, epoch: int | None) -> None:
+    """What train.clean_statistics asks for, nothing where it is 0."""
+    samples = context.settings.train.clean_statistics
+    if samples:
+        with context.spans("statistics"):
+            measure_statistics(context, model, samples=samples, epoch=epoch)

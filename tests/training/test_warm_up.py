@@ -1,6 +1,6 @@
 """Learning rates rise in the first updates, by hand."""
 
-from reidray.training.loop import warmth
+from reidray.training.epoch_updates import warmth
 
 
 def test_the_rate_rises_linearly_and_stays():
