@@ -158,8 +158,8 @@ def one(job: Run) -> Run:
         folder = Path(place) / "run" if job["keep"] is None else Path(job["keep"]) / name
         own = [f"{job['vary']}={job['seed']}", f"evaluate.split={job['split']}", "run.workers=0", f"run.dir={folder}"]
         own += [] if job["keep"] is None else ["run.keep_checkpoints=1000"]
-        if folder.exists() and not (folder / "result.json").exists():
-            shutil.rmtree(folder)  # of a grid that was interrupted
+        if folder.exists():  # of a grid that was interrupted
+            shutil.rmtree(folder)
         settings = settings_from([*(from_file(ROOT / file) for file in files), *from_words([*words, *own])])
         result = launch(settings)
         model, settings = load_model(folder)

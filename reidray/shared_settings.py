@@ -201,6 +201,9 @@ class MethodSettings(Section):
     search_candidates: Count = setting(48, "candidates whose similarity it takes exactly", "images")
     clusters_per_batch: Count = setting(16, "P: clusters in a global batch", "clusters")
     images_per_cluster: Count = setting(4, "K: images of each cluster in a global batch", "images")
+    camera_centring: bool = setting(
+        False, "search neighbours by features without what the images of a camera have in common; cameras must be known"
+    )
     prefer_other_cameras: bool = setting(True, "draw a cluster's images from different cameras where these are known")
     temperature: Positive = setting(0.05, "tau of the contrastive losses")
     momentum: Share = setting(0.1, "share of the old centroid that a memory update keeps", "share")

@@ -56,7 +56,7 @@ class AAC(Method):
 
     def label(self, search: Search) -> Labels:
         """Sec. 3.2: DBSCAN, then images of a cluster with equal attributes become a cluster where they are enough."""
-        found = self._base.clustered(search, Space("features"))
+        found = self._base.clustered(search, Space(self.searched(search)))
         labels_N, inputs = found.labels_N, search.inputs
         figures = found.figures()
         if inputs.attributes_NA is not None:

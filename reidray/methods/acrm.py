@@ -95,7 +95,7 @@ class ACRM(Method):
 
     def label(self, search: Search) -> Labels:
         """DBSCAN on relation-aware features; the centroids of both kinds of features."""
-        own, space = self._own, Space("features")
+        own, space = self._own, Space(self.searched(search))
         neighbours = None
         if self._relates:
             if own.order == "neighbours":
@@ -103,7 +103,7 @@ class ACRM(Method):
             order_N = self._order(search, neighbours)
             related = search.transformed("features", order_N, own.graph, "related")
             if own.refine:
-                space, neighbours = Space(related), None
+                space, neighbours = Space(self.searched(search, related)), None
         found = self.clustered(search, space, neighbours)
         return Labels(
             found.labels_N,

@@ -22,7 +22,7 @@ class ClusterContrast(Method):
 
     def label(self, search: Search) -> Labels:
         """Sec. 3.1: DBSCAN on the Jaccard distances of the features; a cluster's centroid is the mean of its images."""
-        found = self.clustered(search, Space("features"))
+        found = self.clustered(search, Space(self.searched(search)))
         return Labels(
             found.labels_N,
             memories={"features": search.means("features", found.labels_N)},

@@ -134,6 +134,13 @@ class Search(Protocol):
         """
         ...
 
+    def centred(self, feature: str, name: str) -> str:
+        """A new feature `name`: the rows of a feature without what the images of their camera have in common.
+
+        See `reidray.labelling.camera_offsets`. name: not one of `Method.features` or `Method.tables`.
+        """
+        ...
+
     def merged(self, space: Space, labels_N: Ints, count: int, criterion: Criterion) -> Merging:
         """The `count` nearest pairs of clusters joined, see `reidray.labelling.merge_stage`; no label may be -1.
 

@@ -280,6 +280,13 @@ class Method(ABC):
         method = self.settings.method
         return method.k1 if method.k1_counts_itself else method.k1 + 1
 
+    def searched(self, search: Search, feature: str = "features") -> str:
+        """The feature by which neighbours are searched: a feature as it is, or with method.camera_centring without
+        what its camera added."""
+        if not self.settings.method.camera_centring or search.inputs.persons_N is not None:
+            return feature
+        return search.centred(feature, f"{feature}_centred")
+
     def list_length(self, search: Search) -> int:
         """Neighbours to ask for where lists are clustered: those of k1, and enough for `camera_cycle`."""
         return max(self.k1(), min(CYCLE_NEIGHBOURS, search.count))

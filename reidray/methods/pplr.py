@@ -109,9 +109,10 @@ class PPLR(Method):
     def label(self, search: Search) -> Labels:
         """Clusters of the global feature, agreement of its neighbours with each stripe's, centroids and proxies."""
         k = self._own.agreement_neighbours + 1  # the image itself is in every list
-        whole = search.nearest(Space("features"), max(self.list_length(search), k))
-        stripes = [search.nearest(Space("features", (1 + p,)), k) for p in range(self._own.num_stripes)]
-        found = self.clustered(search, Space("features"), whole)
+        searched = self.searched(search)
+        whole = search.nearest(Space(searched), max(self.list_length(search), k))
+        stripes = [search.nearest(Space(searched, (1 + p,)), k) for p in range(self._own.num_stripes)]
+        found = self.clustered(search, Space(searched), whole)
         agreements_NP = search.overlaps(whole, stripes, k)
         memories = {"centroids": search.means("features", found.labels_N)}
         if self._own.camera_weight:

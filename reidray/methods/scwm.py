@@ -136,10 +136,11 @@ class SCWM(Method):
     def label(self, search: Search) -> Labels:
         """Clusters of the global (or the joined) feature, difficulties of the parts (eq. 7), centroids."""
         k = self._own.difficulty_neighbours + 1  # the image itself is in every list
-        clustered = Space("features", self._joined if self._own.cluster_feature == "concat" else (0,))
+        searched = self.searched(search)
+        clustered = Space(searched, self._joined if self._own.cluster_feature == "concat" else (0,))
         both = clustered.vectors == (0,) and search.inputs.persons_N is None
-        whole = search.nearest(Space("features"), max(self.list_length(search), k) if both else k)
-        parts = [search.nearest(Space("features", (1 + part,)), k) for part in range(self._parts)]
+        whole = search.nearest(Space(searched), max(self.list_length(search), k) if both else k)
+        parts = [search.nearest(Space(searched, (1 + part,)), k) for part in range(self._parts)]
         found = self.clustered(search, clustered, whole if both else None)
         alphas_NL = search.overlaps(whole, parts, k)
         agreement = neighbour_agreement(alphas_NL[:, : len(self._joined) - 1])

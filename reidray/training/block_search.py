@@ -18,7 +18,7 @@ import numpy as np
 from reidray import dispatch
 from reidray.arrays import Floats, Ints
 from reidray.bank import Member, MemoryBank
-from reidray.labelling import Criterion
+from reidray.labelling import Criterion, camera_numbers, camera_offsets
 from reidray.methods.label_search import (
     Clustering,
     DbscanSettings,
@@ -110,6 +110,34 @@ class BlockSearch:
 
     def _transform(self, feature: str, own: Ints, graph: int, name: str) -> Callable[[], tuple[Any, ...]]:
         return lambda: (self._moment, feature, own, graph, name, self.inputs.modules)
+
+    def centred(self, feature: str, name: str) -> str:
+        """See `Search.centred`: labellers add up the features of cameras, then write the new rows to the bank."""
+        cameras_N, count = camera_numbers(self.inputs.cameras_N)
+
+        def of(block: Stretch) -> Ints:
+            return cameras_N[block.first : block.first + block.count]
+
+        def adding(block: Stretch) -> Task:
+            return Task(
+                "camera_sums",
+                lambda: (self._moment, feature, block, of(block), count),
+                ready=lambda: self._there(block),
+            )
+
+        added = [adding(block) for block in self._blocks]
+        self._pool.add(added, first=True)
+        sums_KSD = sum(task.future.result() for task in added)
+        offsets_KSD = camera_offsets(sums_KSD, np.bincount(cameras_N[cameras_N >= 0], minlength=count))
+
+        def centring(block: Stretch) -> Task:
+            return Task("centre", lambda: (self._moment, feature, block, of(block), offsets_KSD, name))
+
+        made = [centring(block) for block in self._blocks]
+        self._pool.add(made, first=True)
+        for task in made:
+            task.future.result()
+        return name
 
     def _all_there(self) -> bool:
         return all(self._there(block) for block in self._blocks)

@@ -21,7 +21,7 @@ from reidray.arrays import Array, Floats, Ints
 from reidray.bank import MemoryBank
 from reidray.config import Settings
 from reidray.evaluation.doubts import Doubts, judge
-from reidray.labelling import Criterion
+from reidray.labelling import Criterion, camera_sums, without_offsets
 from reidray.memory import cluster_centroids
 from reidray.methods import make_method
 from reidray.methods.label_search import Clustering, DbscanSettings, Inputs, JaccardSettings, Merging, Space
@@ -188,6 +188,26 @@ class Labeller:
         rows_RSD = self._bank.take(f"train/{feature}", moment.version, images_R)
         made_RSD = GraphTransform(self._method, tensors, self._device).of(feature, rows_RSD, graph)
         self._bank.put_rows(f"train/{name}", moment.version, images_R, made_RSD)
+        self._bank.flush()
+
+    @spanned
+    def camera_sums(self, moment: Moment, feature: str, block: Stretch, cameras_R: Ints, count: int) -> Ints:
+        """See `reidray.labelling.camera_sums`: of the images of a block, whose cameras are given."""
+        self._bank.generation = moment.generation
+        features_RSD = self._bank.read(f"train/{feature}", moment.version, None, block.shards)
+        return camera_sums(features_RSD, np.array(cameras_R), count)
+
+    @spanned
+    def centre(
+        self, moment: Moment, feature: str, block: Stretch, cameras_R: Ints, offsets_KSD: Floats, name: str
+    ) -> None:
+        """Write the rows of a block without the shifts of their cameras to the bank as `name`."""
+        self._bank.generation = moment.generation
+        features_RSD = self._bank.read(f"train/{feature}", moment.version, None, block.shards)
+        images_R = np.arange(block.first, block.first + block.count)
+        self._bank.put_rows(
+            f"train/{name}", moment.version, images_R, without_offsets(features_RSD, np.array(cameras_R), offsets_KSD)
+        )
         self._bank.flush()
 
     @spanned
