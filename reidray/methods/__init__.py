@@ -52,6 +52,7 @@ class Entry:
 _OWN_STAGES = (
     *(f"method.{name}" for name in ("eps", "min_samples", "k1", "k1_counts_itself", "k2", "search")),
     *(f"method.{name}" for name in ("search_components", "search_candidates", "prefer_other_cameras")),
+    "method.camera_centring",
     *(f"method.{name}" for name in ("temperature", "momentum", "update")),
     *(f"train.{name}" for name in ("epochs", "steps", "learning_rate", "lr_every")),
 )

@@ -50,12 +50,17 @@ def check_needs(method: Method, inputs: Inputs) -> None:
     Raises:
       ValueError: some of it is missing.
     """
-    name, criterion = method.settings.method.name, method.settings.run.keep_best
-    if criterion == "camera_cycle" and len(np.unique(inputs.cameras_N[inputs.cameras_N >= 0])) < 2:
-        raise ValueError(
-            "run.keep_best=camera_cycle compares cameras, and the training images are of fewer than two known ones: "
-            "say where cameras stand (data.camera_from, data.cameras), or leave run.keep_best out"
-        )
+    name, settings = method.settings.method.name, method.settings
+    reading = {
+        "run.keep_best=camera_cycle": settings.run.keep_best == "camera_cycle",
+        "method.camera_centring": settings.method.camera_centring and not settings.unread & {"method.camera_centring"},
+    }
+    for words in (words for words, asked in reading.items() if asked):
+        if len(np.unique(inputs.cameras_N[inputs.cameras_N >= 0])) < 2:
+            raise ValueError(
+                f"{words} compares cameras, and the training images are of fewer than two known ones: say where they "
+                f"stand (data.camera_from), or leave {words.partition('=')[0]} out"
+            )
     if unknown := method.needs - _SIDE_DATA:
         raise ValueError(f"{type(method).__name__}.needs may name {sorted(_SIDE_DATA)}, got {min(unknown)!r}")
     without = int((inputs.cameras_N < 0).sum())

@@ -62,10 +62,11 @@ def drawn(spaces, seed=0):
     return features.astype(np.float32)
 
 
-def settings_of(method="scwm", feature="concat", eps=0.6, min_samples=4, **run):
+def settings_of(method="scwm", feature="concat", eps=0.6, min_samples=4, centring=False, **run):
+    shared = {"k1": 8, "k2": 3, "eps": eps, "min_samples": min_samples, "camera_centring": centring}
     return Settings.model_validate(
         {
-            "method": {"name": method, "k1": 8, "k2": 3, "eps": eps, "min_samples": min_samples},
+            "method": {"name": method, **shared},
             "scwm": {"num_parts": 3, "difficulty_neighbours": 5, "cluster_feature": feature},
             "run": {"search_block": 30, **run},
         }
@@ -74,7 +75,7 @@ def settings_of(method="scwm", feature="concat", eps=0.6, min_samples=4, **run):
 
 def inputs(persons=None):
     """Of epoch 4, whose features are in the bank."""
-    return Inputs(4, np.full(COUNT, -1), persons)
+    return Inputs(4, np.random.default_rng(2).integers(-1, 3, COUNT), persons)
 
 
 def in_process(settings, bank):
@@ -131,6 +132,16 @@ def test_blocks_write_what_one_labeller_writes(method, feature, block, members):
     assert whole[1].num_clusters > 3
     blocks = labelled(settings_of(method, feature, labelling="blocks", search_block=block), members=members)
     assert_same(blocks, whole)
+
+
+@pytest.mark.parametrize("method", ["scwm", "cluster_contrast"])
+@pytest.mark.parametrize(("block", "member"), [(1, in_process), (60, Mortal)])
+def test_features_without_their_cameras_are_the_same_whoever_makes_them(method, block, member):
+    whole = labelled(settings_of(method, centring=True, labelling="whole"))
+    asked = settings_of(method, centring=True, labelling="blocks", search_block=block)
+    assert_same(labelled(asked, member=member, members=2), whole)
+    plain = labelled(settings_of(method, labelling="whole"))
+    assert (plain[0][0] != whole[0][0]).any()
 
 
 @pytest.mark.parametrize("cache", [0, 0.002, 512])

@@ -55,6 +55,19 @@ def test_side_data_that_a_method_needs_must_be_there():
 
 
 @pytest.mark.parametrize(
+    ("section", "name"), [("run", "run.keep_best=camera_cycle"), ("method", "method.camera_centring")]
+)
+def test_cameras_are_known_where_they_are_compared(section, name):
+    own = {"keep_best": "camera_cycle"} if section == "run" else {"camera_centring": True}
+    part = getattr(SETTINGS, section).model_copy(update=own)
+    settings = SETTINGS.model_copy(update={section: part})
+    check_needs(method(settings, needs=set()), inputs())
+    alone = Inputs(0, np.array([2, 2, -1]))
+    with pytest.raises(ValueError, match=rf"{name} compares cameras, and .* fewer than two known ones: say where"):
+        check_needs(method(settings, needs=set()), alone)
+
+
+@pytest.mark.parametrize(
     ("batches", "sentence"),
     [
         (np.array([[0, 1, 2]]), r"must give batches of 4 images .* got shape \(1, 3\)"),
