@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from reidray.arrays import Array, Floats, Ints
 from reidray.labelling import Criterion
 
@@ -95,6 +97,11 @@ class Inputs:
     attributes_NA: Array | None = None
     labels_N: Ints | None = None
     modules: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def num_cameras(self) -> int:
+        """Cameras that are known."""
+        return len(np.unique(self.cameras_N[self.cameras_N >= 0]))
 
 
 class Search(Protocol):

@@ -283,7 +283,8 @@ class Method(ABC):
     def searched(self, search: Search, feature: str = "features") -> str:
         """The feature by which neighbours are searched: a feature as it is, or with method.camera_centring without
         what its camera added."""
-        if not self.settings.method.camera_centring or search.inputs.persons_N is not None:
+        inputs = search.inputs
+        if not self.settings.method.camera_centring or inputs.persons_N is not None or inputs.num_cameras < 2:
             return feature
         return search.centred(feature, f"{feature}_centred")
 

@@ -25,7 +25,7 @@ from reidray.training.epoch_updates import train_epoch
 from reidray.training.evaluation import can_evaluate, evaluate, remark
 from reidray.training.history import Figures, History, UnderWay
 from reidray.training.keeping_labels import keep_labels
-from reidray.training.promises import check_needs, checked_plans
+from reidray.training.promises import check_needs, checked_plans, remark_on_cameras
 from reidray.training.resume import agreed_checkpoint, keep, settle_evaluation, take_up
 from reidray.training.state import RunState, new_modules
 from reidray.training.tracing import begin_epoch, end_epoch
@@ -52,6 +52,8 @@ def train(context: Context) -> History:
     for sentence in method.check_inputs(inputs):
         context.tell(kind="message", text=sentence)
     check_needs(method, inputs)
+    if (said := remark_on_cameras(method, inputs)) is not None:
+        context.tell(kind="message", text=said)
     if checkpoint is None:
         for names in necks_to_calibrate(state.model, settings.model.calibrate, missing):
             calibrate(context, state.model, names)

@@ -50,17 +50,12 @@ def check_needs(method: Method, inputs: Inputs) -> None:
     Raises:
       ValueError: some of it is missing.
     """
-    name, settings = method.settings.method.name, method.settings
-    reading = {
-        "run.keep_best=camera_cycle": settings.run.keep_best == "camera_cycle",
-        "method.camera_centring": settings.method.camera_centring and not settings.unread & {"method.camera_centring"},
-    }
-    for words in (words for words, asked in reading.items() if asked):
-        if len(np.unique(inputs.cameras_N[inputs.cameras_N >= 0])) < 2:
-            raise ValueError(
-                f"{words} compares cameras, and the training images are of fewer than two known ones: say where they "
-                f"stand (data.camera_from), or leave {words.partition('=')[0]} out"
-            )
+    name = method.settings.method.name
+    if method.settings.run.keep_best == "camera_cycle" and inputs.num_cameras < 2:
+        raise ValueError(
+            "run.keep_best=camera_cycle compares cameras, and the training images are of fewer than two known ones: "
+            "say where they stand (data.camera_from), or leave run.keep_best out"
+        )
     if unknown := method.needs - _SIDE_DATA:
         raise ValueError(f"{type(method).__name__}.needs may name {sorted(_SIDE_DATA)}, got {min(unknown)!r}")
     without = int((inputs.cameras_N < 0).sum())
@@ -71,6 +66,17 @@ def check_needs(method: Method, inputs: Inputs) -> None:
         )
     if "attributes" in method.needs and inputs.attributes_NA is None:
         raise ValueError(f"method.name={name} needs attributes, and the packed images have none")
+
+
+def remark_on_cameras(method: Method, inputs: Inputs) -> str | None:
+    """What to say of settings about cameras where the images do not know theirs."""
+    settings = method.settings
+    if settings.method.camera_centring and "method.camera_centring" not in settings.unread and inputs.num_cameras < 2:
+        return (
+            "method.camera_centring has nothing to do: the training images are of fewer than two known cameras "
+            "(data.camera_from says where cameras stand)"
+        )
+    return None
 
 
 def check_batches(method: Method, batches: Ints, labels_N: Ints) -> None:

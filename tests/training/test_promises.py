@@ -8,7 +8,7 @@ import pytest
 from reidray.config import Settings
 from reidray.methods.label_search import Inputs
 from reidray.methods.step import EpochPlan
-from reidray.training.promises import check_batches, check_needs, checked_plans
+from reidray.training.promises import check_batches, check_needs, checked_plans, remark_on_cameras
 
 SETTINGS = Settings(
     method={"name": "cluster_contrast", "clusters_per_batch": 2, "images_per_cluster": 2}, model={"bn_group_size": 4}
@@ -54,17 +54,18 @@ def test_side_data_that_a_method_needs_must_be_there():
         check_needs(method(needs={"depth"}), inputs())
 
 
-@pytest.mark.parametrize(
-    ("section", "name"), [("run", "run.keep_best=camera_cycle"), ("method", "method.camera_centring")]
-)
-def test_cameras_are_known_where_they_are_compared(section, name):
-    own = {"keep_best": "camera_cycle"} if section == "run" else {"camera_centring": True}
-    part = getattr(SETTINGS, section).model_copy(update=own)
-    settings = SETTINGS.model_copy(update={section: part})
-    check_needs(method(settings, needs=set()), inputs())
+def test_cameras_are_known_where_they_are_compared():
     alone = Inputs(0, np.array([2, 2, -1]))
-    with pytest.raises(ValueError, match=rf"{name} compares cameras, and .* fewer than two known ones: say where"):
-        check_needs(method(settings, needs=set()), alone)
+    run = SETTINGS.run.model_copy(update={"keep_best": "camera_cycle"})
+    chooses = method(SETTINGS.model_copy(update={"run": run}), needs=set())
+    check_needs(chooses, inputs())
+    with pytest.raises(ValueError, match=r"run\.keep_best=camera_cycle compares cameras, and .* fewer than two known"):
+        check_needs(chooses, alone)
+    centres = SETTINGS.model_copy(update={"method": SETTINGS.method.model_copy(update={"camera_centring": True})})
+    check_needs(method(centres, needs=set()), alone)
+    assert remark_on_cameras(method(SETTINGS), alone) is None
+    assert remark_on_cameras(method(centres), inputs()) is None
+    assert remark_on_cameras(method(centres), alone).startswith("method.camera_centring has nothing to do: ")
 
 
 @pytest.mark.parametrize(
