@@ -38,6 +38,20 @@ ROOT = Path(__file__).resolve().parents[1]
 QUESTION = Path(__file__).with_suffix(".yaml")
 RESAMPLES = 2000
 TRIAL_SEEDS = (100, 101)
+FIGURES = (  # of an epoch's labels, as far as the method has them
+    *(
+        "epoch",
+        "clusters",
+        "outliers",
+        "largest",
+        "camera_cycle",
+        "camera_mixing",
+        "silhouette",
+        "stability",
+        "assigned",
+    ),
+    *("agreement", "ARI", "AMI", "purity", "pseudo_mIoU"),
+)
 
 Run = dict[str, Any]
 
@@ -111,7 +125,7 @@ def all_made(jobs: list[Run], output: Path, parallel: int) -> list[Run]:
     with ThreadPoolExecutor(parallel) as pool:
         for run in pool.map(made_one, todo):
             with output.open("a") as stream:
-                stream.write(json.dumps(run) + "\n")
+                stream.write(json.dumps(stored(run)) + "\n")
             print(f"{key(run)}: mAP {run['mAP']:.1f}", file=sys.stderr, flush=True)
     there = read(output)
     return [there[key(job)] for job in jobs]
@@ -119,8 +133,22 @@ def all_made(jobs: list[Run], output: Path, parallel: int) -> list[Run]:
 
 def key(run: Run) -> str:
     """What tells a run apart."""
-    words = " ".join(word for word in run["words"] if not word.startswith(("data.root=", "model.weights=")))
-    return f"{run['data']} {run['method']} {run['split']} {run['seed']} {words}"
+    return f"{run['data']} {run['method']} {run['split']} {run['seed']} {' '.join(without_places(run['words']))}"
+
+
+def without_places(words: list[str]) -> list[str]:
+    """The settings, without where data and weights lie on this machine."""
+    return [word for word in words if not word.startswith(("data.root=", "model.weights="))]
+
+
+def stored(run: Run) -> Run:
+    """What goes into the output."""
+    measured = {
+        "words": without_places(run["words"]),
+        "precisions": [round(value, 4) for value in run["precisions"]],
+        "epochs": [{name: epoch[name] for name in FIGURES if epoch.get(name) is not None} for epoch in run["epochs"]],
+    }
+    return {**{name: value for name, value in run.items() if name not in ("keep", "vary")}, **measured}
 
 
 def read(path: Path) -> dict[str, Run]:

@@ -11,6 +11,7 @@ from reidray.settings_io import Layer, from_tree, settings_from
 from reidray.tuning.search_file import DEFAULT_OBJECTIVE, Search
 
 _ENTER = {  # settings that enter the computation of a criterion, and so change it for one and the same model
+    "camera_cycle": {"method.camera_centring"},
     "silhouette": {"method.k1", "method.k2", "method.k1_counts_itself", "method.eps"},
     "assigned": {"method.eps", "method.min_samples", "method.k1", "method.k2"},
 }

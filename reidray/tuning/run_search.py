@@ -157,10 +157,13 @@ def _check_data(settings: Settings, asked: Search, packed: str) -> None:
             f"objective: mAP is measured on the validation split, and {packed} has none: take a criterion that needs "
             "no identities, such as stability"
         )
-    if asked.objective == "camera_mixing":
+    if asked.objective in ("camera_cycle", "camera_mixing"):
         cameras_N = open_split(settings, packed, "train").source.cameras_N
         if len(set(cameras_N[cameras_N >= 0].tolist())) < 2:
-            raise ValueError(f"objective: camera_mixing needs images of two known cameras or more; {packed} has fewer")
+            raise ValueError(
+                f"objective: {asked.objective} needs images of two known cameras or more, and {packed} has fewer: take "
+                "objective: silhouette"
+            )
 
 
 def _run(
