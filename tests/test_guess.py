@@ -35,7 +35,7 @@ def test_weights_that_have_seen_people_come_first(gpu, tmp_path, monkeypatch):
     assert f"--config osnet_folder ({OSNET_WEIGHTS} is here" in said
 
 
-@pytest.mark.parametrize("given", [{"model.backbone": "resnet18"}, {"model.weights": "none"}])
+@pytest.mark.parametrize("given", [{"model.backbone": "resnet18", "model.weights": "none"}, {"model.weights": "none"}])
 def test_what_was_given_stays(gpu, given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / OSNET_WEIGHTS).touch()
