@@ -157,7 +157,8 @@ def _resumed(folder: Path, overlays: list[Any]) -> Settings:
             raise ValueError(_cannot_change(fixed)) from None
         raise
     unchanged = before.model_copy(
-        update={"train": before.train.model_copy(update={"epochs": settings.train.epochs})}, deep=False
+        update={"train": before.train.model_copy(update={"epochs": settings.train.epochs}), "run": settings.run},
+        deep=False,
     )
     if settings.hash() != unchanged.hash():
         raise ValueError(_cannot_change(fixed))

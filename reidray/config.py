@@ -146,7 +146,7 @@ class _Tree(Section):
         found = set(METHODS[chosen].unread)
         found |= {f"{chosen}.{name}" for name in (self.own.unread if self.own is not None else ())}
         if self.method.labels == "ground_truth":
-            found |= {"method.eps", "method.min_samples", "method.k2"}
+            found |= {"method.eps", "method.min_samples", "method.k2", "method.camera_centring"}
         if not self._may_have_tracklets:
             found |= {"data.frames"}
         if self.data.dataset not in ("mars", "auto"):
@@ -193,12 +193,14 @@ class _Tree(Section):
         return self.model_copy(update=found)
 
     def hash(self) -> str:
-        """Twelve hex digits over everything that can change a result: all but the section `run`, where data lie, how
-        they are loaded, and the sections of other methods."""
+        """Twelve hex digits over everything that can change a result: all but the section `run` (of it run.keep_best
+        alone counts), where data lie, how they are loaded, and the sections of other methods."""
         loading = {"root", "packed", "cache_dir", "decoded_cache_mb", "loader_threads", "batches_ahead"}
         others: dict[str, Any] = dict.fromkeys(set(METHODS) - {self.method.name}, True)
         loading |= {name.partition(".")[2] for name in self.unread if name.startswith("data.")}
-        tree = self.model_dump(mode="json", exclude={"run": True, "data": loading, **others})
+        tree = self.model_dump(
+            mode="json", exclude={"run": set(RunSettings.model_fields) - {"keep_best"}, "data": loading, **others}
+        )
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
 
     def resolved(self, base: Path) -> Self:

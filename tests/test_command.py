@@ -181,7 +181,9 @@ def test_help_keeps_to_the_width_of_the_terminal(helped, columns: int):
 def test_resume_takes_the_settings_of_its_run(tmp_path: Path):
     earlier = parsed("train.epochs=3", "train.seed=5", "run.threads=2").settings
     folder = RunFolder.create(tmp_path / "run", earlier)
-    command = parsed("--resume", str(folder.path), "--workers", "1", "train.epochs=9", resume=True)
+    command = parsed(
+        "--resume", str(folder.path), "--workers", "1", "train.epochs=9", "run.keep_best=camera_cycle", resume=True
+    )
     assert command.options.resume == folder.path
     assert (command.settings.train.seed, command.settings.train.epochs) == (5, 9)
     assert (command.settings.run.threads, command.settings.run.workers) == (2, 1)

@@ -351,6 +351,7 @@ def test_the_hash_ignores_where_things_lie_and_heeds_everything_else():
     plain = Settings().hash()
     assert settings_of("run.dir=x", "run.workers=1", "data.root=y", "data.cache_dir=z").hash() == plain
     assert settings_of("train.seed=1").hash() != plain
+    assert settings_of("run.keep_best=camera_cycle").hash() != plain  # another network is reported
     assert settings_of("data.drawn.twins=0.5").hash() != plain
 
 

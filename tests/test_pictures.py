@@ -26,7 +26,11 @@ WEIGHTS = {"reidray/weights/small.safetensors", "reidray/weights/small_early.saf
 _PICTURE = re.compile(
     rb"\A(\x89PNG|\xff\xd8\xff|GIF8|BM....\0\0\0\0|II\*\0|MM\0\*|RIFF....WEBP|\0\0..jP|....ftyp)", re.DOTALL
 )
-_WITHIN = re.compile(rb"data:(image|video)/(?!svg)[a-z+.-]+;base64,[A-Za-z0-9+/]{64}", re.IGNORECASE)
+_WITHIN = re.compile(
+    rb"(data:(image|video)/(?!svg)[a-z+.-]+;base64,"  # in a page
+    rb"|['\"](?-i:iVBORw0KGgo|/9j/|R0lGOD|UklGR))[A-Za-z0-9+/]{64}",  # in a notebook
+    re.IGNORECASE,
+)
 
 
 def in_git() -> list[str]:
@@ -72,6 +76,7 @@ def test_weights_hold_tensors_of_the_network_alone() -> None:
         ("clip", b"\0\0\0\x20ftypisom", "picture"),
         ("page.html", b'<img src="data:image/jpeg;base64,' + 64 * b"A" + b'">', "picture"),
         ("page.html", b'<img src="data:image/jpeg;base64,...">', "text"),
+        ("a.ipynb", b'"image/png": "iVBORw0KGgo' + 64 * b"A" + b'"', "picture"),
         ("crops.npz", b"PK\x03\x04\0\0", "binary"),
         ("crops.tar", b"a.jpg" + 100 * b"\0", "binary"),
         ("a.py", b"import os", "text"),

@@ -94,6 +94,9 @@ def camera_cycle(indices_NK: Any, cameras_N: Any) -> float | None:
 
     A network that has learned people closes more of them. One that tells cameras apart better than people closes fewer,
     though silhouette, stability and the share of labelled images all rise: docs/real-crops.md has the measurements.
+    Compare networks of one run by it, not data sets: chance is far above 0. Of 3,000 random features under three
+    cameras 12 neighbours close .67 (512 wide), and more the fewer dimensions they fill: .86 (2 wide), and all where
+    every feature is the same. So it does not tell a network that has collapsed.
 
     Args:
       indices_NK: nearest images of each image, most similar first; an image in its own list is passed over.

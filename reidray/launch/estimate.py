@@ -56,7 +56,8 @@ def time_to_come(settings: Settings, *, images: int, workers: int, on_gpu: bool)
     epochs, steps = settings.train.epochs, settings.train.steps
     update = _seconds(learn, device) / _IMAGES * settings.batch_size / at_once
     extraction = _seconds(extract, device) / _IMAGES * images / at_once
-    total = epochs * (steps * update + extraction)
+    labellings = epochs + (settings.run.keep_best != "none")  # that one judges the last network
+    total = epochs * steps * update + labellings * extraction
     sentence = (
         f"about {duration(total)} to come: {counted(epochs, 'epoch')}, each {counted(steps, 'update')} at "
         f"{_short(update)} and {counted(images, 'image')} to extract in {duration(extraction)} (measured just now; "

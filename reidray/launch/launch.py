@@ -102,7 +102,8 @@ def launch(
             raise
         split = open_split(settings, packed, "train")
         seconds = time.perf_counter() - started
-        result = summary(settings, history, seconds, place, count=split.images.source.count, taken=split.taken)
+        known = int((split.source.cameras_N >= 0).sum())
+        result = summary(settings, history, seconds, place, known=known, taken=split.taken)
         _file_result(folder, result, history.not_kept)
         filed = f"all figures of the run are in {folder.path}/result.json"
         if history.not_kept is not None:
@@ -246,11 +247,11 @@ def _check_machines(settings: Settings, console: Console) -> tuple[int, bool]:
 
 
 def summary(
-    settings: Settings, history: History, total_seconds: float, place: Path, *, count: int, taken: int = 1
+    settings: Settings, history: History, total_seconds: float, place: Path, *, known: int, taken: int = 1
 ) -> dict[str, Any]:
     """result.json: figures before and after in percent, the last labels, seconds by stage, and what was run.
 
-    count: training images. taken: images of a sample that a training step takes.
+    known: training samples whose camera is known. taken: images of a sample that a training step takes.
     """
     method = make_method(settings)
     reported = len(history.epochs) - 1 if history.selected is None else history.selected[0]
@@ -277,7 +278,7 @@ def summary(
         "images_per_second": round(images / max(history.seconds["train"], 1e-9), 1),
         **{name: last.get(name) for name in method.reported},
         "camera_cycle": last.get("camera_cycle"),
-        "advice": advice(settings, history.epochs, count),
+        "advice": advice(settings, history.epochs, known),
         "method": settings.method.name,
         "supervision": "supervised" if settings.method.labels == "ground_truth" else method.supervision,
         "labels": settings.method.labels,

@@ -36,8 +36,8 @@ class Entry:
       kind: its class there.
       section: its own settings, None where it has none.
       weighs_images: whether it has a difficulty for each image, which method.update=weighted needs.
-      criteria: criteria without truth that depend on settings of its section, and these settings; beside "silhouette",
-        the criteria that it computes.
+      criteria: criteria without truth that depend on settings of its section, and these settings; beside "silhouette"
+        and "camera_cycle", the criteria that it computes.
       unread: shared settings that it does not read, as section.name.
     """
 
@@ -63,11 +63,21 @@ METHODS = {
         "SCWM",
         ScwmSettings,
         weighs_images=True,
-        criteria={"silhouette": ("cluster_feature",), "agreement": ("difficulty_neighbours", "num_parts")},
+        criteria={
+            "silhouette": ("cluster_feature",),
+            "camera_cycle": ("cluster_feature",),
+            "agreement": ("difficulty_neighbours", "num_parts"),
+        },
     ),
     "cluster_contrast": Entry("cluster_contrast", "ClusterContrast"),
     "aac": Entry("aac", "AAC", AacSettings),
-    "acrm": Entry("acrm", "ACRM", AcrmSettings, unread=("method.update",)),
+    "acrm": Entry(
+        "acrm",
+        "ACRM",
+        AcrmSettings,
+        criteria=dict.fromkeys(("silhouette", "camera_cycle"), ("refine", "graph", "order")),
+        unread=("method.update",),
+    ),
     "buc": Entry("buc", "BUC", BucSettings, unread=_OWN_STAGES),
     "ihc": Entry("ihc", "IHC", IhcSettings, unread=(*_OWN_STAGES, "model.pooling")),
     "pplr": Entry(

@@ -95,16 +95,16 @@ class ACRM(Method):
 
     def label(self, search: Search) -> Labels:
         """DBSCAN on relation-aware features; the centroids of both kinds of features."""
-        own, space = self._own, Space(self.searched(search))
-        neighbours = None
+        own, space, neighbours = self._own, None, None
         if self._relates:
             if own.order == "neighbours":
+                space = Space(self.searched(search))
                 neighbours = search.nearest(space, self.list_length(search))
             order_N = self._order(search, neighbours)
             related = search.transformed("features", order_N, own.graph, "related")
             if own.refine:
                 space, neighbours = Space(self.searched(search, related)), None
-        found = self.clustered(search, space, neighbours)
+        found = self.clustered(search, space or Space(self.searched(search)), neighbours)
         return Labels(
             found.labels_N,
             memories={name: search.means(name, found.labels_N) for name in self.memories},
@@ -117,7 +117,9 @@ class ACRM(Method):
             return np.arange(search.count)
         key = np.random.SeedSequence([_ORDER_STREAM, self.settings.train.seed, search.inputs.epoch])
         shuffled_N = np.random.Generator(np.random.Philox(key)).permutation(search.count)
-        return shuffled_N if neighbours is None else neighbour_walk(as_numpy(neighbours.indices()), shuffled_N)
+        if neighbours is None:
+            return shuffled_N
+        return neighbour_walk(as_numpy(neighbours.indices()[:, : self.k1()]), shuffled_N)  # lists may be longer
 
     def transform(self, feature: str, rows_GBSD: Tensor, modules: nn.Module | None) -> Tensor:  # noqa: ARG002
         """v-hat of the images of each graph."""

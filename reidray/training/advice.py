@@ -23,7 +23,7 @@ def advice(settings: Settings, epochs: Sequence[Mapping[str, Any]], count: int) 
     Args:
       epochs: figures of the epochs so far, each with "epoch" and, where it labelled, "camera_cycle": that of the
         network with which it began. The last may be under way.
-      count: training images.
+      count: training images or tracklets whose camera is known, of which the criterion is a share.
 
     Returns:
       None where all is well, where fewer than two trained networks were judged, or cameras are not known.
@@ -49,8 +49,9 @@ def advice(settings: Settings, epochs: Sequence[Mapping[str, Any]], count: int) 
 
 def _remedy(settings: Settings) -> str:
     """What to set, first what helped most on real crops."""
-    if not settings.train.ema:
-        return "Set train.ema=0.99, and run.keep_best=camera_cycle to report the best network"
+    steadier = not settings.train.ema
     if settings.run.keep_best == "none":
+        if steadier:
+            return "Set train.ema=0.99, and run.keep_best=camera_cycle to report the best network"
         return "Set run.keep_best=camera_cycle to report the best network; more method.k1 joins cameras"
-    return "The best network is reported; more method.k1 joins cameras"
+    return f"The best network is reported; {'set train.ema=0.99' if steadier else 'more method.k1 joins cameras'}"

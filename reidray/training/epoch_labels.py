@@ -77,7 +77,7 @@ def label(context: Context, state: RunState, epoch: int) -> Figures:
 
 def _advise(context: Context, state: RunState, figures: Figures) -> None:
     """The run's advice, when there is reason for it for the first time."""
-    count, before = context.split("train").source.count, state.history.epochs
+    count, before = int((context.split("train").source.cameras_N >= 0).sum()), state.history.epochs
     now = advice(context.settings, [*before, figures], count)
     if now is not None and advice(context.settings, before, count) is None:
         context.tell(kind="message", text=now)

@@ -25,7 +25,7 @@ from reidray.training.epoch_updates import train_epoch
 from reidray.training.evaluation import can_evaluate, evaluate, remark
 from reidray.training.history import Figures, History, UnderWay
 from reidray.training.keeping_labels import keep_labels
-from reidray.training.promises import check_needs, checked_plans, remark_on_cameras
+from reidray.training.promises import check_judged, check_needs, checked_plans, remark_on_cameras
 from reidray.training.resume import agreed_checkpoint, keep, settle_evaluation, take_up
 from reidray.training.state import RunState, new_modules
 from reidray.training.tracing import begin_epoch, end_epoch
@@ -45,7 +45,7 @@ def train(context: Context) -> History:
     checkpoint = agreed_checkpoint(context)
     state, missing = _start(context, method, images.digest, weights=checkpoint is None)
     torch.manual_seed(settings.train.seed)
-    first = take_up(context, checkpoint, state, len(plans))
+    first = take_up(context, checkpoint, state, plans)
     history = state.history
 
     inputs = inputs_of(context, state, first)
@@ -119,8 +119,10 @@ def _select(context: Context, state: RunState, epoch: int, figures: Figures) -> 
     criterion = context.settings.run.keep_best
     if state.method.selects_network:
         state.select(epoch, figures.get("judged"))
-    elif criterion != "none" and epoch >= 0:
-        state.select(epoch, figures.get(criterion))
+    elif criterion != "none":
+        check_judged(state.method, figures)
+        if epoch >= 0:  # the start weights are not chosen
+            state.select(epoch, figures[criterion])
 
 
 def repeatable(device: torch.device) -> None:

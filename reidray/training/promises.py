@@ -5,6 +5,9 @@ N = images, B = global batch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from reidray.arrays import Ints
@@ -77,6 +80,20 @@ def remark_on_cameras(method: Method, inputs: Inputs) -> str | None:
             "(data.camera_from says where cameras stand)"
         )
     return None
+
+
+def check_judged(method: Method, figures: Mapping[str, Any]) -> None:
+    """Whether the labels of an epoch have the figure by which run.keep_best chooses.
+
+    Raises:
+      ValueError: they have not.
+    """
+    criterion = method.settings.run.keep_best
+    if figures.get(criterion) is None:
+        raise ValueError(
+            f"run.keep_best={criterion} needs that figure of every labelling, and {type(method).__name__}.label gives "
+            "none: give it (`Clustering.figures`), or leave run.keep_best out"
+        )
 
 
 def check_batches(method: Method, batches: Ints, labels_N: Ints) -> None:

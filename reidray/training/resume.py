@@ -14,8 +14,10 @@ import torch
 from reidray.methods.step import EpochPlan
 from reidray.storage.checkpoints import Checkpoint, optimiser_tensors, restore_optimiser
 from reidray.training.context import Context
-from reidray.training.history import History
+from reidray.training.history import History, UnderWay
 from reidray.training.state import RunState
+
+_OF_AN_END = ("epoch", "seconds")  # figures that an epoch gets when it is over
 
 
 def agreed_checkpoint(context: Context) -> Checkpoint | None:
@@ -40,15 +42,16 @@ def agreed_checkpoint(context: Context) -> Checkpoint | None:
     return context.checkpoints.load(folder)
 
 
-def take_up(context: Context, checkpoint: Checkpoint | None, state: RunState, epochs: int) -> int:
+def take_up(context: Context, checkpoint: Checkpoint | None, state: RunState, plans: Sequence[EpochPlan]) -> int:
     """Put everything back to a checkpoint, or to the beginning; the first epoch to do or finish.
 
     Args:
-      epochs: of the whole run.
+      plans: of the whole run.
 
     Raises:
       ValueError: the checkpoint is of other images, or has more epochs than the run is to have.
     """
+    epochs = len(plans)
     digest = context.split("train").source.digest
     history = None if checkpoint is None else History.from_tree(checkpoint.history)
     if history is not None and history.images != digest:
@@ -78,6 +81,8 @@ def take_up(context: Context, checkpoint: Checkpoint | None, state: RunState, ep
         state.network.load_state_dict(checkpoint.mean)
     restore_optimiser(state.optimiser, checkpoint.optimiser)
     state.selected = checkpoint.selected
+    if state.method.settings.run.keep_best == "none" and not state.method.selects_network:
+        history.selected, state.selected = None, {}  # the run is no longer to choose
     state.kept_heads = checkpoint.heads, checkpoint.heads_optimiser
     torch.set_rng_state(checkpoint.rng[min(context.ranks.rank, len(checkpoint.rng) - 1)])
     if checkpoint.step is not None:
@@ -85,10 +90,14 @@ def take_up(context: Context, checkpoint: Checkpoint | None, state: RunState, ep
         context.tell(kind="resumed", epoch=checkpoint.epoch, epochs=epochs, why=why, workers=context.ranks.size)
         return checkpoint.epoch
     first = checkpoint.epoch + 1
+    if plans[checkpoint.epoch].trains and _only_labelled(history, checkpoint.epoch):
+        figures = history.epochs.pop()  # the last epoch of a run with run.keep_best that is given more
+        history.under_way = UnderWay({name: value for name, value in figures.items() if name not in _OF_AN_END})
+        first = checkpoint.epoch
     if first < epochs:
         for when in ("after", "last"):
             history.evaluations.pop(when, None)  # a finished run that is given more epochs
-        why = f"the checkpoint of epoch {first}"
+        why = f"the checkpoint of epoch {checkpoint.epoch + 1}"
         context.tell(kind="resumed", epoch=first, epochs=epochs, why=why, workers=context.ranks.size)
     else:
         context.tell(kind="message", text=f"all {epochs} epochs of the run are done already")
@@ -106,11 +115,18 @@ def keep(context: Context, state: RunState, plans: Sequence[EpochPlan], epoch: i
     with context.spans("workers"):
         rng = context.ranks.gather(torch.get_rng_state())
     if context.ranks.rank == 0:
-        # A finished run may be given more epochs, of which nobody knows yet whether they label anew.
-        unknown = epoch + 1 == len(plans) and not all(plan.relabel for plan in plans)
+        # A finished run may be given more epochs, of which nobody knows yet whether they label anew; an epoch that only
+        # labelled then trains.
+        unknown = epoch + 1 == len(plans) and not all(plan.relabel and plan.trains for plan in plans)
         goes_on = step is not None or unknown or (epoch + 1 < len(plans) and not plans[epoch + 1].relabel)
         with context.spans("keep"):
             _save(context, state, epoch, step, goes_on=goes_on, rng=rng)
+
+
+def _only_labelled(history: History, epoch: int) -> bool:
+    """Whether an epoch has ended without an update."""
+    last = history.epochs[-1] if history.epochs else None
+    return last is not None and last["epoch"] == epoch and "loss_total" not in last
 
 
 def settle_evaluation(context: Context, history: History) -> None:

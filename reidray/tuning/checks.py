@@ -12,8 +12,8 @@ from reidray.tuning.search_file import DEFAULT_OBJECTIVE, Search
 
 _ENTER = {  # settings that enter the computation of a criterion, and so change it for one and the same model
     "camera_cycle": {"method.camera_centring"},
-    "silhouette": {"method.k1", "method.k2", "method.k1_counts_itself", "method.eps"},
-    "assigned": {"method.eps", "method.min_samples", "method.k1", "method.k2"},
+    "silhouette": {"method.k1", "method.k2", "method.k1_counts_itself", "method.eps", "method.camera_centring"},
+    "assigned": {"method.eps", "method.min_samples", "method.k1", "method.k2", "method.camera_centring"},
 }
 
 

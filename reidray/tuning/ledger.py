@@ -119,13 +119,21 @@ class Ledger:
 
 
 def measured_epochs(folder: Path) -> list[dict[str, Any]]:
-    """The epochs' measures in a run folder, with mAP and rank-1 where they were evaluated."""
+    """The epochs' measures in a run folder, with mAP and rank-1 where they were evaluated.
+
+    Where a run chose the network that it reports, the last ones are of the labels that judged that network, so that
+    they belong to its mAP.
+    """
     run = RunFolder(folder)
     lines = run.epochs()
     evaluated = {figures["epoch"]: figures for figures in run.evaluations() if figures["when"] == "epoch"}
     for line in lines:
         line.update({name: evaluated[line["epoch"]][name] for name in _FIGURES if line["epoch"] in evaluated})
     result = run.result()
+    chosen = None if result is None else result.get("selected")
+    judged = next((line for line in lines if chosen is not None and line["epoch"] == chosen["epoch"] + 1), None)
+    if judged is not None:
+        lines[-1] = {**judged, "epoch": lines[-1]["epoch"]}
     if lines and result is not None and result["after"] is not None:
         lines[-1].update({name: result["after"][name] for name in _FIGURES})
     return lines

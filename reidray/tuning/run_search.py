@@ -188,6 +188,7 @@ def _run(
     )
     device = "cuda" if share.gpus and settings.run.device != "cpu" else "cpu"  # a labeller alone may have a GPU
     epochs = settings.train.epochs
+    told_of = epochs + (settings.run.keep_best != "none")  # one more labels the last network
     grace = asked.grace_epochs or max(2, epochs // 4)
     stops = asked.scheduler == "asha" and grace < epochs  # else a trial is too short to be stopped
 
@@ -208,7 +209,7 @@ def _run(
         if report.get("epochs"):
             score = report.get("score")
             value = f"{asked.objective} {score:.4f}" if score is not None else f"no {asked.objective} yet"
-            say(f"trial {trial:03}  epoch {report['epochs']}/{epochs}  {value}")
+            say(f"trial {trial:03}  epoch {report['epochs']}/{told_of}  {value}")
 
     def ended(trial: int, state: str, sentence: str, seconds: float) -> None:
         ledger.ended(trial, state, sentence, seconds)

@@ -74,6 +74,17 @@ def test_people_close_all_cycles_and_cameras_close_none():
     assert camera_cycle(close, np.full(40, -1)) is None
 
 
+def test_cycles_of_features_that_know_nobody_are_many_and_more_in_few_dimensions():
+    random = np.random.default_rng(0)
+    cameras, found = random.integers(0, 3, 600), {}
+    for width in (2, 64):
+        rows = random.normal(size=(600, width))
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        found[width] = camera_cycle(np.argsort(-rows @ rows.T, axis=1)[:, :13], cameras)
+    assert 0.5 < found[64] < found[2] - 0.1
+    assert camera_cycle(np.tile(np.arange(13), (600, 1)), cameras) == 1.0  # all features are the same
+
+
 def test_cycles_do_not_depend_on_the_order_of_the_images():
     random = np.random.default_rng(3)
     indices, cameras = np.argsort(random.random((50, 50)), axis=1)[:, :9], random.integers(-1, 3, 50)

@@ -230,6 +230,33 @@ def test_graphs_follow_file_names_a_walk_over_neighbours_or_chance():
     assert later.order_N.tolist() != orders["shuffled"]
 
 
+def test_the_walk_looks_at_k1_neighbours_though_the_lists_are_longer():
+    shuffled, stand = Stand(), Stand()
+    method(order="shuffled").label(shuffled)
+    method({"k1": 3}).label(stand)
+    expected = reference.walk(stand.indices_NK[:, :3].tolist(), shuffled.order_N.tolist())
+    assert stand.order_N.tolist() == expected
+    assert expected != reference.walk(stand.indices_NK.tolist(), shuffled.order_N.tolist())
+
+
+@pytest.mark.parametrize(
+    ("own", "centred"),
+    [
+        ({}, ["features", "related"]),
+        ({"order": "shuffled"}, ["related"]),
+        ({"refine": False}, ["features"]),
+        ({"refine": False, "graph_weight": 0.0}, ["features"]),
+    ],
+)
+def test_only_what_is_searched_is_centred(own, centred):
+    stand, made = Stand(), []
+    stand.inputs = Inputs(0, np.arange(COUNT) % 2)
+    stand.centred = lambda feature, name: made.append(feature) or name
+    method({"camera_centring": True}, **own).label(stand)
+    assert made == centred
+    assert stand.clustered == Space(f"{centred[-1]}_centred")
+
+
 def test_a_walk_over_all_neighbours_never_starts_again():
     indices_NK = np.argsort(np.random.default_rng(5).random((COUNT, COUNT)), axis=1)
     order_N = neighbour_walk(indices_NK, np.arange(COUNT)[::-1])

@@ -13,7 +13,7 @@ from torch import nn
 from reidray.features.dropout import KeyedDropout
 from reidray.methods.cluster_contrast import ClusterContrast
 from reidray.methods.method import Method
-from reidray.methods.step import BatchLosses
+from reidray.methods.step import BatchLosses, EpochPlan
 from reidray.storage.checkpoints import CheckpointStore, optimiser_tensors
 from reidray.training.history import History
 from reidray.training.ranks import OneProcess, ProcessGroup
@@ -309,7 +309,7 @@ def test_modules_go_on_from_a_checkpoint_bit_for_bit(tmp_path):
     method = Mixing(tree)
     fresh = RunState(method, method.network(), new_modules(method), History("digest"))
     checkpoint, _ = context.checkpoints.newest()
-    assert take_up(context, checkpoint, fresh, epochs=2) == 0
+    assert take_up(context, checkpoint, fresh, [EpochPlan()] * 2) == 0
     assert set(checkpoint.modules) == set(state.modules.state_dict())
     _, other = begun(tree, method=method, replicas=dict(one.replicas), state=fresh)
     for name, replica in one.replicas.items():

@@ -8,7 +8,7 @@ import pytest
 from reidray.config import Settings
 from reidray.methods.label_search import Inputs
 from reidray.methods.step import EpochPlan
-from reidray.training.promises import check_batches, check_needs, checked_plans, remark_on_cameras
+from reidray.training.promises import check_batches, check_judged, check_needs, checked_plans, remark_on_cameras
 
 SETTINGS = Settings(
     method={"name": "cluster_contrast", "clusters_per_batch": 2, "images_per_cluster": 2}, model={"bn_group_size": 4}
@@ -66,6 +66,14 @@ def test_cameras_are_known_where_they_are_compared():
     assert remark_on_cameras(method(SETTINGS), alone) is None
     assert remark_on_cameras(method(centres), inputs()) is None
     assert remark_on_cameras(method(centres), alone).startswith("method.camera_centring has nothing to do: ")
+
+
+def test_what_run_keep_best_chooses_by_is_there():
+    run = SETTINGS.run.model_copy(update={"keep_best": "camera_cycle"})
+    chooses = method(SETTINGS.model_copy(update={"run": run}))
+    check_judged(chooses, {"camera_cycle": 0.0})
+    with pytest.raises(ValueError, match=r"run\.keep_best=camera_cycle needs that figure .* Method\.label gives none"):
+        check_judged(chooses, {"silhouette": 0.5})
 
 
 @pytest.mark.parametrize(

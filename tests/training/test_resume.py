@@ -171,7 +171,7 @@ def taken_up(context: Any, folder: Path, kind: type[Told] = Told, shards: int = 
     context.checkpoints.wait()
     other, state = context_of(folder, shards), began(kind)
     checkpoint = agreed_checkpoint(other)
-    return other, state, checkpoint, take_up(other, checkpoint, state, 9)
+    return other, state, checkpoint, take_up(other, checkpoint, state, plans(*[True] * 9))
 
 
 def assert_same_tensors(found: Any, expected: Any) -> None:
@@ -294,7 +294,7 @@ def test_a_new_run_begins_with_an_empty_bank_and_says_so(tmp_path: Path) -> None
     under_way(one)
     generation = one.bank.generation
     state = began(Told)
-    assert take_up(one, None, state, 3) == 0
+    assert take_up(one, None, state, plans(*[True] * 3)) == 0
     assert one.bank.generation > generation
     assert one.bank.blocks("train/labels", 3) == set()
     assert one.told == [{"kind": "started", "epochs": 3}]
@@ -307,8 +307,8 @@ def test_other_images_and_fewer_epochs_are_refused_before_anything_is_changed(tm
     checkpoint = agreed_checkpoint(one)
     before = one.bank.generation
     with pytest.raises(ValueError, match=r"has 5 epochs already, more than the 4 that the settings ask for"):
-        take_up(one, checkpoint, began(Told), 4)
+        take_up(one, checkpoint, began(Told), plans(*[True] * 4))
     one.split = context_of(tmp_path, digest="another").split
     with pytest.raises(ValueError, match="the images in packed are not those that the run in"):
-        take_up(one, checkpoint, began(Told), 9)
+        take_up(one, checkpoint, began(Told), plans(*[True] * 9))
     assert one.bank.generation == before

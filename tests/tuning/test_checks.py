@@ -32,6 +32,14 @@ def test_a_setting_that_enters_the_objective_is_cautioned_about(reading):
     assert cautions(reading(SPACE + "objective: stability"), Settings()) == []
     (sentence,) = cautions(reading("search: {method.k1: {choice: [8, 20]}}\nobjective: silhouette"), Settings())
     assert "method.k1 enters the computation of silhouette" in sentence
+    centred = "search: {method.camera_centring: {choice: [true, false]}}\nobjective: "
+    for objective in ("camera_cycle", "silhouette", "assigned"):
+        (sentence,) = cautions(reading(centred + objective), Settings())
+        assert f"method.camera_centring enters the computation of {objective}" in sentence
+    (sentence,) = cautions(
+        reading("search: {scwm.cluster_feature: {choice: [global, concat]}}\nobjective: camera_cycle"), Settings()
+    )
+    assert "scwm.cluster_feature enters the computation of camera_cycle" in sentence
 
 
 def test_a_grid_that_the_trials_do_not_walk_to_its_end_is_cautioned_about(reading):

@@ -49,3 +49,15 @@ def test_scores_and_measures_are_those_of_the_trials_run_folder(tmp_path: Path):
     entry = ledger.entry(0)
     assert (entry.scores, entry.score) == ({2: 0.7}, 0.7)
     assert (entry.measures["silhouette"], entry.measures["mAP"], entry.measures["rank1"]) == (0.2, 61.5, 70.0)
+
+
+def test_measures_of_a_run_that_chose_its_network_are_of_the_labels_that_judged_it(tmp_path: Path):
+    ledger = Ledger(tmp_path, "camera_cycle")
+    ledger.began(0, {})
+    run = RunFolder.create(ledger.trial_folder(0), Settings())
+    for epoch, cycle in enumerate((0.2, 0.6, 0.3)):
+        run.add_epoch({"epoch": epoch, "camera_cycle": cycle})
+    run.write_result({"after": {"mAP": 61.5, "rank1": 70.0}, "selected": {"epoch": 0, "criterion": 0.6}})
+    entry = ledger.entry(0)
+    assert (entry.epochs, entry.score, entry.scores) == (3, 0.6, {1: 0.2, 2: 0.6, 3: 0.6})
+    assert (entry.measures["camera_cycle"], entry.measures["mAP"]) == (0.6, 61.5)

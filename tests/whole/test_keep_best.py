@@ -88,3 +88,32 @@ def test_what_cannot_be_chosen_by_the_criterion_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         launch(tiny_settings("one", **sections, run={"keep_best": "camera_cycle"}))
+
+
+def test_a_finished_run_that_is_given_more_epochs_trains_in_all_of_them(
+    tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Its last epoch only labelled; in the longer run that one trains."""
+
+    def settings(name: str, epochs: int) -> Settings:
+        kept = {"keep_best": "camera_cycle"}
+        one: Settings = tiny_settings(name, method={"name": "cluster_contrast"}, train={"epochs": epochs}, run=kept)
+        return one
+
+    launch(settings("whole", 2))
+    launch(settings("longer", 1))
+    launch(settings("longer", 2), resume=tmp_path / "longer")
+    assert_same_run(tmp_path / "whole", tmp_path / "longer")
+    assert result(tmp_path / "longer")["selected"] == result(tmp_path / "whole")["selected"]
+
+
+def test_a_run_that_goes_on_without_choosing_reports_its_last_network(
+    tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    method, run = {"name": "cluster_contrast"}, {"checkpoint_every": 1, "keep_checkpoints": 9}
+    launch(tiny_settings("one", method=method, train={"epochs": 2}, run={**run, "keep_best": "camera_cycle"}))
+    launch(tiny_settings("one", method=method, train={"epochs": 3}, run=run), resume=tmp_path / "one")
+    found = result(tmp_path / "one")
+    assert "selected" not in found
+    assert [line["epoch"] for line in epochs(tmp_path / "one")] == [0, 1, 2]
+    assert all("loss_contrast" in line for line in epochs(tmp_path / "one"))
