@@ -58,10 +58,12 @@ def table(data: str, runs: list[dict[str, Any]]) -> str:
             continue
         everything = np.array([point for found in of_runs for point in found])
         rho = rank_correlation(*everything.T)
+        if rho is None:  # equal everywhere
+            continue
         low, high = interval(of_runs, np.random.default_rng(0))
         each = [rank_correlation(*np.array(found).T) for found in of_runs]
         within = [one for one in each if one is not None]
-        chosen = [max(found, key=lambda point: point[0])[1] for found in of_runs]
+        chosen = [max(reversed(found), key=lambda point: point[0])[1] for found in of_runs]  # the last of equals
         last = np.mean([mAP - found[-1][1] for mAP, found in zip(chosen, of_runs, strict=True)])
         best = np.mean([mAP - max(point[1] for point in found) for mAP, found in zip(chosen, of_runs, strict=True)])
         lines.append(
