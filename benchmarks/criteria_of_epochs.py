@@ -3,7 +3,9 @@
     python benchmarks/criteria_of_epochs.py grid.jsonl [--data cuhk01]
 
 A network is judged by the labels that it gave in the beginning of the next epoch, and by the mAP that was measured
-between the two. So a run of E epochs has E - 1 points; the start weights are left out. For each data set and criterion:
+between the two. So a run of E epochs has E - 1 points; the start weights are left out.
+
+Runs that were measured on validation and on test persons have tables of their own. In them:
 
 - rho: Spearman's, over all points; its middle 95 % over runs drawn anew, with replacement, since the epochs of a run
   resemble each other.
@@ -35,8 +37,11 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", help="data sets; default all")
     options = parser.parse_args()
     runs = [json.loads(line) for file in options.grid for line in file.read_text().splitlines()]
-    for data in options.data or sorted({run["data"] for run in runs}):
-        print(table(data, [run for run in runs if run["data"] == data and "true_labels" not in run["method"]]))
+    unlabelled = [run for run in runs if run["method"] != "true_labels"]
+    for data, split in sorted({(run["data"], run["split"]) for run in unlabelled}):
+        own = [run for run in unlabelled if (run["data"], run["split"]) == (data, split)]
+        if not options.data or data in options.data:
+            print(table(f"{data}, {split} persons", own))
 
 
 def points(run: dict[str, Any], criterion: str) -> Points:
