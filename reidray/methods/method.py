@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 from reidray.arrays import Array, Floats, Ints
 from reidray.config import Settings
 from reidray.data.sampling import epoch_batches
-from reidray.evaluation.criteria import CYCLE_NEIGHBOURS
+from reidray.dispatch import as_numpy
+from reidray.evaluation.criteria import CYCLE_NEIGHBOURS, camera_cycle
 from reidray.features import Network, build_embedder
 from reidray.labelling import labels_from_persons
 from reidray.methods.label_search import (
@@ -283,17 +285,21 @@ class Method(ABC):
     def searched(self, search: Search, feature: str = "features") -> str:
         """The feature by which neighbours are searched: a feature as it is, or with method.camera_centring without
         what its camera added."""
+        return search.centred(feature, f"{feature}_centred") if self._centres(search) else feature
+
+    def _centres(self, search: Search) -> bool:
+        """Whether neighbours are searched by features without their cameras."""
         inputs = search.inputs
-        if not self.settings.method.camera_centring or inputs.persons_N is not None or inputs.num_cameras < 2:
-            return feature
-        return search.centred(feature, f"{feature}_centred")
+        return self.settings.method.camera_centring and inputs.persons_N is None and inputs.num_cameras > 1
 
     def list_length(self, search: Search) -> int:
         """Neighbours to ask for where lists are clustered: those of k1, and enough for `camera_cycle`."""
-        return max(self.k1(), min(CYCLE_NEIGHBOURS, search.count))
+        return max(self.k1(), min(CYCLE_NEIGHBOURS, search.count)) if self._centres(search) else self.k1()
 
     def clustered(self, search: Search, space: Space, neighbours: Neighbours | None = None) -> Clustering:
         """DBSCAN on Jaccard distances in one space; with method.labels=ground_truth the true identities instead.
+
+        With method.camera_centring it has `camera_cycle`, too.
 
         neighbours: in that space, where they were asked for already.
 
@@ -303,8 +309,9 @@ class Method(ABC):
         method = self.settings.method
         if search.inputs.persons_N is not None:
             return Clustering(labels_from_persons(search.inputs.persons_N), None)
+        neighbours = neighbours or search.nearest(space, self.list_length(search))
         found = search.cluster(
-            neighbours or search.nearest(space, self.list_length(search)),
+            neighbours,
             JaccardSettings(k1=method.k1, k2=method.k2, keep=method.eps, counts_itself=method.k1_counts_itself),
             DbscanSettings(eps=method.eps, min_samples=method.min_samples),
         )
@@ -313,4 +320,7 @@ class Method(ABC):
                 f"epoch {search.inputs.epoch + 1}: all {search.count} images are outliers: raise method.eps (now "
                 f"{method.eps}) or lower method.min_samples (now {method.min_samples})"
             )
-        return found
+        if not self._centres(search):
+            return found
+        nearest_NK = as_numpy(neighbours.indices()[:, :CYCLE_NEIGHBOURS])
+        return replace(found, camera_cycle=camera_cycle(nearest_NK, search.inputs.cameras_N))

@@ -42,7 +42,7 @@ def advice(settings: Settings, epochs: Sequence[Mapping[str, Any]], count: int) 
         return None
     return (
         f"caution: images are found again from another camera less often than after epoch {best_epoch + 1} "
-        f"(camera_cycle {best:.3f}, after epoch {epoch + 1} {now:.3f}): training separates cameras instead of people. "
+        f"(camera_cycle {best:.3f}, after epoch {epoch + 1} {now:.3f}): the network has begun to get worse. "
         f"{_remedy(settings)}"
     )
 
@@ -53,5 +53,5 @@ def _remedy(settings: Settings) -> str:
     if settings.run.keep_best == "none":
         if steadier:
             return "Set train.ema=0.99, and run.keep_best=camera_cycle to report the best network"
-        return "Set run.keep_best=camera_cycle to report the best network; more method.k1 joins cameras"
-    return f"The best network is reported; {'set train.ema=0.99' if steadier else 'more method.k1 joins cameras'}"
+        return "Set run.keep_best=camera_cycle to report the best network"
+    return "The best network is reported" + ("; train.ema=0.99 trains more steadily" if steadier else "")

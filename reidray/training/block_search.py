@@ -30,7 +30,6 @@ from reidray.methods.label_search import (
 )
 from reidray.neighbours import Found, Lists, merged, no_lists
 from reidray.training.graphs import pieces
-from reidray.training.grouping import with_cycles
 from reidray.training.pool import Task, TaskPool
 from reidray.training.reading import Arrivals, Moment, Stretch, stretches
 
@@ -81,7 +80,7 @@ class BlockSearch:
         task = Task("cluster", lambda: (self._moment, neighbours.space, *lists, jaccard, dbscan))
         self._pool.add([task], first=True)
         found: Clustering = task.future.result()
-        return with_cycles(found, lists.indices_RK, self.inputs.cameras_N)
+        return found
 
     def overlaps(self, whole: Neighbours, others: Sequence[Neighbours], k: int) -> Floats:
         """See `Search.overlaps`: computed here, of the lists."""

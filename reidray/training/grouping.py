@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from reidray import dispatch
-from reidray.arrays import Array, Floats, Ints
-from reidray.evaluation.criteria import CYCLE_NEIGHBOURS, camera_cycle, centroid_silhouette, mean_silhouette
+from reidray.arrays import Floats, Ints
+from reidray.evaluation.criteria import centroid_silhouette, mean_silhouette
 from reidray.labelling import Criterion, merge_stage, stage_distances
 from reidray.methods.label_search import Clustering, DbscanSettings, Merging
 from reidray.spans import Spans
@@ -42,9 +42,3 @@ class Grouping:
             distances = stage_distances(features_ND, labels_N, criterion=criterion)
         with self.spans("merge"):
             return Merging(merge_stage(distances, count, criterion=criterion), silhouette)
-
-
-def with_cycles(found: Clustering, indices_NK: Any, cameras_N: Array) -> Clustering:
-    """A clustering with `camera_cycle` of the neighbours that it was made from."""
-    nearest_NK = dispatch.as_numpy(indices_NK[:, :CYCLE_NEIGHBOURS])
-    return replace(found, camera_cycle=camera_cycle(nearest_NK, cameras_N))

@@ -54,6 +54,10 @@ def check_needs(method: Method, inputs: Inputs) -> None:
       ValueError: some of it is missing.
     """
     name = method.settings.method.name
+    if method.settings.run.keep_best == "camera_cycle" and not method.settings.method.camera_centring:
+        raise ValueError(
+            "run.keep_best=camera_cycle goes by features without their cameras: set method.camera_centring"
+        )
     if method.settings.run.keep_best == "camera_cycle" and inputs.num_cameras < 2:
         raise ValueError(
             "run.keep_best=camera_cycle compares cameras, and the training images are of fewer than two known ones: "

@@ -27,7 +27,7 @@ from reidray.methods.label_search import (
 )
 from reidray.spans import Spans
 from reidray.training.graphs import GraphTransform, pieces
-from reidray.training.grouping import Grouping, with_cycles
+from reidray.training.grouping import Grouping
 from reidray.training.reading import in_space
 
 
@@ -85,7 +85,7 @@ class WholeSearch:
                 keep=jaccard.keep,
                 counts_itself=jaccard.counts_itself,
             )
-        return with_cycles(self._grouping.of(distances_NN, dbscan), indices_NK, self.inputs.cameras_N)
+        return self._grouping.of(distances_NN, dbscan)
 
     def overlaps(self, whole: Neighbours, others: Sequence[Neighbours], k: int) -> Floats:
         """See `Search.overlaps`."""

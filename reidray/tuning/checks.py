@@ -11,7 +11,6 @@ from reidray.settings_io import Layer, from_tree, settings_from
 from reidray.tuning.search_file import DEFAULT_OBJECTIVE, Search
 
 _ENTER = {  # settings that enter the computation of a criterion, and so change it for one and the same model
-    "camera_cycle": {"method.camera_centring"},
     "silhouette": {"method.k1", "method.k2", "method.k1_counts_itself", "method.eps", "method.camera_centring"},
     "assigned": {"method.eps", "method.min_samples", "method.k1", "method.k2", "method.camera_centring"},
 }
@@ -98,6 +97,10 @@ def _check_objective(objective: str, settings: Settings) -> None:
     if settings.method.labels == "ground_truth" and objective != "mAP":
         raise ValueError(
             f"objective: {objective} judges pseudo-labels, and method.labels=ground_truth has none: set objective: mAP"
+        )
+    if objective == "camera_cycle" and not settings.method.camera_centring:
+        raise ValueError(
+            "objective: camera_cycle goes by features without their cameras: set method.camera_centring=true"
         )
     if objective == "stability" and settings.train.epochs < 2:
         raise ValueError("objective: stability compares two epochs: set train.epochs to 2 or more")

@@ -43,13 +43,13 @@ def test_cycles_by_hand():
     # images 0, 1 of camera 0 and 2, 3 of camera 1; 4 has no camera
     indices = [
         [0, 4, 1, 2],  # across to 2, which goes back to 0: closed
-        [1, 0, 3, 2],  # across to 3, which goes back to 0, the nearest of its own camera: closed
+        [1, 0, 3, 2],  # across to 3, which goes back to 0, one of its neighbours: closed
         [2, 3, 0, 1],  # across to 0, which goes back to 2: closed
         [3, 0, 1, 4],  # across to 0, back to 2, which is not in its own list: open
         [4, 0, 1, 2],
     ]
     assert camera_cycle(indices, [0, 0, 1, 1, -1]) == 3 / 4
-    # 0 and 4 go to each other; 3 goes to 4 and back to 0, the nearest of its own camera; 1 and 2 know no other camera
+    # 0 and 4 go to each other; 3 goes to 4 and back to 0, its neighbour; 1 and 2 know no other camera
     assert camera_cycle(indices, [0, 0, 0, 0, 1]) == 3 / 5
 
 

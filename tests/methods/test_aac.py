@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 
 from reidray.config import Settings
-from reidray.evaluation.criteria import CYCLE_NEIGHBOURS
 from reidray.features import Features
 from reidray.labelling import split_by_attributes
 from reidray.methods import make_method
@@ -94,8 +93,7 @@ def test_clusters_are_searched_as_cluster_contrast_searches_them():
     assert search.asked == other.asked
     space = Space("features")
     jaccard = JaccardSettings(k1=9, k2=3, keep=0.4, counts_itself=True)
-    asked = (space, max(9, min(CYCLE_NEIGHBOURS, COUNT)))
-    assert search.asked == [asked, (asked, jaccard, DbscanSettings(eps=0.4, min_samples=4))]
+    assert search.asked == [(space, 9), ((space, 9), jaccard, DbscanSettings(eps=0.4, min_samples=4))]
 
 
 @pytest.mark.parametrize(("epoch", "divided"), [(0, False), (2, False), (3, True), (4, True)])

@@ -17,5 +17,5 @@ def camera_cycle(indices_NK, cameras_N):
         if across is None:
             continue
         back = nearest(across, lambda camera, own=own: camera == own)
-        closed += back is not None and back in (i, nearest(i, lambda camera, own=own: camera == own))
+        closed += back is not None and (back == i or back in list(indices_NK[i]))
     return closed / len(known)

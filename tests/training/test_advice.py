@@ -46,10 +46,10 @@ def test_the_advice_names_nothing_that_is_set_already():
     assert "train.ema" not in judged(0.2, 0.6, 0.5, train={"ema": 0.99})
     said = judged(0.2, 0.6, 0.5, train={"ema": 0.99}, run={"keep_best": "camera_cycle"})
     assert "run.keep_best" not in said
-    assert "The best network is reported; more method.k1" in said
+    assert said.endswith("The best network is reported")
     said = judged(0.2, 0.6, 0.5, train={"ema": 0.0}, run={"keep_best": "camera_cycle"})
     assert "run.keep_best" not in said
-    assert said.endswith("The best network is reported; set train.ema=0.99")
+    assert said.endswith("The best network is reported; train.ema=0.99 trains more steadily")
 
 
 def test_epochs_that_do_not_label_are_passed_over():

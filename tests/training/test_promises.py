@@ -57,7 +57,10 @@ def test_side_data_that_a_method_needs_must_be_there():
 def test_cameras_are_known_where_they_are_compared():
     alone = Inputs(0, np.array([2, 2, -1]))
     run = SETTINGS.run.model_copy(update={"keep_best": "camera_cycle"})
-    chooses = method(SETTINGS.model_copy(update={"run": run}), needs=set())
+    with pytest.raises(ValueError, match=r"camera_cycle goes by features without their cameras: set method\.camera"):
+        check_needs(method(SETTINGS.model_copy(update={"run": run}), needs=set()), inputs())
+    own = SETTINGS.method.model_copy(update={"camera_centring": True})
+    chooses = method(SETTINGS.model_copy(update={"run": run, "method": own}), needs=set())
     check_needs(chooses, inputs())
     with pytest.raises(ValueError, match=r"run\.keep_best=camera_cycle compares cameras, and .* fewer than two known"):
         check_needs(chooses, alone)

@@ -24,6 +24,9 @@ def test_an_objective_that_is_not_defined_for_the_settings_is_refused(reading):
         check_search(reading(SPACE + "objective: agreement"), baseline)
     with pytest.raises(ValueError, match="has none: set objective: mAP"):
         check_search(reading(SPACE), with_values(Settings(), {"method.labels": "ground_truth"}))
+    with pytest.raises(ValueError, match=r"without their cameras: set method.camera_centring=true"):
+        check_search(reading(SPACE + "objective: camera_cycle"), baseline)
+    check_search(reading(SPACE + "objective: camera_cycle"), with_values(baseline, {"method.camera_centring": True}))
     with pytest.raises(ValueError, match=r"train.epochs to 2 or more"):
         check_search(reading(SPACE + "objective: stability"), with_values(Settings(), {"train.epochs": 1}))
 
@@ -33,7 +36,7 @@ def test_a_setting_that_enters_the_objective_is_cautioned_about(reading):
     (sentence,) = cautions(reading("search: {method.k1: {choice: [8, 20]}}\nobjective: silhouette"), Settings())
     assert "method.k1 enters the computation of silhouette" in sentence
     centred = "search: {method.camera_centring: {choice: [true, false]}}\nobjective: "
-    for objective in ("camera_cycle", "silhouette", "assigned"):
+    for objective in ("silhouette", "assigned"):
         (sentence,) = cautions(reading(centred + objective), Settings())
         assert f"method.camera_centring enters the computation of {objective}" in sentence
     (sentence,) = cautions(

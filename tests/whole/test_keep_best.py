@@ -9,14 +9,14 @@ import pytest
 
 from reidray.config import Settings
 from reidray.launch.launch import launch
-from reidray.training import grouping
+from reidray.methods import method as methods
 from tests.whole.runs import assert_same_run, epochs, evaluations, result
 
 
 def given(monkeypatch: pytest.MonkeyPatch, *cycles: float) -> None:
     """The criterion of one labelling after the other; the last one stays."""
     left = list(cycles)
-    monkeypatch.setattr(grouping, "camera_cycle", lambda *_: left.pop(0) if len(left) > 1 else left[0])
+    monkeypatch.setattr(methods, "camera_cycle", lambda *_: left.pop(0) if len(left) > 1 else left[0])
 
 
 @pytest.mark.parametrize(("cycles", "best"), [((0.9, 0.5, 0.3, 0.2), 0), ((0.1, 0.2, 0.3, 0.4), 2)])
@@ -31,7 +31,7 @@ def test_the_network_with_the_highest_criterion_is_reported(
     launch(
         tiny_settings(
             "one",
-            method={"name": "cluster_contrast"},
+            method={"name": "cluster_contrast", "camera_centring": True},
             train={"epochs": 3},
             evaluate={"every": 1, "ranked_lists": 0},
             run={"keep_best": "camera_cycle"},
@@ -52,7 +52,9 @@ def test_the_network_with_the_highest_criterion_is_reported(
 def test_a_run_that_goes_on_chooses_the_same_network(tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
     def settings(name: str, epochs: int) -> Settings:
         kept = {"keep_best": "camera_cycle", "keep_checkpoints": 9}
-        one: Settings = tiny_settings(name, method={"name": "cluster_contrast"}, train={"epochs": epochs}, run=kept)
+        one: Settings = tiny_settings(
+            name, method={"name": "cluster_contrast", "camera_centring": True}, train={"epochs": epochs}, run=kept
+        )
         return one
 
     launch(settings("whole", 2))
@@ -69,7 +71,7 @@ def test_a_run_that_goes_on_chooses_the_same_network(tiny_settings: Callable[...
 
 
 def test_cameras_are_judged_in_every_run_that_knows_them(tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
-    launch(tiny_settings("one", method={"name": "pplr"}, train={"epochs": 1}))
+    launch(tiny_settings("one", method={"name": "pplr", "camera_centring": True}, train={"epochs": 1}))
     (line,) = epochs(tmp_path / "one")
     assert 0 < line["camera_cycle"] <= 1
     assert result(tmp_path / "one")["camera_cycle"] == line["camera_cycle"]
@@ -81,6 +83,7 @@ def test_cameras_are_judged_in_every_run_that_knows_them(tiny_settings: Callable
     [
         ({"method": {"name": "buc"}}, "chooses the network that is reported by a criterion of its own"),
         ({"method": {"labels": "ground_truth"}}, "method.labels=ground_truth has none"),
+        ({"method": {"name": "cluster_contrast"}}, "set method.camera_centring"),
     ],
 )
 def test_what_cannot_be_chosen_by_the_criterion_is_refused(
@@ -97,7 +100,9 @@ def test_a_finished_run_that_is_given_more_epochs_trains_in_all_of_them(
 
     def settings(name: str, epochs: int) -> Settings:
         kept = {"keep_best": "camera_cycle"}
-        one: Settings = tiny_settings(name, method={"name": "cluster_contrast"}, train={"epochs": epochs}, run=kept)
+        one: Settings = tiny_settings(
+            name, method={"name": "cluster_contrast", "camera_centring": True}, train={"epochs": epochs}, run=kept
+        )
         return one
 
     launch(settings("whole", 2))
@@ -110,7 +115,8 @@ def test_a_finished_run_that_is_given_more_epochs_trains_in_all_of_them(
 def test_a_run_that_goes_on_without_choosing_reports_its_last_network(
     tiny_settings: Callable[..., Any], tmp_path: Path
 ) -> None:
-    method, run = {"name": "cluster_contrast"}, {"checkpoint_every": 1, "keep_checkpoints": 9}
+    method = {"name": "cluster_contrast", "camera_centring": True}
+    run = {"checkpoint_every": 1, "keep_checkpoints": 9}
     launch(tiny_settings("one", method=method, train={"epochs": 2}, run={**run, "keep_best": "camera_cycle"}))
     launch(tiny_settings("one", method=method, train={"epochs": 3}, run=run), resume=tmp_path / "one")
     found = result(tmp_path / "one")
