@@ -1,9 +1,14 @@
 """Which figure that needs no truth falls when mAP falls? Every epoch of the runs of benchmarks/grid.py is a point.
 
-    python benchmarks/criteria_of_epochs.py grid.jsonl [--data cuhk01]
+    python benchmarks/criteria_of_epochs.py grid.jsonl
+    python benchmarks/criteria_of_epochs.py --runs DIR
 
 A network is judged by the labels that it gave in the beginning of the next epoch, and by the mAP that was measured
 between the two. So a run of E epochs has E - 1 points; the start weights are left out.
+
+With --runs it takes the run folders that the grid kept (--keep DIR), and computes `camera_cycle` from the checkpoints
+of all epochs, so that runs without method.camera_centring have it, too, and the last network. Runs with true labels are
+left out.
 
 Runs that were measured on validation and on test persons have tables of their own. In them:
 
@@ -17,12 +22,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reidray.evaluation.criteria import rank_correlation
+from reidray.evaluation.criteria import CYCLE_NEIGHBOURS, camera_cycle, rank_correlation
+from reidray.labelling import camera_numbers, camera_offsets, camera_sums, without_offsets
+from reidray.launch.inference import extracted, load_model
+from reidray.launch.prepare import packed_place
+from reidray.methods import make_method
+from reidray.neighbours import nearest
+from reidray.storage.runfolder import RunFolder
+from reidray.threads import set_threads
+from reidray.training.context import open_split
 
 CRITERIA = ("camera_cycle", "camera_mixing", "assigned", "silhouette", "stability")
 RESAMPLES = 2000
@@ -33,15 +47,50 @@ Points = list[tuple[float, float]]  # of a run: criterion and mAP of each epoch
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grid", type=Path, nargs="+", help="what benchmarks/grid.py wrote")
-    parser.add_argument("--data", nargs="+", help="data sets; default all")
+    parser.add_argument("grid", type=Path, nargs="*", help="what benchmarks/grid.py wrote")
+    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="folders of run folders that it kept")
     options = parser.parse_args()
+    set_threads(1)
     runs = [json.loads(line) for file in options.grid for line in file.read_text().splitlines()]
-    unlabelled = [run for run in runs if run["method"] != "true_labels"]
-    for data, split in sorted({(run["data"], run["split"]) for run in unlabelled}):
-        own = [run for run in unlabelled if (run["data"], run["split"]) == (data, split)]
-        if not options.data or data in options.data:
-            print(table(f"{data}, {split} persons", own))
+    folders = [folder.parent for place in options.runs for folder in sorted(place.glob("*/result.json"))]
+    folders = [folder for folder in folders if RunFolder.open(folder).settings().method.labels != "ground_truth"]
+    runs = [run for run in runs if run["method"] != "true_labels"] + [kept(folder) for folder in folders]
+    for data, split in sorted({(run["data"], run["split"]) for run in runs}):
+        own = [run for run in runs if (run["data"], run["split"]) == (data, split)]
+        print(table(f"{data}, {split} persons", own))
+
+
+def kept(place: Path) -> dict[str, Any]:
+    """A run folder with the checkpoints of all epochs, as a line of the grid. The cycles are kept beside them."""
+    folder = RunFolder.open(place)
+    settings = folder.settings()
+    found = place / "camera_cycles.json"
+    if not found.exists():
+        epochs = {int(checkpoint.name[6:]): checkpoint for checkpoint in folder.checkpoints.glob("epoch_????")}
+        found.write_text(json.dumps({epoch: cycles(checkpoint) for epoch, checkpoint in sorted(epochs.items())}))
+        print(f"{place.name}: {len(epochs)} networks judged", file=sys.stderr)
+    figures = {line["epoch"]: line for line in folder.epochs()}
+    for epoch, value in json.loads(found.read_text()).items():
+        figures.setdefault(int(epoch) + 1, {"epoch": int(epoch) + 1})["camera_cycle"] = value
+    return {
+        "data": Path(settings.data.root or "drawn").name,
+        "split": settings.evaluate.split,
+        "method": settings.method.name,
+        "epochs": list(figures.values()),
+        "curve": [[line["epoch"], line["mAP"]] for line in folder.evaluations() if line["epoch"] is not None],
+    }
+
+
+def cycles(checkpoint: Path) -> float | None:
+    """`camera_cycle` of the network of a checkpoint, by its global feature of the training images."""
+    model, settings = load_model(checkpoint)
+    samples, method = open_split(settings, packed_place(settings), "train"), make_method(settings)
+    shards = extracted(model, settings, samples, method.to_label, lambda _: None)
+    features_N1D = np.concatenate([shard.arrays[method.features[0]][:, :1] for shard in shards])
+    cameras_N, count = camera_numbers(samples.source.cameras_N)
+    offsets_K1D = camera_offsets(camera_sums(features_N1D, cameras_N, count), np.bincount(cameras_N[cameras_N >= 0]))
+    centred_ND = without_offsets(features_N1D, cameras_N, offsets_K1D)[:, 0]
+    return camera_cycle(nearest(np.ascontiguousarray(centred_ND), CYCLE_NEIGHBOURS)[0], cameras_N)
 
 
 def points(run: dict[str, Any], criterion: str) -> Points:
