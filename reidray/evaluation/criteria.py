@@ -93,8 +93,8 @@ def camera_cycle(indices_NK: Any, cameras_N: Any) -> float | None:
     at the neighbours of `indices_NK` alone: where they hold none of the wanted camera, the cycle is open.
 
     To be computed on features without what cameras add (`reidray.labelling.camera_offsets`): else it follows that
-    shift. A network that has learned people closes more cycles. One that has begun to fit its own wrong labels closes
-    fewer, though silhouette, stability and the share of labelled images all rise: docs/real-crops.md has measurements.
+    shift. On CUHK01 it falls with mAP where a network fits its own wrong labels, though silhouette, stability and the
+    share of labelled images all rise; on CUHK03 it says little (docs/real-crops.md).
     Compare networks of one run by it, not data sets: chance is far above 0. Of 3,000 random features under three
     cameras 12 neighbours close .67 (512 wide), and more the fewer dimensions they fill: .85 (8 wide), 1.0 (2 wide),
     as where every feature is the same. So it does not tell a network that has collapsed.

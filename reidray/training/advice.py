@@ -1,7 +1,7 @@
 """What a run says about itself without knowing who is in the images: has training begun to spoil the network?
 
-Silhouette, stability and the share of labelled images can all rise while mAP falls. `camera_cycle` falls with it
-(docs/real-crops.md has the correlations), so it is what the advice goes by.
+Silhouette, stability and the share of labelled images can all rise while mAP falls. `camera_cycle` falls then, and is
+what the advice goes by. It falls a little in some runs that go well, too: docs/real-crops.md has the measurements.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 from reidray.config import Settings
 
-_LEAST_FALL = 0.02  # of the best: less is not worth a word, however many images say so
+_LEAST_FALL = 0.05  # of the best: runs of CUHK01 and CUHK03 that went well fell by less, see docs/real-crops.md
 
 
 def advice(settings: Settings, epochs: Sequence[Mapping[str, Any]], count: int) -> str | None:
     """A sentence where fewer images find themselves again from another camera than after an earlier epoch.
 
-    The fall must be more than 2 % of the best, and more than a standard error of a share among so many images.
+    The fall must be more than 5 % of the best, and more than a standard error of a share among so many images.
 
     Args:
       epochs: figures of the epochs so far, each with "epoch" and, where it labelled, "camera_cycle": that of the
@@ -42,7 +42,7 @@ def advice(settings: Settings, epochs: Sequence[Mapping[str, Any]], count: int) 
         return None
     return (
         f"caution: images are found again from another camera less often than after epoch {best_epoch + 1} "
-        f"(camera_cycle {best:.3f}, after epoch {epoch + 1} {now:.3f}): the network has begun to get worse. "
+        f"(camera_cycle {best:.3f}, after epoch {epoch + 1} {now:.3f}): the network may have begun to get worse. "
         f"{_remedy(settings)}"
     )
 
