@@ -12,7 +12,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +65,7 @@ def main(words: Sequence[str], prog: str) -> None:
     if not place.is_dir():
         raise ValueError(f"{options.gallery} was made by the run {place}, which is gone: give it with --run DIR")
     with listening(options.host, options.port) as own:
-        try:
+        with suppress(KeyboardInterrupt):  # which uvicorn may have taken for itself
             with _engine(options, place) as (engine, model, gallery):
                 port = own.getsockname()[1]
                 app = make_app(engine, gallery, model.settings, token=token, cookie=f"reidray_{port}")
@@ -76,8 +76,7 @@ def main(words: Sequence[str], prog: str) -> None:
                     flush=True,
                 )
                 serve(app, own)
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
+        print("stopped", file=sys.stderr)
 
 
 @contextmanager
