@@ -65,17 +65,17 @@ def main(words: Sequence[str], prog: str) -> None:
     if not place.is_dir():
         raise ValueError(f"{options.gallery} was made by the run {place}, which is gone: give it with --run DIR")
     with listening(options.host, options.port) as own:
-        with suppress(KeyboardInterrupt):  # which uvicorn may have taken for itself
-            with _engine(options, place) as (engine, model, gallery):
-                port = own.getsockname()[1]
-                app = make_app(engine, gallery, model.settings, token=token, cookie=f"reidray_{port}")
-                if not is_local(options.host):
-                    print(_CAUTION.format(options.host), file=sys.stderr)
-                print(
-                    f"open http://{_shown(options.host)}:{port}/?token={quote(token, safe='')}   (Ctrl-C ends it)",
-                    flush=True,
-                )
-                serve(app, own)
+        # uvicorn may have taken the Ctrl-C for itself
+        with suppress(KeyboardInterrupt), _engine(options, place) as (engine, model, gallery):
+            port = own.getsockname()[1]
+            app = make_app(engine, gallery, model.settings, token=token, cookie=f"reidray_{port}")
+            if not is_local(options.host):
+                print(_CAUTION.format(options.host), file=sys.stderr)
+            print(
+                f"open http://{_shown(options.host)}:{port}/?token={quote(token, safe='')}   (Ctrl-C ends it)",
+                flush=True,
+            )
+            serve(app, own)
         print("stopped", file=sys.stderr)
 
 
