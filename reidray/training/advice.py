@@ -1,7 +1,7 @@
 """What a run says about itself without knowing who is in the images: has training begun to spoil the network?
 
 Silhouette, stability and the share of labelled images can all rise while mAP falls. `camera_cycle` falls then, and is
-what the advice goes by. It falls a little in some runs that go well, too: docs/real-crops.md has the measurements.
+what the advice goes by. It falls in some runs that go well, too: docs/real-crops.md has the measurements.
 """
 
 from __future__ import annotations
