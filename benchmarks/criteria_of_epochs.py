@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from reidray.evaluation.criteria import CYCLE_NEIGHBOURS, camera_cycle, rank_correlation
-from reidray.labelling import camera_numbers, camera_offsets, camera_sums, without_offsets
+from reidray.labelling import centred
 from reidray.launch.inference import extracted, load_model
 from reidray.launch.prepare import packed_place
 from reidray.methods import make_method
@@ -87,10 +87,9 @@ def cycles(checkpoint: Path) -> float | None:
     samples, method = open_split(settings, packed_place(settings), "train"), make_method(settings)
     shards = extracted(model, settings, samples, method.to_label, lambda _: None)
     features_N1D = np.concatenate([shard.arrays[method.features[0]][:, :1] for shard in shards])
-    cameras_N, count = camera_numbers(samples.source.cameras_N)
-    offsets_K1D = camera_offsets(camera_sums(features_N1D, cameras_N, count), np.bincount(cameras_N[cameras_N >= 0]))
-    centred_ND = without_offsets(features_N1D, cameras_N, offsets_K1D)[:, 0]
-    return camera_cycle(nearest(np.ascontiguousarray(centred_ND), CYCLE_NEIGHBOURS)[0], cameras_N)
+    cameras_N = samples.source.cameras_N
+    centred_ND = centred(features_N1D, cameras_N, at_once=settings.run.search_block)[:, 0]
+    return camera_cycle(nearest(centred_ND, CYCLE_NEIGHBOURS)[0], cameras_N)
 
 
 def points(run: dict[str, Any], criterion: str) -> Points:

@@ -39,18 +39,8 @@ QUESTION = Path(__file__).with_suffix(".yaml")
 RESAMPLES = 2000
 TRIAL_SEEDS = (100, 101)
 FIGURES = (  # of an epoch's labels, as far as the method has them
-    *(
-        "epoch",
-        "clusters",
-        "outliers",
-        "largest",
-        "camera_cycle",
-        "camera_mixing",
-        "silhouette",
-        "stability",
-        "assigned",
-    ),
-    *("agreement", "ARI", "AMI", "purity", "pseudo_mIoU"),
+    *("epoch", "clusters", "outliers", "largest", "assigned", "silhouette", "stability", "agreement"),
+    *("camera_cycle", "camera_mixing", "ARI", "AMI", "purity", "pseudo_mIoU"),
 )
 
 Run = dict[str, Any]

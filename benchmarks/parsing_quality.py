@@ -70,10 +70,7 @@ def main() -> None:
     truth = read_masks(f"{packed}/validation_gallery")
     if truth is None:
         raise SystemExit("the data set has no true masks")
-    with torch.no_grad():
-        pixels = images.rows(indices)
-        maps = [model.backbone(as_input(pixels[i : i + 64], torch.device("cpu"))) for i in range(0, len(indices), 64)]
-        map_BDHW = torch.cat(maps)
+    map_BDHW = maps(model, images.rows(indices))
     height, width = map_BDHW.shape[2:]
     true_BHW = true_cells(truth[indices], model.grid, (height, width), settings)
     grams = gram_matrices(map_BDHW).numpy()
@@ -135,18 +132,33 @@ def upper_bound(cells_BHWD: np.ndarray, foreground_BHW: np.ndarray) -> float:
     return max(float((mask & truth[1]).sum() / (mask | truth[1]).sum()) for mask in masks)
 
 
-def _measure(grams: np.ndarray, true_BHW: np.ndarray, **switch: Any) -> dict[str, float]:
-    height, width = true_BHW.shape[1:]
+def maps(model: Any, pixels_BHW3: np.ndarray) -> torch.Tensor:
+    """The trunk's maps of images [B, D, H, W]."""
+    with torch.no_grad():
+        return torch.cat(
+            [
+                model.backbone(as_input(np.ascontiguousarray(pixels_BHW3[start : start + 64]), torch.device("cpu")))
+                for start in range(0, len(pixels_BHW3), 64)
+            ]
+        )
+
+
+def parsed(grams: np.ndarray, size: tuple[int, ...], *, eta: float = 0.35, **switch: Any) -> Any:
+    """What part clustering makes of Gram matrices, as printed but for the switch. size: height and width of the map."""
+    height, width = size
     options = {"classes": 3, "log_magnitude": False, "centre_prior": 0.0, "space": "forbid", "linkage": "average"}
-    eta = switch.pop("eta", 0.35)
+    return parse_grams(
+        grams, height=height, width=width, num_parts=4, max_distance=eta * height, **{**options, **switch}
+    )
+
+
+def _measure(grams: np.ndarray, true_BHW: np.ndarray, **switch: Any) -> dict[str, float]:
     if switch.pop("truth_foreground", False):
         # every true cell at one length: the background cells, of length 0, are the lower of two magnitudes
         lengths = np.sqrt(np.diagonal(grams, axis1=1, axis2=2))
         scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
         grams = grams * scale[:, :, None] * scale[:, None, :]
-    found = parse_grams(
-        grams, height=height, width=width, num_parts=4, max_distance=eta * height, **{**options, **switch}
-    )
+    found = parsed(grams, true_BHW.shape[1:], **switch)
     parts = np.asarray(found.parts_BHW)
     quality = mean_iou(confusion(parts, true_BHW, 4, 5))
     bands = mean_iou(confusion(stripes(parts != 3, 4), true_BHW, 4, 5))

@@ -18,17 +18,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from parsing_quality import maps, parsed
 from PIL import Image
 
 from reidray.features.grid import mask_to_pixels
 from reidray.launch.prepare import prepared
 from reidray.launch.services import num_cpus
-from reidray.parsing import gram_matrices, parse_grams
+from reidray.parsing import gram_matrices
+from reidray.report.pieces import coloured, scaled
 from reidray.settings_io import from_words, settings_from
 from reidray.storage.weights import load_weights
 from reidray.threads import set_threads
 from reidray.training.context import open_split
-from reidray.training.images import as_input
 from reidray.training.loop import new_model
 
 IMAGES, SHOWN = 400, 14
@@ -38,7 +39,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "centre prior .15, 2 classes": {"classes": 2, "centre_prior": 0.15, "eta": 0.5},
     "centre prior .15, 3 classes": {"classes": 3, "centre_prior": 0.15, "eta": 0.5},
 }
-COLOURS = np.array([[255, 60, 60], [60, 220, 60], [70, 110, 255], [0, 0, 0]])  # head, torso, legs, background
+BACKGROUND = 3  # after head, torso and legs
 
 
 def main() -> None:
@@ -55,54 +56,40 @@ def main() -> None:
         load_weights(model, settings.model.weights)
     pixels = images.rows(np.arange(min(IMAGES, images.source.count)))
     map_BDHW, mirrored_BDHW = (maps(model, one) for one in (pixels, pixels[:, :, ::-1]))
-    size = map_BDHW.shape[2:]
     table, masks = {}, []
     for name, switch in SWITCHES.items():
-        parts, turned = (parse(one, **switch) for one in (map_BDHW, mirrored_BDHW))
+        parts, turned = (parts_of(one, switch) for one in (map_BDHW, mirrored_BDHW))
         back = turned[:, :, ::-1]
         table[name] = {
             "same_when_mirrored": round(100 * float((parts == back).mean()), 1),
             "one_column_apart": round(100 * float((parts[:, :, 1:] == back[:, :, :-1]).mean()), 1),
-            "foreground": round(100 * float((parts != len(COLOURS) - 1).mean()), 1),
+            "foreground": round(100 * float((parts != BACKGROUND).mean()), 1),
         }
         masks.append(parts)
-    print(json.dumps({"images": len(pixels), "cells": list(size), "table": table}, indent=1))
+    print(json.dumps({"images": len(pixels), "cells": list(map_BDHW.shape[2:]), "table": table}, indent=1))
     if options.sheet:
         own = np.random.default_rng(0).choice(len(pixels), SHOWN, replace=False)
-        rows = [pixels[own], *(overlaid(pixels[own], parts[own], model.grid) for parts in masks)]
-        Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows])).save(options.sheet)
+        rows = [[scaled(image) for image in pixels[own]]]
+        rows += [overlaid(pixels[own], parts[own], model.grid) for parts in masks]
+        sheet = np.concatenate([np.concatenate([np.asarray(one) for one in row], axis=1) for row in rows])
+        Image.fromarray(sheet).save(options.sheet)
 
 
-def maps(model: Any, pixels_BHW3: np.ndarray) -> torch.Tensor:
-    """The trunk's maps of images."""
-    device = torch.device("cpu")
-    with torch.no_grad():
-        found = [
-            model.backbone(as_input(np.ascontiguousarray(pixels_BHW3[start : start + 64]), device))
-            for start in range(0, len(pixels_BHW3), 64)
-        ]
-    return torch.cat(found).float()
-
-
-def parse(map_BDHW: torch.Tensor, *, eta: float, **switch: Any) -> np.ndarray:
+def parts_of(map_BDHW: torch.Tensor, switch: dict[str, Any]) -> np.ndarray:
     """Parts of each cell [B, H, W]."""
-    height, width = map_BDHW.shape[2:]
-    found = parse_grams(
-        gram_matrices(map_BDHW).numpy(),
-        height=height,
-        width=width,
-        num_parts=len(COLOURS),
-        max_distance=eta * height,
-        **{"log_magnitude": False, "space": "forbid", "linkage": "average", **switch},
-    )
-    return np.asarray(found.parts_BHW)
+    return np.asarray(parsed(gram_matrices(map_BDHW).numpy(), map_BDHW.shape[2:], **switch).parts_BHW)
 
 
-def overlaid(pixels_BHW3: np.ndarray, parts_Bhw: np.ndarray, grid: Any) -> np.ndarray:
-    """Images, half covered by the colours of their parts."""
+def overlaid(pixels_BHW3: np.ndarray, parts_Bhw: np.ndarray, grid: Any) -> list[Any]:
+    """Images with their parts in colour over them."""
     size = pixels_BHW3.shape[1:3]
-    colours = [COLOURS[mask_to_pixels(torch.from_numpy(parts.astype(np.int64)), grid, size)] for parts in parts_Bhw]
-    return ((pixels_BHW3 + np.stack(colours)) // 2).astype(np.uint8)
+    return [
+        coloured(
+            pixels,
+            np.where((mask := mask_to_pixels(torch.from_numpy(parts), grid, size).numpy()) == BACKGROUND, -1, mask),
+        )
+        for pixels, parts in zip(pixels_BHW3, parts_Bhw.astype(np.int64), strict=True)
+    ]
 
 
 if __name__ == "__main__":

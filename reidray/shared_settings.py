@@ -202,7 +202,8 @@ class MethodSettings(Section):
     clusters_per_batch: Count = setting(16, "P: clusters in a global batch", "clusters")
     images_per_cluster: Count = setting(4, "K: images of each cluster in a global batch", "images")
     camera_centring: bool = setting(
-        False, "search neighbours by features without what the images of a camera have in common; cameras must be known"
+        False,
+        "search neighbours by features without what the images of a camera have in common, where cameras are known",
     )
     prefer_other_cameras: bool = setting(True, "draw a cluster's images from different cameras where these are known")
     temperature: Positive = setting(0.05, "tau of the contrastive losses")

@@ -6,7 +6,7 @@ annotated attributes of their images. `camera_offsets` is what cameras add to fe
 """
 
 from reidray.labelling.attribute_split import AttributeSplit, split_by_attributes
-from reidray.labelling.camera_offsets import camera_numbers, camera_offsets, camera_sums, without_offsets
+from reidray.labelling.camera_offsets import camera_numbers, camera_offsets, camera_sums, centred, without_offsets
 from reidray.labelling.cluster_distances import ClusterDistances, measure_clusters, merge_clusters
 from reidray.labelling.dbscan import dbscan
 from reidray.labelling.ground_truth import labels_from_persons
@@ -26,6 +26,7 @@ __all__ = [
     "camera_numbers",
     "camera_offsets",
     "camera_sums",
+    "centred",
     "choose_merges",
     "dbscan",
     "labels_from_persons",

@@ -50,14 +50,18 @@ def camera_sums(features_RSD: Floats, cameras_R: Ints, num_cameras: int) -> Ints
     return sums_KSD
 
 
-def camera_offsets(sums_KSD: Ints, counts_K: Ints) -> Floats:
+def camera_offsets(sums_KSD: Ints, cameras_N: Ints) -> Floats:
     """The shift of each camera from all of them together: float32 [K, S, D].
 
-    n / (n + 10) of the difference of the means, n the images of the camera; zeros where there are none.
+    n / (n + 10) of the difference of the means, n the images of the camera.
+
+    Args:
+      sums_KSD: of all images, see `camera_sums`.
+      cameras_N: of all images, 0 .. K - 1, each at least once, below 0 where unknown.
     """
-    counts_K11 = counts_K.astype(np.float64)[:, None, None]
-    means_KSD = sums_KSD / (_SCALE * np.maximum(counts_K11, 1))
-    mean_SD = sums_KSD.sum(0) / (_SCALE * max(int(counts_K.sum()), 1))
+    counts_K11 = np.bincount(cameras_N[cameras_N >= 0]).astype(np.float64)[:, None, None]
+    means_KSD = sums_KSD / (_SCALE * counts_K11)
+    mean_SD = sums_KSD.sum(0) / (_SCALE * max(counts_K11.sum(), 1.0))
     found: Floats = (counts_K11 / (counts_K11 + _FEW) * (means_KSD - mean_SD)).astype(np.float32)
     return found
 
@@ -69,3 +73,21 @@ def without_offsets(features_RSD: Floats, cameras_R: Ints, offsets_KSD: Floats) 
     rows_MSD = features_RSD[known_M] - offsets_KSD[cameras_R[known_M]]
     moved_RSD[known_M] = rows_MSD / np.maximum(np.linalg.norm(rows_MSD, axis=-1, keepdims=True), 1e-12)
     return moved_RSD
+
+
+def centred(features_NSD: Floats, cameras_N: Any, *, at_once: int) -> Floats:
+    """Features of all images without the shifts of their cameras, float32 [N, S, D], `at_once` images at a time.
+
+    Args:
+      features_NSD: unit length.
+      cameras_N: any numbers, below 0 where unknown.
+    """
+    numbers_N, count = camera_numbers(cameras_N)
+    sums_KSD = np.zeros((count, *features_NSD.shape[1:]), np.int64)
+    stretches = [slice(start, start + at_once) for start in range(0, len(features_NSD), at_once)]
+    for own in stretches:
+        sums_KSD += camera_sums(features_NSD[own], numbers_N[own], count)
+    offsets_KSD, made_NSD = camera_offsets(sums_KSD, numbers_N), np.empty(features_NSD.shape, np.float32)
+    for own in stretches:
+        made_NSD[own] = without_offsets(features_NSD[own], numbers_N[own], offsets_KSD)
+    return made_NSD

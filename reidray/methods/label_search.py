@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -98,7 +99,7 @@ class Inputs:
     labels_N: Ints | None = None
     modules: Mapping[str, Array] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def num_cameras(self) -> int:
         """Cameras that are known."""
         return len(np.unique(self.cameras_N[self.cameras_N >= 0]))

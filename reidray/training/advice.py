@@ -12,7 +12,7 @@ from typing import Any
 
 from reidray.config import Settings
 
-_LEAST_FALL = 0.05  # of the best: runs of CUHK01 and CUHK03 that went well fell by less, see docs/real-crops.md
+_LEAST_FALL = 0.05  # of the best: of eighteen runs those with averaging fell by less, see docs/real-crops.md
 
 
 def advice(settings: Settings, epochs: Sequence[Mapping[str, Any]], count: int) -> str | None:
@@ -40,18 +40,9 @@ def advice(settings: Settings, epochs: Sequence[Mapping[str, Any]], count: int) 
     error = math.sqrt(best * (1 - best) / count)
     if best - now <= max(_LEAST_FALL * best, error):
         return None
+    remedy = "look at the clusters in the report" if settings.train.ema else "train.ema=0.99 trains more steadily"
+    fall = f"camera_cycle {best:.3f}, after epoch {epoch + 1} {now:.3f}"
     return (
         f"caution: images are found again from another camera less often than after epoch {best_epoch + 1} "
-        f"(camera_cycle {best:.3f}, after epoch {epoch + 1} {now:.3f}): the network may have begun to get worse. "
-        f"{_remedy(settings)}"
+        f"({fall}): the network may have begun to get worse; {remedy}"
     )
-
-
-def _remedy(settings: Settings) -> str:
-    """What to set, first what helped most on real crops."""
-    steadier = not settings.train.ema
-    if settings.run.keep_best == "none":
-        if steadier:
-            return "Set train.ema=0.99, and run.keep_best=camera_cycle to report the best network"
-        return "Set run.keep_best=camera_cycle to report the best network"
-    return "The best network is reported" + ("; train.ema=0.99 trains more steadily" if steadier else "")

@@ -127,7 +127,7 @@ class BlockSearch:
         added = [adding(block) for block in self._blocks]
         self._pool.add(added, first=True)
         sums_KSD = sum(task.future.result() for task in added)
-        offsets_KSD = camera_offsets(sums_KSD, np.bincount(cameras_N[cameras_N >= 0], minlength=count))
+        offsets_KSD = camera_offsets(sums_KSD, cameras_N)
 
         def centring(block: Stretch) -> Task:
             return Task("centre", lambda: (self._moment, feature, block, of(block), offsets_KSD, name))

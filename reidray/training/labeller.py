@@ -195,7 +195,7 @@ class Labeller:
         """See `reidray.labelling.camera_sums`: of the images of a block, whose cameras are given."""
         self._bank.generation = moment.generation
         features_RSD = self._bank.read(f"train/{feature}", moment.version, None, block.shards)
-        return camera_sums(features_RSD, np.array(cameras_R), count)
+        return camera_sums(features_RSD, cameras_R, count)
 
     @spanned
     def centre(
@@ -205,9 +205,8 @@ class Labeller:
         self._bank.generation = moment.generation
         features_RSD = self._bank.read(f"train/{feature}", moment.version, None, block.shards)
         images_R = np.arange(block.first, block.first + block.count)
-        self._bank.put_rows(
-            f"train/{name}", moment.version, images_R, without_offsets(features_RSD, np.array(cameras_R), offsets_KSD)
-        )
+        made_RSD = without_offsets(features_RSD, cameras_R, offsets_KSD)
+        self._bank.put_rows(f"train/{name}", moment.version, images_R, made_RSD)
         self._bank.flush()
 
     @spanned

@@ -54,15 +54,16 @@ def check_needs(method: Method, inputs: Inputs) -> None:
       ValueError: some of it is missing.
     """
     name = method.settings.method.name
-    if method.settings.run.keep_best == "camera_cycle" and not method.settings.method.camera_centring:
-        raise ValueError(
-            "run.keep_best=camera_cycle goes by features without their cameras: set method.camera_centring"
-        )
-    if method.settings.run.keep_best == "camera_cycle" and inputs.num_cameras < 2:
-        raise ValueError(
-            "run.keep_best=camera_cycle compares cameras, and the training images are of fewer than two known ones: "
-            "say where they stand (data.camera_from), or leave run.keep_best out"
-        )
+    if method.settings.run.keep_best == "camera_cycle":
+        if not method.settings.method.camera_centring:
+            raise ValueError(
+                "run.keep_best=camera_cycle goes by features without their cameras: set method.camera_centring"
+            )
+        if inputs.num_cameras < 2:
+            raise ValueError(
+                "run.keep_best=camera_cycle compares cameras, and the training images are of fewer than two known "
+                "ones: say where they stand (data.camera_from), or leave run.keep_best out"
+            )
     if unknown := method.needs - _SIDE_DATA:
         raise ValueError(f"{type(method).__name__}.needs may name {sorted(_SIDE_DATA)}, got {min(unknown)!r}")
     without = int((inputs.cameras_N < 0).sum())

@@ -14,7 +14,7 @@ import torch
 from reidray import dispatch
 from reidray.arrays import Floats, Ints
 from reidray.bank import MemoryBank
-from reidray.labelling import Criterion, camera_numbers, camera_offsets, camera_sums, without_offsets
+from reidray.labelling import Criterion, centred
 from reidray.memory import cluster_centroids
 from reidray.methods.label_search import (
     Clustering,
@@ -116,12 +116,7 @@ class WholeSearch:
         """See `Search.centred`."""
         features_NSD = self._table(feature)
         with self._spans("transform"):
-            cameras_N, count = camera_numbers(self.inputs.cameras_N)
-            stretches = [slice(start, start + self._at_once) for start in range(0, self.count, self._at_once)]
-            sums_KSD = sum(camera_sums(features_NSD[own], cameras_N[own], count) for own in stretches)
-            offsets_KSD = camera_offsets(np.asarray(sums_KSD), np.bincount(cameras_N[cameras_N >= 0], minlength=count))
-            made = [without_offsets(features_NSD[own], cameras_N[own], offsets_KSD) for own in stretches]
-            self._features[name] = np.concatenate(made)
+            self._features[name] = centred(features_NSD, self.inputs.cameras_N, at_once=self._at_once)
         return name
 
     def means(self, feature: str, labels_N: Ints) -> Floats:

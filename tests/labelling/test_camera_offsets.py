@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.labelling import camera_numbers, camera_offsets, camera_sums, without_offsets
+from reidray.labelling import camera_sums
+from reidray.labelling import centred as centred_by
 from tests.reference import camera_offsets as reference
 
 
@@ -14,11 +15,7 @@ def unit(rows):
 
 
 def centred(features_NSD, cameras_N, blocks=1):
-    numbers_N, count = camera_numbers(cameras_N)
-    own = np.array_split(np.arange(len(numbers_N)), blocks)
-    sums_KSD = sum(camera_sums(features_NSD[rows], numbers_N[rows], count) for rows in own)
-    offsets_KSD = camera_offsets(sums_KSD, np.bincount(numbers_N[numbers_N >= 0], minlength=count))
-    return np.concatenate([without_offsets(features_NSD[rows], numbers_N[rows], offsets_KSD) for rows in own])
+    return centred_by(features_NSD, cameras_N, at_once=-(-len(features_NSD) // blocks))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
