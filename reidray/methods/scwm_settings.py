@@ -36,8 +36,9 @@ class ScwmSettings(MethodSection):
     )
     linkage: Literal["average", "complete", "single"] = setting("average", "linkage of the agglomeration")
     foreground_classes: Literal[2, 3] = setting(2, "3: with the foreground correction; 2: without")
-    space: Literal["forbid", "off", "kmeans"] = setting(
-        "forbid", "forbid: eq. 2; off: no space term; kmeans: original cascade"
+    space: Literal["forbid", "off", "kmeans", "rows"] = setting(
+        "forbid",
+        "forbid: eq. 2; off: no space term; kmeans: original cascade; rows: the foreground in equal rows of the map",
     )
     log_magnitude: bool = setting(False, "cluster the logarithm of the magnitudes")
     centre_prior: NotNegative = setting(0.15, "weak prior for cells near the centre column", "per cell")

@@ -136,7 +136,8 @@ def parse_grams(
             log_magnitude: the logarithm of the first term). Degenerate maps are then told by their scores.
         space: "forbid", far pairs are forbidden (the paper); "off", plain agglomeration; "kmeans", the original
             cascade: k-means of the foreground cells at unit length, from the cell of largest magnitude by
-            farthest-point initialisation, at most 50 iterations. Linkage has no meaning there.
+            farthest-point initialisation, at most 50 iterations; "rows", the foreground of num_parts - 1 equal rows of
+            the map, so that a part is the same height in all images. Linkage has no meaning in the last two.
 
     Returns:
         A `Parsing`.

@@ -4,7 +4,8 @@ bottom.
 SCWM eq. 2 gives pairs of cells too far apart in the map an infinite distance. Taken literally that stalls above the
 wanted number of parts (and SciPy and scikit-learn refuse it). Forbidden pairs carry 1000 x the largest foreground
 distance instead: with average linkage that is exactly "fewest forbidden pairs first, then mean distance". The original,
-uncorrected cascade is k-means of the cells.
+uncorrected cascade is k-means of the cells. The other end is space alone: equal rows of the map, whatever the cells
+look like.
 
 Letters: P cells of a map, row-major, F foreground cells, H x W offsets between cells, K clusters or parts, S places of
 a row of distances.
@@ -18,8 +19,8 @@ from reidray.arrays import Array, Doubles
 from reidray.compiled import njit
 from reidray.parsing.agglomeration import Tree, join_nearest, room_for_tree
 
-SPACES = {"forbid": 0, "off": 1, "kmeans": 2}
-FORBID, KMEANS = SPACES["forbid"], SPACES["kmeans"]
+SPACES = {"forbid": 0, "off": 1, "kmeans": 2, "rows": 3}
+FORBID, KMEANS, ROWS = SPACES["forbid"], SPACES["kmeans"], SPACES["rows"]
 FORBIDDEN = 1000.0  # times the largest distance; 10 is not enough for "fewest forbidden pairs first"
 KMEANS_ITERATIONS = 50
 SAME_DIRECTION = 1e-6  # squared distance of unit vectors that float32 rounding alone may cause
@@ -84,7 +85,8 @@ def divide(
         far_PP: which pairs of cells are η or more apart.
         width: cells of a row of the map.
         linkage: code of the linkage; space: code of the correction, see `SPACES`.
-        parts_P: filled with 0..K-1 by mean row from the top (ties: lowest cell first), K for the background.
+        parts_P: filled with 0..K-1 by mean row from the top (ties: lowest cell first), K for the background. Where
+            space alone divides, part k is the k-th of K equal rows of the map, also where the ones above it are empty.
 
     Returns:
         The share of the pairs of cells within a part that are far, 0 without pairs.
@@ -99,6 +101,10 @@ def divide(
         far_P, far_F = far_PP[cells_F[i]], far_FF[i, :i]
         for j in range(i):
             far_F[j] = far_P[cells_F[j]]
+    if space == ROWS:
+        for i in range(n):
+            labels_F[i] = parts_P[cells_F[i]] = cells_F[i] // width * num_parts // (len(parts_P) // width)
+        return _far_share(labels_F, far_FF)
     if space == KMEANS:
         cosines_FF = np.empty((n, n))
         start = 0

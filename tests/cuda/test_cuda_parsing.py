@@ -32,6 +32,8 @@ SWITCHES = [
     {"centre_prior": 0.15, "log_magnitude": True, "classes": 2},
     {"space": "off"},
     {"space": "kmeans"},
+    {"space": "rows"},
+    {"space": "rows", "num_parts": 9},
     {"num_parts": 2},
     {"num_parts": 9, "max_distance": 3.0},
 ]
@@ -99,7 +101,7 @@ def test_maps_that_look_like_persons_are_parsed_as_on_the_processor(switches):
     assert_as_on_the_processor(grams(cells), 24, 8, **switches)
 
 
-@pytest.mark.parametrize("space", ["forbid", "kmeans"])
+@pytest.mark.parametrize("space", ["forbid", "kmeans", "rows"])
 def test_the_kernels_agree_with_the_slow_reference(space):
     cells = silhouettes(3, 12, 12, 5, seed=3)
     parsing = parsed(grams(cells), 12, 5, max_distance=4.0, space=space)
@@ -122,7 +124,7 @@ def test_the_kernels_agree_with_the_slow_reference(space):
     classes=st.sampled_from([2, 3]),
     log_magnitude=st.booleans(),
     centre_prior=st.sampled_from([0.0, 0.1]),
-    space=st.sampled_from(["forbid", "forbid", "off", "kmeans"]),
+    space=st.sampled_from(["forbid", "forbid", "off", "kmeans", "rows"]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_map_and_setting_is_parsed_as_on_the_processor(height, width, kind, element, seed, **switches):
@@ -141,7 +143,7 @@ def test_any_map_and_setting_is_parsed_as_on_the_processor(height, width, kind, 
     assert_as_on_the_processor(grams(cells).to(element), height, width, **switches)
 
 
-@pytest.mark.parametrize("space", ["forbid", "off", "kmeans"])
+@pytest.mark.parametrize("space", ["forbid", "off", "kmeans", "rows"])
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("log_magnitude", [False, True])
 @pytest.mark.parametrize("centre_prior", [0.0, 0.2])

@@ -56,6 +56,7 @@ def both(products_BPP, **switches):
         {"classes": 2, "centre_prior": 0.0},
         {"space": "off"},
         {"space": "kmeans"},
+        {"space": "rows"},
         {"num_parts": 7, "max_distance": 6.0},
     ],
     ids=str,

@@ -75,6 +75,8 @@ def test_equal_to_the_slow_reference(maps, method, num_parts, max_distance):
         {"space": "off"},
         {"space": "kmeans"},
         {"space": "kmeans", "classes": 2},
+        {"space": "rows"},
+        {"space": "rows", "classes": 2, "centre_prior": 0.1},
     ],
 )
 @pytest.mark.parametrize("maps", [silhouettes, random_maps])
@@ -149,7 +151,7 @@ def test_of_two_magnitudes_the_upper_is_foreground(lower):
     assert parse_parts(cells, num_parts=4, max_distance=9.0)[0].tolist() == [[0, 3], [3, 1], [2, 3]]
 
 
-@pytest.mark.parametrize("space", ["forbid", "off", "kmeans"])
+@pytest.mark.parametrize("space", ["forbid", "off", "kmeans", "rows"])
 def test_one_magnitude_is_all_foreground(space):
     parsing = from_grams(one_dimensional(np.full((4, 2), 3.0)), num_parts=3, max_distance=2.5, space=space)
     assert parsing.foreground_B.tolist() == [8]
@@ -193,6 +195,13 @@ def test_the_original_cascade_does_not_split_one_direction():
     assert parsing.parts_BHW[0, :, 0].tolist() == [0, 0, 0, 0, 0]
 
 
+def test_equal_rows_keep_their_numbers_where_the_upper_ones_are_empty():
+    cells = one_dimensional([[0], [0], [0], [9], [9], [9], [9]])
+    parsing = from_grams(cells, num_parts=4, max_distance=9.0, space="rows", classes=2)
+    assert parsing.parts_BHW[0, :, 0].tolist() == [3, 3, 3, 1, 1, 2, 2]  # of seven rows the upper three are part 0
+    assert parsing.far_share_B.tolist() == [0.0]
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_parts_of_an_image_do_not_depend_on_its_batch(dtype):
     cells = silhouettes(5, 16, 12, 6, seed=8).astype(dtype)
@@ -225,7 +234,7 @@ def test_inputs_are_not_modified():
     products = grams(cells)
     cells_before, products_before = cells.copy(), products.copy()
     parse_parts(cells, num_parts=4, max_distance=4.0)
-    for space in ("forbid", "off", "kmeans"):
+    for space in ("forbid", "off", "kmeans", "rows"):
         parse_grams(products, height=10, width=5, num_parts=4, max_distance=4.0, linkage="average", space=space)
     np.testing.assert_array_equal(cells, cells_before)
     np.testing.assert_array_equal(products, products_before)

@@ -99,6 +99,8 @@ def parse(
         return np.full((height, width), num_parts - 1), 0, 0.0
     length = np.sqrt((cells[found] ** 2).sum(axis=1))
     units = cells[found] / length[:, None]
+    if space == "rows":
+        return of_equal_rows(found, height, width, num_parts, max_distance)
     if space == "kmeans":
         labels = lloyd(units, min(num_parts - 1, len(found)), int(length.argmax()))
     else:
@@ -135,6 +137,16 @@ def corrected_distances(cosines, found, width, max_distance):
     return np.where(far_pairs(found, width, max_distance), 1000 * (largest if largest > 0 else 1.0), distance)
 
 
+def of_equal_rows(found, height, width, num_parts, max_distance):
+    """Parts [H, W] of a foreground that is cut at fixed heights of the map, foreground count and far share."""
+    parts = np.full((height, width), num_parts - 1)
+    for cell in found:
+        row, column = divmod(int(cell), width)
+        parts[row, column] = max(part for part in range(num_parts - 1) if part * height / (num_parts - 1) <= row)
+    labels = parts.reshape(-1)[found]
+    return parts, len(found), far_share(labels, found, width, max_distance)
+
+
 def in_order(labels, found, height, width, num_parts, max_distance):
     """Parts [H, W] from top to bottom, foreground count and far share."""
     parts = np.full(height * width, num_parts - 1)
@@ -142,10 +154,13 @@ def in_order(labels, found, height, width, num_parts, max_distance):
     clusters.sort(key=lambda members: (np.mean(members // width), members.min()))
     for part, members in enumerate(clusters):
         parts[members] = part
+    return parts.reshape(height, width), len(found), far_share(labels, found, width, max_distance)
+
+
+def far_share(labels, found, width, max_distance):
     far = far_pairs(found, width, max_distance)
     pairs = [(i, j) for i, j in itertools.combinations(range(len(found)), 2) if labels[i] == labels[j]]
-    share = np.mean([far[i, j] for i, j in pairs]) if pairs else 0.0
-    return parts.reshape(height, width), len(found), share
+    return np.mean([far[i, j] for i, j in pairs]) if pairs else 0.0
 
 
 def silhouettes(batch, depth, height, width, seed):

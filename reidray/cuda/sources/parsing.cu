@@ -17,7 +17,7 @@ constexpr double SAME_DIRECTION = 1e-6;
 constexpr int KMEANS_ITERATIONS = 50;
 enum Element { FLOAT32, BFLOAT16, FLOAT16 };
 enum Linkage { AVERAGE, COMPLETE, SINGLE };
-enum Space { FORBID, OFF, KMEANS };
+enum Space { FORBID, OFF, KMEANS, ROWS };
 
 // ---- Reading inner products of any type ----
 
@@ -614,21 +614,25 @@ extern "C" __global__ void __launch_bounds__(32) divide_foreground(
       w.height[i] = sqrt(inner_product(grams, element, start + p * (num_cells + 1)));
       w.chain[i] = i;
     }
+    if (space == ROWS) {  // whatever the cells look like: a part keeps its number where others are empty
+      for (int i = lane; i < w.n; i += LANES) w.chain[i] = w.row[i] * (num_parts - 1) / (num_cells / width);
+    }
     __syncwarp();
     if (space == KMEANS) {
       cosines_of(w, grams, element, start, num_cells, width);
       if (w.n > 0) unit_kmeans(w, clusters);
-    } else if (w.n > clusters) {
+    } else if (space != ROWS && w.n > clusters) {
       cosines_of(w, grams, element, start, num_cells, width);
       to_distances(w, space == FORBID, width);
       merge_all(w, linkage);
       cut(w, clusters);
     }
-    number_parts(w);
+    if (space != ROWS) number_parts(w);
     const double far_share = far_share_of(w, width);
     if (lane == 0) far_share_B[image] = far_share;
     for (int i = lane; i < w.n; i += LANES) {
-      parts_BP[image * num_cells + w.row[i] * width + w.column[i]] = w.up[w.chain[i]];
+      const int part = space == ROWS ? w.chain[i] : w.up[w.chain[i]];
+      parts_BP[image * num_cells + w.row[i] * width + w.column[i]] = part;
     }
     __syncwarp();
   }
