@@ -1,10 +1,12 @@
-"""The labels of a run in its folder: those of every epoch, and of the last labelling also how sure they are.
+"""The labels of a run in its folder: those of every epoch, and of one labelling also how sure they are.
+
+That is the last one, or, where the run chooses the network that it reports, the one by this network.
 
     clusters.parquet            name, cluster, doubt, camera, nearest: a row an image or tracklet; written at the end
     labels/epoch_0003.parquet   cluster (int32, -1 outlier), in the order of the packed training split
-    labels/images.parquet       of the last labelling: cluster, doubt, nearest, half (`reidray.evaluation.doubts`)
-    labels/clusters.parquet     of the last labelling, a row a cluster: doubt, nearest, width
-    labels/sample.parquet       of the last labelling: the features of some images, to draw a map of
+    labels/images.parquet       of this labelling: cluster, doubt, nearest, half (`reidray.evaluation.doubts`)
+    labels/clusters.parquet     of this labelling, a row a cluster: doubt, nearest, width
+    labels/sample.parquet       of this labelling: the features of some images, to draw a map of
 
 N = images or tracklets, C = clusters, M = images of the sample, D = feature width.
 """
@@ -30,7 +32,7 @@ _EPOCH = b"reidray.epoch"
 
 @dataclass(frozen=True)
 class LastLabels:
-    """The last labelling of a run: its epoch, the cluster of each image [N], its doubts, and a sample of the features.
+    """The labelling that a run shows: its epoch, the cluster of each image [N], its doubts, some of the features.
 
     sample_M: indices of images. features_MD: theirs, unit length.
     """
@@ -48,7 +50,7 @@ def write_labels(run: Path, epoch: int, labels_N: Array) -> None:
 
 
 def write_last(run: Path, last: LastLabels) -> None:
-    """What is known of the last labelling into the run folder."""
+    """What is known of the labelling that the run shows into its folder."""
     found, folder = last.doubts, _folder(run)
     images = {
         "cluster": pa.array(last.labels_N, pa.int32()),

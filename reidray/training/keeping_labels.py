@@ -16,11 +16,14 @@ SAMPLE = 2000
 """Images whose features are kept, so that a map of them can be drawn."""
 
 
-def keep_labels(context: Context, epoch: int, *, last: bool) -> None:
-    """The labels of an epoch; of the last labelling of the run also how sure they are, and features of some images."""
+def keep_labels(context: Context, epoch: int, *, shown: bool) -> None:
+    """The labels of an epoch; of those that the run shows also how sure they are, and features of some images.
+
+    A run shows its last labelling, or, where it chooses the network that it reports, the labels that this network gave.
+    """
     labels_N = context.bank.read("train/labels", epoch)
     write_labels(context.run_dir, epoch, labels_N)
-    if not last:
+    if not shown:
         return
     space = Space(context.method.features[0])
     doubts = context.labellers.judge(epoch, space, labels_N)

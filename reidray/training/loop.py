@@ -75,11 +75,11 @@ def train(context: Context) -> History:
                     extract(context, state, epoch)
                 with _timed(context.spans, history, "label"):
                     history.under_way = UnderWay(label(context, state, epoch))
+                    chosen = _select(context, state, epoch - 1, history.under_way.figures)
                     if context.ranks.rank == 0:
                         with context.spans("kept labels"):
                             last = not any(plan.relabel for plan in plans[epoch + 1 :])
-                            keep_labels(context, epoch, last=last)
-                _select(context, state, epoch - 1, history.under_way.figures)
+                            keep_labels(context, epoch, shown=chosen or (last and history.selected is None))
             else:
                 history.under_way = UnderWay({})
         losses: dict[str, list[float]] = {}
@@ -114,15 +114,16 @@ def train(context: Context) -> History:
     return history
 
 
-def _select(context: Context, state: RunState, epoch: int, figures: Figures) -> None:
-    """The network as it is after an epoch may be the one to report: the labels that it gave have judged it."""
+def _select(context: Context, state: RunState, epoch: int, figures: Figures) -> bool:
+    """Whether the network as it is after an epoch is the best so far, and to be reported: the labels that it gave have
+    judged it. False where the run does not choose."""
     criterion = context.settings.run.keep_best
     if state.method.selects_network:
-        state.select(epoch, figures.get("judged"))
-    elif criterion != "none":
-        check_judged(state.method, figures)
-        if epoch >= 0:  # the start weights are not chosen
-            state.select(epoch, figures[criterion])
+        return state.select(epoch, figures.get("judged"))
+    if criterion == "none":
+        return False
+    check_judged(state.method, figures)
+    return epoch >= 0 and state.select(epoch, figures[criterion])  # the start weights are not chosen
 
 
 def repeatable(device: torch.device) -> None:

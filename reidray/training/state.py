@@ -114,11 +114,13 @@ class RunState:
             restore_optimiser(self.heads.optimiser, self.method.carried_moments(layers, carried))
         self.set_rate(self._rate)
 
-    def select(self, epoch: int, judged: float | None) -> None:
-        """The network as it is after an epoch is the one that is reported, unless one before was judged better."""
-        if judged is not None and (self.history.selected is None or judged >= self.history.selected[1]):
-            self.history.selected = epoch, judged
-            self.selected = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+    def select(self, epoch: int, judged: float | None) -> bool:
+        """The network as it is after an epoch is the one to report, and this is True, unless one before was better."""
+        if judged is None or (self.history.selected is not None and judged < self.history.selected[1]):
+            return False
+        self.history.selected = epoch, judged
+        self.selected = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+        return True
 
     def saved_heads(self) -> tuple[dict[str, Tensor], Moments]:
         """Layers and moments of the heads, for a checkpoint: those of the one before where there are none yet."""

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from reidray.config import Settings
 from reidray.launch.launch import launch
 from reidray.methods import method as methods
+from reidray.storage.kept_labels import read_labels, read_last
 from tests.whole.runs import assert_same_run, epochs, evaluations, result
 
 
@@ -44,6 +46,11 @@ def test_the_network_with_the_highest_criterion_is_reported(
     assert found["last"]["mAP"] == measured["epoch", 2]
     assert [line["epoch"] for line in epochs(tmp_path / "one")] == [0, 1, 2, 3]  # the last one labels and ends
     assert "loss_contrast" not in epochs(tmp_path / "one")[3]
+    shown = read_last(tmp_path / "one")
+    assert shown is not None
+    assert shown.epoch == best + 1  # the labels that the reported network gave
+    table = pq.read_table(tmp_path / "one" / "clusters.parquet")
+    assert table["cluster"].to_pylist() == read_labels(tmp_path / "one")[best + 1].tolist()
     assert (found["advice"] is None) == (best == 2)
     said = (tmp_path / "one" / "log.txt").read_text()
     assert said.count("caution: images are found again from another camera less often") == (0 if best == 2 else 2)

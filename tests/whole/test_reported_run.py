@@ -20,7 +20,7 @@ from reidray.launch.launch import launch
 from reidray.storage.checkpoints import CheckpointStore
 from reidray.storage.kept_labels import read_labels, read_last
 from tests.whole.forms import FORMS
-from tests.whole.runs import assert_same_run, epochs
+from tests.whole.runs import assert_same_run, epochs, result
 
 REPORT = {"report": True}
 
@@ -33,9 +33,10 @@ def labels_in_checkpoint(run: Path) -> np.ndarray:
 
 
 def assert_clusters(run: Path) -> None:
-    """clusters.parquet says what training used."""
+    """clusters.parquet says what training used last, or what the chosen network said."""
     table = pq.read_table(run / "clusters.parquet").to_pydict()
-    labels_N = labels_in_checkpoint(run)
+    chosen = result(run).get("selected")
+    labels_N = labels_in_checkpoint(run) if chosen is None else read_labels(run)[chosen["epoch"] + 1]
     np.testing.assert_array_equal(table["cluster"], labels_N)
     doubts_N, nearest_N = np.array(table["doubt"]), np.array(table["nearest"])
     assert ((doubts_N >= 0) & (doubts_N <= 1)).all()

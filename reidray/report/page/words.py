@@ -162,7 +162,7 @@ def _clusters(run: RunContents) -> str:
         else "no outliers"
     )
     return (
-        f"The last labelling (epoch {run.last.epoch + 1}) found {counted(clusters, 'cluster')} of {mean:.1f} "
+        f"The labelling of epoch {run.last.epoch + 1} found {counted(clusters, 'cluster')} of {mean:.1f} "
         f"{run.unit} on average, and {left}."
     )
 
