@@ -1,93 +1,146 @@
 """numba's `njit`, and where compiled kernels are kept between processes.
 
-numba keeps compiled code beside the file of a function, and stops at import with an error where it may not write. Here
-the place is chosen once a process, before the first kernel:
+numba by itself keeps compiled code by the path of a source file, so that every copy of the package compiles again, as
+each working directory of a Ray job is; and asks that file alone whether it has changed, not those of the functions
+that were compiled into it. Here all kernels of the package have one folder, named after what they depend on:
 
-    NUMBA_CACHE_DIR                                where it is set
-    __pycache__ beside the code                    where this user may write there
-    ~/.cache/reidray/numba/<version>-<machine>     for an installation that is read only
+    NUMBA_CACHE_DIR/...                            where that is set
+    ~/.cache/reidray/kernels/<version>-numba-<version>-<processor>-<digest of the kernels' sources>
+    __pycache__/kernels/... beside the code        where there is no home to write to
     nowhere                                        kernels are compiled in every process; `caution` says so
 
-Several processes may use one place: numba writes files whole, and asks each for the processor it was compiled for.
+Several processes may use one folder: numba writes files whole. Folders that nothing has used for a month are removed
+when a new one is made.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import platform
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite.binding import get_host_cpu_name
+from numba.core import caching
 
 from reidray.version import __version__
 
 _PACKAGE = Path(__file__).resolve().parent
+_KERNELS = (b"import njit", b"parallel_kernel")  # one of these is in every source file with kernels
+_UNUSED_SECONDS = 30 * 86400
 _config: Any = numba.config
-
-_caution: str | None = None
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` with options; cache=True keeps the compiled code where that is possible."""
-    if options.get("cache") and _caution is not None:
-        options["cache"] = False
+    keep = options.pop("cache", False)
 
     def compiled(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(**options)(function)
-        except RuntimeError as error:
-            if not options.get("cache") or "cannot cache" not in str(error):
-                raise
-            _give_up("NUMBA_CACHE_DIR cannot be written" if _config.CACHE_DIR else "its place cannot be written")
-            return numba.njit(**{**options, "cache": False})(function)
+        dispatcher = numba.njit(**options)(function)
+        if keep and _place()[0] is not None:
+            dispatcher._cache = _Kept(function)  # what enable_caching() does, with another place
+        return dispatcher
 
     return compiled
 
 
 def caution() -> str | None:
     """A sentence for the user where compiled kernels cannot be kept; None where they can."""
-    return _caution
+    return _place()[1]
 
 
-def _choose() -> None:
-    """Sets numba's folder, or notes that there is none."""
-    if _config.CACHE_DIR:
-        if not _writable(Path(_config.CACHE_DIR)):
-            _give_up(f"NUMBA_CACHE_DIR={_config.CACHE_DIR} cannot be written")
-        return
-    beside = _PACKAGE / "__pycache__"
-    if os.access(beside if beside.is_dir() else _PACKAGE, os.W_OK):
-        return
-    try:
-        place = Path.home() / ".cache" / "reidray" / "numba" / f"{__version__}-{platform.machine()}"
-    except RuntimeError:  # a user without an entry and without HOME
-        _give_up(f"neither {_PACKAGE} nor a home folder can be written")
-        return
-    if _writable(place):
-        _config.CACHE_DIR = str(place)
+class _Locator(caching._CacheLocator):  # type: ignore[misc]
+    """The package's folder, for functions of the package."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._line = function.__code__.co_firstlineno
+        self._module = function.__module__
+
+    def get_cache_path(self) -> str:
+        """A folder a module: file names have only the last part of its name."""
+        return str(_place()[0] / self._module)  # type: ignore[operator]
+
+    def get_source_stamp(self) -> str:
+        """The folder's name has it already."""
+        return _digest()
+
+    def get_disambiguator(self) -> str:
+        """As numba's own."""
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], path: str) -> _Locator:  # noqa: ARG003
+        """numba asks for a locator with these arguments."""
+        return cls(function)
+
+
+class _Files(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (_Locator,)
+
+
+class _Kept(caching.FunctionCache):  # type: ignore[misc]
+    _impl_class = _Files
+
+
+@cache
+def _place() -> tuple[Path | None, str | None]:
+    """The folder of the kernels, made; or None and why there is none."""
+    named, home = _config.CACHE_DIR, _home()
+    places = [Path(named)] if named else [*([home] if home else []), _PACKAGE / "__pycache__" / "kernels"]
+    for base in places:
+        if (folder := _made(base)) is not None:
+            return folder, None
+    if named:
+        reason = f"NUMBA_CACHE_DIR={named} cannot be written"
     else:
-        _give_up(f"neither {_PACKAGE} nor {place} can be written")
-
-
-def _writable(place: Path) -> bool:
-    try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place):
-            return True
-    except OSError:
-        return False
-
-
-def _give_up(reason: str) -> None:
-    global _caution
-    _config.CACHE_DIR = ""
-    _caution = (
+        reason = f"neither {home or 'a home folder'} nor {_PACKAGE} can be written"
+    return None, (
         f"compiled kernels cannot be kept ({reason}): every process compiles them anew, which takes a minute or more; "
         "set NUMBA_CACHE_DIR to a folder that you may write"
     )
 
 
-_choose()
+def _home() -> Path | None:
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user without an entry and without HOME
+        return None
+    return home / "reidray" / "kernels"
+
+
+def _made(base: Path) -> Path | None:
+    """The folder below a base, ready to be written; None where it cannot be."""
+    folder = base / f"{__version__}-numba-{numba.__version__}-{get_host_cpu_name()}-{_digest()}"
+    try:
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _remove_unused(base)
+        with tempfile.TemporaryFile(dir=folder):
+            os.utime(folder)
+            return folder
+    except OSError:
+        return None
+
+
+def _remove_unused(base: Path) -> None:
+    for folder in base.glob("*-numba-*"):
+        if time.time() - folder.stat().st_mtime > _UNUSED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def _digest() -> str:
+    """Of all source files with kernels, whose functions are compiled into each other."""
+    found = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        data = path.read_bytes()
+        if path == Path(__file__).resolve() or any(word in data for word in _KERNELS):
+            found.update(f"{path.relative_to(_PACKAGE)} {len(data)}\n".encode())
+            found.update(data)
+    return found.hexdigest()[:16]

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,11 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(installation: Path, home: str, **environment: str) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "PYTHONPATH")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("NUMBA_CACHE_DIR", "PYTHONPATH", "XDG_CACHE_HOME")
+    }
     return subprocess.Popen(
         [*_AS_A_USER, sys.executable, "-B", "-W", "ignore", "-c", _CLUSTER],
         env={**kept, "HOME": home, "PYTHONPATH": str(installation), **environment},
@@ -65,8 +70,8 @@ def said(installation: Path, home: str, **environment: str) -> str:
 
 def test_without_a_place_to_write_kernels_run_and_one_sentence_says_that_they_are_not_kept(installation: Path) -> None:
     sentence = said(installation, _NOWHERE)
-    assert sentence.startswith(f"compiled kernels cannot be kept (neither {installation}")
-    assert f"nor {_NOWHERE}/.cache/reidray/numba/" in sentence
+    assert sentence.startswith(f"compiled kernels cannot be kept (neither {_NOWHERE}/.cache/reidray/kernels nor ")
+    assert f" nor {installation}/reidray can be written" in sentence
     assert sentence.endswith("set NUMBA_CACHE_DIR to a folder that you may write")
 
 
@@ -79,13 +84,50 @@ def test_with_a_home_kernels_are_kept_there_and_several_processes_may_write_them
             out, err = process.communicate()
         assert process.returncode == 0, err
         assert out.strip().endswith("|0|0|0|None")
-    (place,) = (tmp_path / ".cache" / "reidray" / "numba").iterdir()
+    (place,) = (tmp_path / ".cache" / "reidray" / "kernels").iterdir()
     kept = sorted(place.rglob("*.nbc"))
     assert kept
     assert place.stat().st_mode & 0o777 == 0o700
     times = [path.stat().st_mtime_ns for path in kept]
+    elsewhere = tmp_path / "working directory of a job"
+    shutil.copytree(installation / "reidray", elsewhere / "reidray")
+    for copy in (installation, elsewhere):
+        assert said(copy, str(tmp_path)) == "None"
+        assert [path.stat().st_mtime_ns for path in sorted(place.rglob("*.nbc"))] == times, "compiled a second time"
+
+
+def test_a_kernel_is_compiled_anew_where_another_file_has_changed_that_is_compiled_into_it(
+    installation: Path, tmp_path: Path
+) -> None:
+    """numba asks a kernel's own file alone."""
+    shutil.copytree(installation / "reidray", tmp_path / "reidray")
+    other = tmp_path / "reidray" / "neighbours" / "sparse_rows.py"
+    for path in (other.parent, other):
+        path.chmod(path.stat().st_mode | 0o200)
+    assert said(tmp_path, str(tmp_path)) == "None"
+    other.write_text(other.read_text() + "\n# another version\n")
+    assert said(tmp_path, str(tmp_path)) == "None"
+    first, second = (tmp_path / ".cache" / "reidray" / "kernels").iterdir()
+    names = [sorted(path.name for path in place.rglob("*.nbc")) for place in (first, second)]
+    assert names[0] == names[1] != []
+
+
+def test_folders_that_nothing_has_used_for_a_month_are_removed(installation: Path, tmp_path: Path) -> None:
+    kernels = tmp_path / ".cache" / "reidray" / "kernels"
+    for name, days in (("0.0.9-numba-0.1-old-0", 31), ("0.0.9-numba-0.1-new-0", 29), ("something else", 99)):
+        (kernels / name).mkdir(parents=True)
+        os.utime(kernels / name, (time.time() - days * 86400,) * 2)
     assert said(installation, str(tmp_path)) == "None"
-    assert [path.stat().st_mtime_ns for path in sorted(place.rglob("*.nbc"))] == times, "compiled a second time"
+    names = {place.name for place in kernels.iterdir()}
+    assert {"0.0.9-numba-0.1-new-0", "something else"} < names
+    assert "0.0.9-numba-0.1-old-0" not in names
+
+
+def test_without_a_home_kernels_are_kept_beside_the_code(installation: Path, tmp_path: Path) -> None:
+    shutil.copytree(installation / "reidray", tmp_path / "reidray")
+    (tmp_path / "reidray").chmod(0o755)
+    assert said(tmp_path, _NOWHERE) == "None"
+    assert list((tmp_path / "reidray" / "__pycache__" / "kernels").rglob("*.nbc"))
 
 
 @pytest.mark.slow
