@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numba
 from llvmlite.binding import get_host_cpu_name
@@ -44,7 +44,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher = numba.njit(**options)(function)
         if keep and _place()[0] is not None:
-            dispatcher._cache = _Kept(function)  # what enable_caching() does, with another place
+            dispatcher._cache = cast(Any, _Kept)(function)  # what enable_caching() does, with another place
         return dispatcher
 
     return compiled
@@ -55,7 +55,7 @@ def caution() -> str | None:
     return _place()[1]
 
 
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
+class _Locator(caching._CacheLocator):
     """The package's folder, for functions of the package."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -64,7 +64,9 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
 
     def get_cache_path(self) -> str:
         """A folder a module: file names have only the last part of its name."""
-        return str(_place()[0] / self._module)  # type: ignore[operator]
+        place, _ = _place()
+        assert place is not None
+        return str(place / self._module)
 
     def get_source_stamp(self) -> str:
         """The folder's name has it already."""
@@ -80,11 +82,11 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
         return cls(function)
 
 
-class _Files(caching.CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = (_Locator,)
+class _Files(caching.CompileResultCacheImpl):
+    _locator_classes: list[type[object]] = [_Locator]  # noqa: RUF012 (numba's own is a list)
 
 
-class _Kept(caching.FunctionCache):  # type: ignore[misc]
+class _Kept(caching.FunctionCache):
     _impl_class = _Files
 
 
