@@ -95,8 +95,16 @@ def probe(settings: Settings) -> dict[str, float]:
     model = new_model(settings).eval()
     if settings.model.weights != "none":
         load_weights(model, settings.model.weights)
+    return ranked(settings, packed, lambda name: _pooled(settings, packed, name, model))
+
+
+def ranked(settings: Settings, packed: str, pooled_split: Callable[[str], dict[str, torch.Tensor]]) -> dict[str, float]:
+    """mAP in percent of each way to pool, on the evaluated split.
+
+    pooled_split: the vectors [B, P, D] of all images of a split, way by way.
+    """
     names = evaluation_splits(settings)
-    pooled = {name: _pooled(settings, packed, name, model) for name in ("train", *names)}
+    pooled = {name: pooled_split(name) for name in ("train", *names)}
     persons = [read_truth(f"{packed}/{name}") for name in names]
     cameras = [open_split(settings, packed, name).source.cameras_N for name in names]
     found = {}

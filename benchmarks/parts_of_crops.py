@@ -18,19 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from drawn_hard import joined, masked_means
+from drawn_hard import masked_means, ranked
 from parsing_quality import parsed
 
 from reidray.command import parse
 from reidray.config import Settings
-from reidray.evaluation import rank
 from reidray.launch.prepare import prepared
 from reidray.launch.services import num_cpus
 from reidray.parsing import gram_matrices
-from reidray.storage.shards import read_truth
 from reidray.storage.weights import load_weights
 from reidray.threads import set_threads
-from reidray.training.context import evaluation_splits, open_split
+from reidray.training.context import open_split
 from reidray.training.images import as_input
 from reidray.training.loop import new_model
 
@@ -48,19 +46,8 @@ def main() -> None:
     model = new_model(settings).eval()
     if settings.model.weights != "none":
         load_weights(model, settings.model.weights)
-    names = evaluation_splits(settings)
-    pooled = {name: pooled_split(settings, packed, name, model) for name in ("train", *names)}
-    persons = [read_truth(f"{packed}/{name}") for name in names]
-    cameras = [open_split(settings, packed, name).source.cameras_N for name in names]
-    found = {}
-    for way in pooled["train"]:
-        train_BPD = pooled["train"][way]
-        count = (~torch.isnan(train_BPD)).sum(0).clamp(min=2)
-        mean_PD = torch.nansum(train_BPD, 0) / count
-        std_PD = (torch.nansum((train_BPD - mean_PD) ** 2, 0) / count).sqrt().clamp(min=1e-6)
-        rows = [joined(pooled[name][way], mean_PD, std_PD) for name in names]
-        found[way] = round(rank(*rows, *persons, *cameras).percent()["mAP"], 1)
-    print(json.dumps({"images": len(pooled["train"]["whole"]), "mAP": found}, indent=1))
+    found = ranked(settings, packed, lambda name: pooled_split(settings, packed, name, model))
+    print(json.dumps({way: round(mAP, 1) for way, mAP in found.items()}, indent=1))
 
 
 def ways(parts_BHW: torch.Tensor) -> dict[str, torch.Tensor]:
