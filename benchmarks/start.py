@@ -78,7 +78,7 @@ def one(begin: float, words: list[str]) -> None:
             os._exit(0)  # Ray's processes end with their driver
 
     Console.handle = handled  # type: ignore[method-assign]
-    launch(settings_from([*from_words(words)]))
+    launch(settings_from([*from_words(words)]), attended=True)
 
 
 def stage_of(event: Mapping[str, Any]) -> str | None:

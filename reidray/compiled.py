@@ -43,11 +43,16 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher = numba.njit(**options)(function)
-        if keep and _place()[0] is not None:
+        if keep and folder() is not None:
             dispatcher._cache = cast(Any, _Kept)(function)  # what enable_caching() does, with another place
         return dispatcher
 
     return compiled
+
+
+def folder() -> Path | None:
+    """Where compiled kernels are kept; None where they cannot be."""
+    return _place()[0]
 
 
 def caution() -> str | None:
@@ -64,7 +69,7 @@ class _Locator(caching._CacheLocator):
 
     def get_cache_path(self) -> str:
         """A folder a module: file names have only the last part of its name."""
-        place, _ = _place()
+        place = folder()
         assert place is not None
         return str(place / self._module)
 
@@ -96,8 +101,8 @@ def _place() -> tuple[Path | None, str | None]:
     named, home = _config.CACHE_DIR, _home()
     places = [Path(named)] if named else [*([home] if home else []), _PACKAGE / "__pycache__" / "kernels"]
     for base in places:
-        if (folder := _made(base)) is not None:
-            return folder, None
+        if (place := _made(base)) is not None:
+            return place, None
     if named:
         reason = f"NUMBA_CACHE_DIR={named} cannot be written"
     else:
@@ -118,22 +123,22 @@ def _home() -> Path | None:
 
 def _made(base: Path) -> Path | None:
     """The folder below a base, ready to be written; None where it cannot be."""
-    folder = base / f"{__version__}-numba-{numba.__version__}-{get_host_cpu_name()}-{_digest()}"
+    place = base / f"{__version__}-numba-{numba.__version__}-{get_host_cpu_name()}-{_digest()}"
     try:
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not place.is_dir():
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
             _remove_unused(base)
-        with tempfile.TemporaryFile(dir=folder):
-            os.utime(folder)
-            return folder
+        with tempfile.TemporaryFile(dir=place):
+            os.utime(place)
+            return place
     except OSError:
         return None
 
 
 def _remove_unused(base: Path) -> None:
-    for folder in base.glob("*-numba-*"):
-        if time.time() - folder.stat().st_mtime > _UNUSED_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+    for place in base.glob("*-numba-*"):
+        if time.time() - place.stat().st_mtime > _UNUSED_SECONDS:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 @cache

@@ -40,4 +40,4 @@ def main(words: Sequence[str], prog: str) -> None:
 
     command = parse(words, prog=prog, description=__doc__, resume=True, beneath=beneath, data=True, examples=_EXAMPLES)
     refuse_nothing_there(command.settings)
-    launch(command.settings, resume=command.options.resume, notes=notes, estimates=True)
+    launch(command.settings, resume=command.options.resume, notes=notes, attended=True)

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from reidray.disk import DISK_ERRORS
 from reidray.errors import PassingError
 from reidray.events import message
 from reidray.launch.estimate import time_to_come
+from reidray.launch.kernels import compiled_beside
 from reidray.launch.prepare import IfChanged, packed_in, prepared, with_places
 from reidray.launch.services import chosen_device, in_process_services, num_cpus, worker_context
 from reidray.methods import make_method
@@ -44,7 +45,7 @@ def launch(
     resume: Path | None = None,
     watch: Callable[[Mapping[str, Any]], None] | None = None,
     notes: Sequence[str] = (),
-    estimates: bool = False,
+    attended: bool = False,
 ) -> dict[str, Any]:
     """Run a training job to its end and return what result.json says.
 
@@ -53,7 +54,8 @@ def launch(
       resume: a run folder to continue.
       watch: is handed every event of the training, after the console has filed it.
       notes: what the run folder's log and the console say first.
-      estimates: say before the training how long it will take.
+      attended: somebody waits for it. It says before the training how long that will take, and compiles kernels that
+        are not kept yet beside its beginning.
 
     Raises:
       ValueError: one sentence for everything a person can put right.
@@ -66,7 +68,12 @@ def launch(
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"dir": str(place)})})
     folder = RunFolder.open(place) if resume else RunFolder.create(place, settings)
     started = time.perf_counter()
-    with locked(place), _removed_if_nothing_began(folder, resume), Console(folder, settings) as console:
+    with (
+        locked(place),
+        _removed_if_nothing_began(folder, resume),
+        Console(folder, settings) as console,
+        compiled_beside(settings, console.handle) if attended else nullcontext(),
+    ):
         folder.mend()
         console.handle(message(f"run folder {place}"))
         for note in notes:
@@ -86,7 +93,7 @@ def launch(
         packed = prepared(settings, console.handle, processes=num_cpus(), if_changed=if_changed, beside=beside)
         settings = packed_in(settings, packed)
         workers, on_gpu = _check_machines(settings, console)  # after the data: Ray takes long to start
-        if estimates and resume is None:
+        if attended and resume is None:
             count = open_split(settings, packed, "train").images.source.count
             if (sentence := time_to_come(settings, images=count, workers=workers, on_gpu=on_gpu)) is not None:
                 console.handle(message(sentence))

@@ -1,0 +1,111 @@
+"""The first run on a machine compiles its kernels in a child, and with what that has kept it compiles none itself."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reidray import compiled
+from reidray.config import Settings
+from reidray.launch.kernels import compiled_beside, tiny
+from tests.whole.forms import FORMS
+
+_CHILD = [sys.executable, "-m", "reidray.launch.kernels"]
+
+
+def kept(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.nb?")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["scwm", "pplr", "acrm", "buc"])
+def test_after_the_child_a_run_compiles_nothing(form: str, tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
+    settings: Settings = tiny_settings("one", **FORMS.get(form, {"method": {"name": form}}))
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+    place = tmp_path / "child"
+    subprocess.run(_CHILD, input=tiny(settings, place).model_dump_json(), env=environment, text=True, check=True)
+    before = kept(tmp_path / "kernels")
+    assert before
+    subprocess.run(_CHILD, input=settings.model_dump_json(), env=environment, text=True, check=True)
+    assert kept(tmp_path / "kernels") == before
+
+
+@pytest.mark.parametrize("name", ["scwm", "cluster_contrast", "pplr", "acrm", "aac", "buc", "ihc"])
+def test_every_method_has_a_tiny_training(name: str, tmp_path: Path) -> None:
+    settings = Settings.model_validate({"method": {"name": name, "camera_centring": name == "pplr"}})
+    found = tiny(settings, tmp_path)
+    assert found.method.name == name
+    assert found.method.camera_centring == (name == "pplr")
+    assert found.run.workers == 0
+    assert found.train.epochs == 1
+
+
+class Children:
+    """Every child is a shell that runs `script`."""
+
+    def __init__(self, script: str) -> None:
+        self.script = script
+        self.started: list[subprocess.Popen[str]] = []
+        self._popen = subprocess.Popen
+
+    def __call__(self, _: list[str], **how: Any) -> subprocess.Popen[str]:
+        self.started.append(self._popen(["/bin/sh", "-c", self.script], **how))
+        return self.started[-1]
+
+
+@pytest.fixture
+def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Children]:
+    monkeypatch.setattr(compiled, "folder", lambda: tmp_path)
+
+    def running(script: str) -> Children:
+        found = Children(script)
+        monkeypatch.setattr("reidray.launch.kernels.subprocess.Popen", found)
+        return found
+
+    return running
+
+
+def test_a_child_that_failed_is_told_in_the_log_and_tried_again(
+    children: Callable[[str], Children], tmp_path: Path
+) -> None:
+    failing, said = children("cat > /dev/null; echo first >&2; echo no room >&2; exit 3"), []
+    for _ in range(2):
+        with compiled_beside(Settings(), said.append):
+            failing.started[-1].wait()
+    sentence = {"kind": "message", "text": "kernels were not compiled beforehand: no room", "detail": True}
+    assert said == [sentence, sentence]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_a_child_that_ended_well_none_is_started_for_that_method(
+    children: Callable[[str], Children], tmp_path: Path
+) -> None:
+    good = children("cat > /dev/null")
+    for _ in range(2):
+        with compiled_beside(Settings(), print):
+            good.started[0].wait()
+    assert len(good.started) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["scwm.done"]
+
+
+def test_a_child_ends_with_its_run(children: Callable[[str], Children], tmp_path: Path) -> None:
+    slow = children("exec sleep 1000")
+    with pytest.raises(KeyboardInterrupt), compiled_beside(Settings(), print):
+        raise KeyboardInterrupt
+    assert slow.started[0].returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_kernels_cannot_be_kept_none_are_compiled_beforehand(
+    children: Callable[[str], Children], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = children("exit 1")
+    monkeypatch.setattr(compiled, "folder", lambda: None)
+    with compiled_beside(Settings(), print):
+        pass
+    assert never.started == []
