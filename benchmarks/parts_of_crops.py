@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from drawn_hard import masked_means, ranked
 from parsing_quality import parsed
+from parsing_sheet import SWITCHES
 
 from reidray.command import parse
 from reidray.config import Settings
@@ -34,7 +35,7 @@ from reidray.training.loop import new_model
 
 # B = images, H, W = cells, P = vectors of an image, D = width of the map
 PARTS, BATCH = 3, 64
-SWITCH: dict[str, Any] = {"classes": 2, "centre_prior": 0.15, "eta": 0.5}
+SWITCH = SWITCHES["centre prior .15, 2 classes"]  # the default
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """How long a run takes from its command to its first update, stage by stage: the first time on a machine, and again.
 
-    python benchmarks/start.py [--workers 2] [section.name=value ...]
+    python benchmarks/start.py [--workers 2] [--alone] [section.name=value ...]
 
 The first run has an empty folder for compiled kernels and draws its data; the second has both. Each is a process of its
 own that ends after its first update. Seconds count from the start of the process; what a stage took is the difference
@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = (  # what the run says when a stage is over
@@ -37,29 +38,37 @@ STAGES = (  # what the run says when a stage is over
 def main() -> None:
     """The command."""
     if sys.argv[1:2] == ["one"]:
-        one(float(sys.argv[2]), sys.argv[3:])
+        one(float(sys.argv[2]), sys.argv[4:], alone=sys.argv[3] == "alone")
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", default="2", help="0: without Ray")
+    parser.add_argument("--alone", action="store_true", help="without the child that compiles kernels beforehand")
     parser.add_argument("words", nargs="*", metavar="section.name=value")
     options = parser.parse_args()
     words = [f"run.workers={options.workers}", "run.report=false", *options.words]
     with tempfile.TemporaryDirectory() as place:
-        found = [started(Path(place), [*words, f"run.dir={place}/run{turn}"]) for turn in range(2)]
+        found = [started(Path(place), [*words, f"run.dir={place}/run{turn}"], alone=options.alone) for turn in range(2)]
     print(table(found))
 
 
-def started(place: Path, words: list[str]) -> dict[str, float]:
+def started(place: Path, words: list[str], *, alone: bool) -> dict[str, float]:
     """Seconds from the start of a process to the end of each stage."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(place / "kernels"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(Path(__file__).resolve()), "one", str(time.time()), *words]
+    command = [
+        sys.executable,
+        str(Path(__file__).resolve()),
+        "one",
+        str(time.time()),
+        "alone" if alone else "attended",
+        *words,
+    ]
     finished = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     lines = [line for line in finished.stdout.splitlines() if line.startswith("{")]
     found: dict[str, float] = json.loads(lines[-1])
     return found
 
 
-def one(begin: float, words: list[str]) -> None:
+def one(begin: float, words: list[str], *, alone: bool) -> None:
     """A run that ends after its first update; prints when its stages were over."""
     from reidray.launch.launch import launch
     from reidray.report.console import Console
@@ -77,8 +86,8 @@ def one(begin: float, words: list[str]) -> None:
             print(json.dumps(found), flush=True)
             os._exit(0)  # Ray's processes end with their driver
 
-    Console.handle = handled  # type: ignore[method-assign]
-    launch(settings_from([*from_words(words)]), attended=True)
+    with patch.object(Console, "handle", handled):
+        launch(settings_from([*from_words(words)]), attended=not alone)
 
 
 def stage_of(event: Mapping[str, Any]) -> str | None:
