@@ -121,12 +121,13 @@ def labelling(count: int, device: Device, *, rounds: int) -> list[Row]:
 
 def draw_grams(count: int) -> torch.Tensor:
     """bfloat16 inner products of maps that look like a standing person: 68 of 192 cells are bright, in three looks."""
-    random = torch.Generator(device="cuda").manual_seed(0)
+    random = torch.Generator().manual_seed(0)
     rows, columns = torch.meshgrid(torch.arange(HEIGHT_OF_MAP), torch.arange(WIDTH_OF_MAP), indexing="ij")
     body_P = ((rows >= 3) & (rows < 20) & (columns >= 2) & (columns < 6)).flatten().cuda()
     look_P = ((rows >= 7).int() + (rows >= 13).int()).flatten().cuda()
-    looks_BLD = torch.rand((count, 3, 64), generator=random, device="cuda")
-    cells_BPD = looks_BLD[:, look_P] + 0.3 * torch.rand((count, len(look_P), 64), generator=random, device="cuda")
+    looks_BLD = torch.rand((count, 3, 64), generator=random).cuda()
+    noise_BPD = torch.rand((count, len(look_P), 64), generator=random).cuda()
+    cells_BPD = looks_BLD[:, look_P] + 0.3 * noise_BPD
     cells_BPD *= torch.where(body_P, 1.0, 0.1)[:, None]
     return (cells_BPD @ cells_BPD.mT).bfloat16()
 
