@@ -237,6 +237,10 @@ class TrainSettings(Section):
         "images",
     )
     precision: Literal["float32", "bfloat16"] = setting("float32", "autocast of the forward pass")
+    compile: bool = setting(
+        False,
+        "run the trunk through torch.compile: results differ in the last bits, the first update waits for the compiler",
+    )
 
 
 class EvaluateSettings(Section):

@@ -19,6 +19,7 @@ from reidray.spans import Spans, step_figures
 from reidray.storage.weights import load_weights
 from reidray.training.calibration import calibrate, necks_to_calibrate
 from reidray.training.clean_statistics import clean_statistics
+from reidray.training.compiling import compile_trunk
 from reidray.training.context import Context
 from reidray.training.epoch_labels import extract, inputs_of, label
 from reidray.training.epoch_updates import train_epoch
@@ -153,6 +154,8 @@ def _start(context: Context, method: Method, digest: str, *, weights: bool) -> t
     if weights and context.settings.model.weights != "none":
         missing = load_weights(model, context.settings.model.weights).missing
     model = model.to(memory_format=torch.channels_last).to(context.device)
+    if context.settings.train.compile:
+        compile_trunk(model, context.device)
     return RunState(method, model, modules, History(digest)), missing
 
 
