@@ -19,7 +19,7 @@ from reidray.threads import parallel_kernel
 # Q = queries, M = room in a list, R, S = rows and columns of a block of products
 
 _STRIP = 128  # columns that a thread looks through at once
-_STRETCH = 32  # entries compared with the bar at once
+_STRETCH = 64  # entries compared with the bar at once; a constant, or the loop is not vectorised
 _GROUP = 16  # entries, at most, whose largest stands for them in the first bar
 
 _MARGIN = 1e-6  # covers the rounding of the cut itself
@@ -66,16 +66,15 @@ def offer_columns(products_RS: Any, first_row: int, first_column: int, candidate
         if candidates.bars_Q[query] == -np.inf:
             _set_first_bar(candidates, query, _largest_of_each(products_S, k), k, slope)
         bar = _bar(products_S, candidates.bars_Q[query])
+        places = np.empty(_STRETCH, np.int64)
         for start in range(0, columns, _STRETCH):
-            stop = min(start + _STRETCH, columns)
-            found = False
-            for c in range(start, stop):
-                found |= products_S[c] > bar
-            if found:
-                for c in range(start, stop):
-                    if products_S[c] > bar:
-                        _add(candidates, query, _value(products_S[c]), first_column + c, k, slope)
-                        bar = _bar(products_S, candidates.bars_Q[query])
+            some_S = products_S[start : start + _STRETCH]
+            if _none_above(some_S, bar):
+                continue
+            for c in places[: _find_above(some_S, bar, places)]:
+                if some_S[c] > bar:  # it may have risen
+                    _add(candidates, query, _value(some_S[c]), first_column + start + c, k, slope)
+                    bar = _bar(products_S, candidates.bars_Q[query])
 
 
 @parallel_kernel
@@ -90,19 +89,63 @@ def offer_rows(products_RS: Any, first_row: int, first_column: int, candidates: 
         bars = np.empty(stop - start, products_RS.dtype)
         for c in range(stop - start):
             bars[c] = _bar(bars, candidates.bars_Q[first_column + start + c])
+        places = np.empty(_STRETCH, np.int64)
         for r in range(rows):
-            products_S = products_RS[r, start:stop]
-            for stretch in range(0, stop - start, _STRETCH):
-                end = min(stretch + _STRETCH, stop - start)
-                found = False
-                for c in range(stretch, end):
-                    found |= products_S[c] > bars[c]
-                if found:
-                    for c in range(stretch, end):
-                        if products_S[c] > bars[c]:
-                            query = first_column + start + c
-                            _add(candidates, query, _value(products_S[c]), first_row + r, k, slope)
-                            bars[c] = _bar(bars, candidates.bars_Q[query])
+            for stretch in range(start, stop, _STRETCH):
+                some_S = products_RS[r, stretch : min(stretch + _STRETCH, stop)]
+                bars_S = bars[stretch - start : stretch - start + _STRETCH]
+                if _none_above_its_own(some_S, bars_S):
+                    continue
+                for c in places[: _find_above_its_own(some_S, bars_S, places)]:
+                    if some_S[c] > bars_S[c]:
+                        query = first_column + stretch + c
+                        _add(candidates, query, _value(some_S[c]), first_row + r, k, slope)
+                        bars_S[c] = _bar(bars, candidates.bars_Q[query])
+
+
+@njit(cache=True, nogil=True)
+def _none_above(some_S: Any, bar: Any) -> Any:
+    """Whether this is a whole stretch in which no product is above the bar."""
+    if some_S.shape[0] != _STRETCH:
+        return False
+    above = 0
+    for c in range(_STRETCH):
+        above += some_S[c] > bar
+    return above == 0
+
+
+@njit(cache=True, nogil=True)
+def _none_above_its_own(some_S: Any, bars_S: Any) -> Any:
+    """The same where each product has a bar of its own."""
+    if some_S.shape[0] != _STRETCH:
+        return False
+    above = 0
+    for c in range(_STRETCH):
+        above += some_S[c] > bars_S[c]
+    return above == 0
+
+
+# Written without a branch: which product is above is not to be foreseen, and a wrong guess costs more than a store.
+
+
+@njit(cache=True, nogil=True)
+def _find_above(some_S: Any, bar: Any, places: Any) -> int:
+    """How many products of a stretch are above the bar; `places` begins with where they are."""
+    found = 0
+    for c in range(some_S.shape[0]):
+        places[found] = c
+        found += some_S[c] > bar
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _find_above_its_own(some_S: Any, bars_S: Any, places: Any) -> int:
+    """The same where each product has a bar of its own."""
+    found = 0
+    for c in range(some_S.shape[0]):
+        places[found] = c
+        found += some_S[c] > bars_S[c]
+    return found
 
 
 # A list that meets its first block would take most of it. The largest products of short groups are as many products,
@@ -117,14 +160,14 @@ def _group_size(count: int, k: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _largest_of_each(products_S: Any, k: int) -> Any:
-    """The largest product of each whole group."""
+    """The largest product of each whole group: every G-th product, so that groups are compared side by side."""
     size = _group_size(products_S.shape[0], k)
-    largest_G = np.empty(products_S.shape[0] // size, products_S.dtype)
-    for g in range(largest_G.shape[0]):
-        largest = products_S[g * size]
-        for c in range(1, size):
-            largest = max(largest, products_S[g * size + c])
-        largest_G[g] = largest
+    groups = products_S.shape[0] // size
+    largest_G = products_S[:groups].copy()
+    for member in range(1, size):
+        others_G = products_S[member * groups : (member + 1) * groups]
+        for g in range(groups):
+            largest_G[g] = max(largest_G[g], others_G[g])
     return largest_G
 
 
