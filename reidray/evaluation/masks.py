@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 # B = images, H, W = cells, L = predicted parts (background last), T = true classes (background first)
 
@@ -61,6 +60,8 @@ def mean_iou(confusion_LT: Any, *, merge: Mapping[int, int] | None = None) -> Ma
     Errors:
       ValueError for another shape, negative counts, no cells at all, or a merge that names a class outside [0, T).
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and few processes match masks
+
     counts_LT = np.array(confusion_LT, dtype=np.int64)
     if counts_LT.ndim != 2 or min(counts_LT.shape) < 2 or counts_LT.min() < 0 or counts_LT.sum() == 0:
         raise ValueError(

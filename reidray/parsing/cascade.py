@@ -7,11 +7,11 @@ bottom; the background is the last one. Images are independent of each other and
 Letters: B images, D feature width, H x W cells of a map, P = H * W cells row-major, F foreground cells of one image.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import prange
 
 from reidray.arrays import Array, Doubles, Ints
 from reidray.compiled import njit
@@ -28,7 +28,7 @@ from reidray.parsing.cells import (
 from reidray.parsing.division import FORBID, SPACES, divide, far_pairs, room_for_division
 from reidray.parsing.foreground import foreground_cells, room_for_sums
 from reidray.parsing.numbers import readable, widened
-from reidray.threads import num_threads, parallel_kernel
+from reidray.threads import num_threads, side_by_side
 
 _PIECES = 4  # of a batch, for each thread: the images of a piece follow one another and share their room
 
@@ -90,15 +90,13 @@ def parse_parts(
     batch, depth, height, width = cells.shape
     far_HW = far_offsets(height, width, num_parts, max_distance)
     parsing = _empty_parsing(batch, height, width)
-    _parse_maps(
+    _in_pieces(
+        _parse_some_maps,
         cells.reshape(batch, depth, height * width),
         exponent,
-        _pieces(batch),
         far_pairs(far_HW),
         _Rule(width, num_parts, linkage_code(linkage), 3, False, 0.0, FORBID),
-        parsing.parts_BHW.reshape(batch, height * width),
-        parsing.foreground_B,
-        parsing.far_share_B,
+        parsing,
     )
     refuse_broken(parsing.foreground_B < 0)
     return parsing.parts_BHW
@@ -156,17 +154,15 @@ def parse_grams(
     refuse_wrong_settings(classes, centre_prior, space)
     far_HW = far_offsets(height, width, num_parts, max_distance)
     parsing = _empty_parsing(len(grams), height, width)
-    _parse_grams(
+    _in_pieces(
+        _parse_some_grams,
         grams,
         exponent,
-        _pieces(len(grams)),
         far_pairs(far_HW),
         _Rule(
             width, num_parts, linkage_code(linkage), classes, bool(log_magnitude), float(centre_prior), SPACES[space]
         ),
-        parsing.parts_BHW.reshape(len(grams), cells),
-        parsing.foreground_B,
-        parsing.far_share_B,
+        parsing,
     )
     refuse_broken(parsing.foreground_B < 0)
     return parsing
@@ -211,36 +207,22 @@ def refuse_broken(broken_B: Array) -> None:
         )
 
 
-@parallel_kernel
-def _parse_grams(
-    grams_BPP: Array,
-    exponent: int,
-    pieces: int,
-    far_PP: Array,
-    rule: _Rule,
-    parts_BP: Array,
-    foreground_B: Array,
-    far_share_B: Array,
+def _in_pieces(
+    parse_some: Callable[..., None], images: Array, exponent: int, far_PP: Array, rule: _Rule, parsing: Parsing
 ) -> None:
-    for piece in prange(pieces):
-        start, stop = piece * len(grams_BPP) // pieces, (piece + 1) * len(grams_BPP) // pieces
-        _parse_some_grams(grams_BPP, exponent, start, stop, far_PP, rule, parts_BP, foreground_B, far_share_B)
+    """Fills the parsing, a piece of the batch a call of `parse_some`.
 
+    Threads of Python, and no kernel with a `prange`: compiling one would compile all that it calls once more.
+    """
+    batch, height, width = parsing.parts_BHW.shape
+    pieces = _pieces(batch)
+    parts_BP = parsing.parts_BHW.reshape(batch, height * width)
 
-@parallel_kernel
-def _parse_maps(
-    cells_BDP: Array,
-    exponent: int,
-    pieces: int,
-    far_PP: Array,
-    rule: _Rule,
-    parts_BP: Array,
-    foreground_B: Array,
-    far_share_B: Array,
-) -> None:
-    for piece in prange(pieces):
-        start, stop = piece * len(cells_BDP) // pieces, (piece + 1) * len(cells_BDP) // pieces
-        _parse_some_maps(cells_BDP, exponent, start, stop, far_PP, rule, parts_BP, foreground_B, far_share_B)
+    def parse(piece: int) -> None:
+        start, stop = piece * batch // pieces, (piece + 1) * batch // pieces
+        parse_some(images, exponent, start, stop, far_PP, rule, parts_BP, parsing.foreground_B, parsing.far_share_B)
+
+    side_by_side(parse, range(pieces))
 
 
 @njit(cache=True, nogil=True)
