@@ -73,7 +73,10 @@ def tiny(settings: Settings, place: Path) -> Settings:
             **{"labels": "dbscan", "clusters_per_batch": 4, "images_per_cluster": 4, "k1": 8, "k2": 3, "eps": 0.5},
         },
         "train": {"epochs": 1, "steps": 1},
-        "run": {"workers": 0, "report": False, "device": "cpu", "threads": 1, "dir": str(place / "run")},
+        "run": {
+            **{"workers": 0, "report": False, "device": "cpu", "threads": 1, "dir": str(place / "run")},
+            "labelling": "blocks" if settings.labels_by_blocks else "whole",
+        },
         "evaluate": {"ranked_lists": 0},
     }
     name, own = settings.method.name, settings.own
@@ -83,7 +86,8 @@ def tiny(settings: Settings, place: Path) -> Settings:
 
 def _done(settings: Settings) -> Path | None:
     folder = compiled.folder()
-    return None if folder is None else folder / f"{settings.method.name}.done"
+    by_blocks = "-by-blocks" if settings.labels_by_blocks else ""
+    return None if folder is None else folder / f"{settings.method.name}{by_blocks}.done"
 
 
 def main() -> None:

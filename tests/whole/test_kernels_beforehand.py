@@ -23,9 +23,13 @@ def kept(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("labelling", ["whole", "blocks"])
 @pytest.mark.parametrize("form", ["scwm", "pplr", "acrm", "buc"])
-def test_after_the_child_a_run_compiles_nothing(form: str, tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
-    settings: Settings = tiny_settings("one", **FORMS.get(form, {"method": {"name": form}}))
+def test_after_the_child_a_run_compiles_nothing(
+    form: str, labelling: str, tiny_settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = {"labelling": labelling}
+    settings: Settings = tiny_settings("one", **FORMS.get(form, {"method": {"name": form}}), run=run)
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
     place = tmp_path / "child"
     subprocess.run(_CHILD, input=tiny(settings, place).model_dump_json(), env=environment, text=True, check=True)
@@ -43,6 +47,11 @@ def test_every_method_has_a_tiny_training(name: str, tmp_path: Path) -> None:
     assert found.method.camera_centring == (name == "pplr")
     assert found.run.workers == 0
     assert found.train.epochs == 1
+
+
+def test_it_labels_as_the_run_does(tmp_path: Path) -> None:
+    for run, labelling in (({}, "whole"), ({"labellers": 2}, "blocks"), ({"labelling": "blocks"}, "blocks")):
+        assert tiny(Settings.model_validate({"run": run}), tmp_path).run.labelling == labelling
 
 
 class Children:
