@@ -1,14 +1,14 @@
 """A run of many images, from drawing them to the result: seconds a stage, memory of every process, disk, and a resume.
 
     python benchmarks/large.py --images 20000 --output benchmarks/results/large_20000.json
-    python benchmarks/large.py --images 200000 --output benchmarks/results/large_200000.json      # an hour and a half
+    python benchmarks/large.py --images 200000 --output benchmarks/results/large_200000.json
 
 The run has two workers and two labellers that label block by block, two epochs of the small network at 96x48, and
 twelve pictures a person. After its first epoch it is interrupted, as by Ctrl-C, and goes on with --resume. Memory is
 looked at twice a second: the most that a process had of its own, and the most with what it shares (libraries, Ray's
 object store). Seconds of stages are those that the run says, of epochs both.
 
-Everything is written below --place (default a temporary folder): 200,000 images take about .6 GB there.
+Everything is written below --place (default a temporary folder).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""train.compile: the same run up to rounding, resumed as well; and a sentence where PyTorch cannot compile."""
+"""train.compile: the same run up to rounding, repeatable; and a sentence where PyTorch cannot compile."""
 
 import os
 import subprocess

@@ -17,7 +17,6 @@ from tests.whole.runs import epochs, evaluations, losses
 
 pytestmark = needs_compiler
 GPU = {"device": "cuda", "labeller_gpus": 1.0}
-LABELLING = {"propose_exactly", "core_points", "join", "flatten", "join_border"}
 PARSING = {"find_foreground", "divide_foreground"}
 
 MORE_FORMS: dict[str, dict[str, Any]] = {
