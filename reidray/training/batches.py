@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidray.arrays import Array, Bytes, Ints
+from reidray.arrays import Array, Ints
 from reidray.config import Settings
 from reidray.data import augment
 from reidray.features.grid import CellGrid
 from reidray.methods.method import Method
 from reidray.methods.step import Moved, Targets
 from reidray.spans import OFF, Spans
-from reidray.training.images import Samples
+from reidray.training.images import Samples, staged
 from reidray.training.prefetch import prefetch
 
 _UPDATE_STREAM = 3  # 1 and 2 are the streams of sampling and augmentation
@@ -52,11 +52,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Group:
-    """One BN group, ready to forward: augmented pixels, [B, H, W, 3] or of tracklets [B, T, H, W, 3], and what they are
-    trained towards.
+    """One BN group, ready to forward.
+
+    pixels: augmented, uint8 [B, H, W, 3] or of tracklets [B, T, H, W, 3]. targets: what they are trained towards.
     """
 
-    pixels: Bytes
+    pixels: Tensor
     targets: Targets
 
 
@@ -73,6 +74,7 @@ class EpochBatches:
       grid: of the network's map.
       epoch: the epoch.
       groups: this worker's groups.
+      device: where they will be forwarded.
       first: step to begin with.
       spans: of this worker; the making of a step is a span "prepare".
     """
@@ -92,6 +94,7 @@ class EpochBatches:
         grid: CellGrid,
         epoch: int,
         groups: range,
+        device: torch.device,
         first: int = 0,
         spans: Spans = OFF,
     ) -> None:
@@ -107,6 +110,7 @@ class EpochBatches:
         self._grid = grid
         self._epoch = epoch
         self._groups = groups
+        self._device = device
         self._first = first
         self._spans = spans
 
@@ -163,8 +167,9 @@ class EpochBatches:
         own, taken = slice(group * size, (group + 1) * size), step.images_BT.shape[1]
         drawn = step.augmentation.rows(slice(own.start * taken, own.stop * taken))
         targets = step.targets.rows(own)
+        pixels = self._images.crops(step.images_BT[own], drawn, pad=self._settings.augment.pad)
         return Group(
-            pixels=self._images.crops(step.images_BT[own], drawn, pad=self._settings.augment.pad),
+            pixels=staged(pixels, self._device),
             targets=targets.with_tables(self._moved_maps(step.images_BT[own].reshape(-1), drawn)),
         )
 

@@ -60,6 +60,13 @@ class BlockSearch:
         self._strip = strip_length(len(self._blocks), len(members))
         self._there: Callable[[Stretch], bool] = (lambda _: True) if arrivals is None else arrivals.of
         self._pool = TaskPool(members)
+        self._searches: list[GrowingLists] = []
+
+    def share_done(self) -> float:
+        """Of the pairs of images that all searches so far compare, the share that was compared; 0 before the first."""
+        searches = list(self._searches)
+        whole = sum(sum(search.pairs_T) for search in searches)
+        return sum(search.pairs_done() for search in searches) / whole if whole else 0.0
 
     def close(self) -> None:
         """Begin no further task, and wait for those that are under way."""
@@ -70,6 +77,7 @@ class BlockSearch:
         lists = GrowingLists(
             self._moment, space, self._blocks, min(k, self.count), strip=self._strip, there=self._there
         )
+        self._searches.append(lists)
         self._pool.add(lists.tasks)
         return lists
 
@@ -169,6 +177,7 @@ class GrowingLists:
 
     Attributes:
       tasks: each block with itself, then each pair of blocks once.
+      pairs_T: of images, that each task compares.
     """
 
     def __init__(
@@ -190,6 +199,11 @@ class GrowingLists:
             for start in range(row + 1, len(blocks), strip):
                 strips.append((row, list(everyone[start : start + strip])))
         self.tasks = [self._task(row, columns) for row, columns in strips]
+        self.pairs_T = [blocks[row].count * sum(blocks[column].count for column in columns) for row, columns in strips]
+
+    def pairs_done(self) -> int:
+        """Pairs of images that were compared."""
+        return sum(pairs for task, pairs in zip(self.tasks, self.pairs_T, strict=True) if task.future.done())
 
     def lists(self) -> Lists:
         """Of all images; waits for them."""

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from reidray.arrays import Bytes, Ints
+from reidray.arrays import Ints
 from reidray.features import Network, set_statistics, statistics_size, take_statistics
 from reidray.features.dropout import KeyedDropout
 from reidray.training.batches import shares
 from reidray.training.context import Context, Meter
 from reidray.training.extraction import autocast
-from reidray.training.images import as_input
+from reidray.training.images import as_input, staged
 from reidray.training.prefetch import prefetch
 
 _STREAM = 0x636C6561  # keeps these random numbers apart from those of other rooms with the same seed
@@ -45,10 +46,11 @@ def measure_statistics(context: Context, model: Network, *, samples: int, epoch:
     own = range(first, first + counts[ranks.rank])
     meter = Meter(context, "statistics", groups_GB.size, split.unit, epoch)
 
-    def read(number: int) -> Bytes:
+    def read(number: int) -> Tensor:
         images_BT = split.chosen(groups_GB[own[number]], seed=seed, epoch=0, step=own[number])
         pixels = split.images.rows(images_BT.reshape(-1))
-        return pixels if split.unit == "images" else pixels.reshape(*images_BT.shape, *pixels.shape[1:])
+        pixels = pixels if split.unit == "images" else pixels.reshape(*images_BT.shape, *pixels.shape[1:])
+        return staged(pixels, context.device)
 
     model.train()
     for layer in model.modules():

@@ -169,7 +169,7 @@ class Meter:
         self._stage, self._epoch = stage, epoch
         self._total = total
         self._unit = unit
-        self._done = done
+        self._first = self._done = done
         self._images = 0
         self._started = time.perf_counter()
         self._tell(None)
@@ -181,6 +181,13 @@ class Meter:
         self._images += count * share if images is None else images
         if time.perf_counter() - self._told > _TELL_SECONDS and self._done < self._total:
             self._tell(losses)
+
+    def reach(self, share: float) -> None:
+        """This share of the stage is done, by all workers together."""
+        done = min(int(share * self._total), self._total - 1)
+        if done > self._done and time.perf_counter() - self._told > _TELL_SECONDS:
+            self._done, self._images = done, done - self._first
+            self._tell(None)
 
     def finish(self, losses: Mapping[str, float] | None = None) -> None:
         """The stage is over on all workers."""

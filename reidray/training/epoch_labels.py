@@ -48,12 +48,14 @@ def extract(context: Context, state: RunState, epoch: int) -> None:
 def label(context: Context, state: RunState, epoch: int) -> Figures:
     """Labels, their tables and the memories into the bank; how good they are, where the truth is known."""
     samples = context.split("train")
-    meter = Meter(context, "label", samples.source.count, samples.unit, epoch)
+    count = samples.source.count
+    done = int(context.labellers.share_begun() * count)
+    meter = Meter(context, "label", count, samples.unit, epoch, done=done)
     figures: Figures | None = None
     if context.ranks.rank == 0:
         inputs, before = inputs_of(context, state, epoch), state.history.labelled
         with context.spans("labeller"):
-            summary = context.labellers.label(inputs, context.bank.generation)
+            summary = context.labellers.label(inputs, context.bank.generation, meter.reach)
         with context.spans("figures"):
             persons_N = context.true_persons("train")
             figures = label_figures(context, state.network, epoch, summary, before, persons_N)
@@ -63,13 +65,12 @@ def label(context: Context, state: RunState, epoch: int) -> Figures:
     state.history.labelled = epoch
     meter.finish()
     context.tell(kind="labels", epoch=epoch, **figures)
-    source_count = context.split("train").source.count
     _advise(context, state, {"epoch": epoch, **figures})
-    if context.settings.method.labels == "dbscan" and 2 * figures.get("largest", 0) > source_count:
+    if context.settings.method.labels == "dbscan" and 2 * figures.get("largest", 0) > count:
         text = (
             "caution: all images with a label are in one cluster, of which nothing can be learned: lower method.eps"
             if figures["clusters"] == 1
-            else f"caution: {figures['largest']:,} of {source_count:,} are in one cluster: lower method.eps"
+            else f"caution: {figures['largest']:,} of {count:,} are in one cluster: lower method.eps"
         )
         context.tell(kind="message", text=text)
     return figures

@@ -120,6 +120,7 @@ def _batches(context: Context, state: RunState, labels_N: Ints, epoch: int, firs
         grid=state.model.grid,
         epoch=epoch,
         groups=groups,
+        device=context.device,
         first=first,
         spans=context.spans,
     )

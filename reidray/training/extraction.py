@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reidray.arrays import Array, Bytes, Ints
 from reidray.features import Network
 from reidray.spans import OFF, Spans
-from reidray.training.images import Samples, SizedImages, SizedTracklets, as_input
+from reidray.training.images import Samples, SizedImages, SizedTracklets, as_input, staged
 from reidray.training.prefetch import prefetch
 
 
@@ -81,12 +81,12 @@ class _Forward:
     keep_images: Callable[[Any], dict[str, Tensor]]
     spans: Spans
 
-    def ahead(self, decode: Callable[[int], Bytes], count: int) -> Iterator[Bytes]:
+    def ahead(self, decode: Callable[[int], Bytes], count: int) -> Iterator[Tensor]:
         """Images that another thread decodes while these are worked on."""
 
-        def decoded(number: int) -> Bytes:
+        def decoded(number: int) -> Tensor:
             with self.spans("decode"):
-                return decode(number)
+                return staged(decode(number), self.device)
 
         ahead = prefetch(decoded, count, depth=1, threads=1)
         for _ in range(count):
@@ -104,16 +104,15 @@ def _of_images(
 ) -> Iterator[ExtractedShard]:
     decoded = forward.ahead(lambda number: images.shard(shards[number]), len(shards))
     for shard, pixels in zip(shards, decoded, strict=True):
-        kept: dict[str, list[Array]] = {}
-        of_images: dict[str, list[Array]] = {}
+        kept, of_images = _Rows(), _Rows()
         for start in range(0, len(pixels), forward.batch):
             piece = pixels[start : start + forward.batch]
             outputs = forward(forward.model, as_input(piece, forward.device))
-            _append(kept, forward.keep(outputs))
-            _append(of_images, forward.keep_images(outputs))
+            kept.append(forward.keep(outputs))
+            of_images.append(forward.keep_images(outputs))
             forward.spans.count("extracted images", len(piece))
             progress(len(piece))
-        yield ExtractedShard(shard, _joined(kept), _joined(of_images))
+        yield ExtractedShard(shard, kept.joined(), of_images.joined())
 
 
 def _of_tracklets(
@@ -129,23 +128,22 @@ def _of_tracklets(
     decoded = forward.ahead(lambda number: tracklets.images.rows(np.arange(*pieces[number])), len(pieces))
     for shard in shards:
         first, count = source.frames.shard_range(shard)
-        vectors: list[list[Array]] = [[] for _ in range(network.averaged)]
-        kept, of_images = dict[str, list[Array]](), dict[str, list[Array]]()
+        kept, of_images, vectors = _Rows(), _Rows(), _Rows()
         for _ in range(-(-count // forward.batch)):
             piece = next(decoded)
             pooled = forward(network.pool, as_input(piece, forward.device))
-            for rows, own in zip(vectors, pooled, strict=False):
-                rows.append(own.cpu().numpy())
-            _append(of_images, forward.keep_images(pooled))
+            vectors.append({str(place): rows for place, rows in enumerate(pooled[: network.averaged])})
+            of_images.append(forward.keep_images(pooled))
             forward.spans.count("extracted images", len(piece))
         start, number = source.shard_range(shard)
         own = slice(start, start + number)
-        means = [_means(np.concatenate(rows), source.firsts_N[own] - first, source.counts_N[own]) for rows in vectors]
+        firsts_N, counts_N = source.firsts_N[own] - first, source.counts_N[own]
+        means = [_means(rows, firsts_N, counts_N) for rows in vectors.joined().values()]
         for begin in range(0, number, forward.batch):
             some = [torch.from_numpy(rows[begin : begin + forward.batch]).to(forward.device) for rows in means]
-            _append(kept, forward.keep(forward(network.finish, some)))
+            kept.append(forward.keep(forward(network.finish, some)))
         progress(number)
-        yield ExtractedShard(shard, _joined(kept), _joined(of_images))
+        yield ExtractedShard(shard, kept.joined(), of_images.joined())
 
 
 def _means(rows: Array, firsts_N: Ints, counts_N: Array) -> Array:
@@ -155,10 +153,27 @@ def _means(rows: Array, firsts_N: Ints, counts_N: Array) -> Array:
     return means
 
 
-def _append(kept: dict[str, list[Array]], rows: dict[str, Tensor]) -> None:
-    for name, own in rows.items():
-        kept.setdefault(name, []).append(own.cpu().numpy())
+class _Rows:
+    """What is kept of batch after batch, by name.
 
+    A batch's rows leave the device when the next batch is under way, so that a GPU never waits for the processor.
+    """
 
-def _joined(kept: dict[str, list[Array]]) -> dict[str, Array]:
-    return {name: np.concatenate(parts) for name, parts in kept.items()}
+    def __init__(self) -> None:
+        self._under_way: dict[str, Tensor] = {}
+        self._parts: dict[str, list[Array]] = {}
+
+    def append(self, rows: dict[str, Tensor]) -> None:
+        """Those of a batch that was just forwarded."""
+        self._fetch()
+        self._under_way = rows
+
+    def joined(self) -> dict[str, Array]:
+        """All of them, in order."""
+        self._fetch()
+        return {name: np.concatenate(parts) for name, parts in self._parts.items()}
+
+    def _fetch(self) -> None:
+        for name, rows in self._under_way.items():
+            self._parts.setdefault(name, []).append(rows.cpu().numpy())
+        self._under_way = {}

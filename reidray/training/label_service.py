@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import torch
 
 from reidray.arrays import Array, Ints
 from reidray.bank import Member, MemoryBank, Pending
@@ -14,6 +16,8 @@ from reidray.methods.label_search import Inputs, Labels, Space
 from reidray.training.block_search import BlockSearch
 from reidray.training.label_tables import LabelSummary, write_labels
 from reidray.training.reading import Arrivals, Moment
+
+_LOOK_SECONDS = 0.5  # after which the progress of labelling is told again
 
 
 class LabelService:
@@ -33,7 +37,7 @@ class LabelService:
         self._settings = settings
         self._bank = bank
         self._parsing: list[Pending] = []
-        self._begun: tuple[int, Future[Labels]] | None = None
+        self._begun: tuple[int, BlockSearch, Future[Labels]] | None = None
 
     def parse(self, shard: int, arrays: Mapping[str, Array]) -> Pending:
         """Tables of a shard's images (`Method.label_images`), on their way."""
@@ -53,12 +57,19 @@ class LabelService:
         settings = self._settings
         if settings.run.label_early and settings.labels_by_blocks and settings.method.labels == "dbscan":
             self._bank.generation = generation
-            thread = ThreadPoolExecutor(1, "label early")
-            self._begun = inputs.epoch, thread.submit(self._by_blocks, inputs, early=True)
-            thread.shutdown(wait=False)
+            self._begin_by_blocks(inputs, early=True)
 
-    def label(self, inputs: Inputs, generation: int) -> LabelSummary:
+    def share_begun(self) -> float:
+        """Of the labelling that `begin` began, the share that is done."""
+        return 0.0 if self._begun is None else self._begun[1].share_done()
+
+    def label(
+        self, inputs: Inputs, generation: int, progress: Callable[[float], None] = lambda _: None
+    ) -> LabelSummary:
         """Label an epoch, see `reidray.training.labeller.Labeller.label`; waits.
+
+        Args:
+          progress: called now and then with the share that is done, where labellers work block by block.
 
         Raises:
           ValueError: no cluster was found.
@@ -67,22 +78,34 @@ class LabelService:
             summary: LabelSummary = self._members[0].submit("label", inputs, generation).result()
             return summary
         self._bank.generation = generation
-        begun, self._begun = self._begun, None
-        early = begun is not None and begun[0] == inputs.epoch
-        labels = begun[1].result() if begun is not None and early else self._by_blocks(inputs, early=False)
+        if self._begun is None or self._begun[0] != inputs.epoch:
+            self._begin_by_blocks(inputs, early=False)
+        assert self._begun is not None
+        (_, search, thread), self._begun = self._begun, None
+        while not wait([thread], timeout=_LOOK_SECONDS).done:
+            progress(search.share_done())
+        labels = thread.result()
         for member in self._members:
             member.submit("forget")
         return write_labels(self._bank, inputs.epoch, labels, make_method(self._settings))
 
-    def _by_blocks(self, inputs: Inputs, *, early: bool) -> Labels:
+    def _begin_by_blocks(self, inputs: Inputs, *, early: bool) -> None:
         method = make_method(self._settings)
         last = f"train/{method.features[-1]}"
         arrivals = Arrivals(self._bank, last, inputs.epoch) if early else None
         search = BlockSearch(self._members, self._bank, inputs, self._settings.run.search_block, arrivals)
-        try:
-            return method.label(search)
-        finally:
-            search.close()
+
+        def labels() -> Labels:
+            try:
+                return method.label(search)
+            finally:
+                search.close()
+
+        # OpenMP counts threads for each calling thread.
+        threads = torch.get_num_threads()
+        thread = ThreadPoolExecutor(1, "label", initializer=torch.set_num_threads, initargs=(threads,))
+        self._begun = inputs.epoch, search, thread.submit(labels)
+        thread.shutdown(wait=False)
 
     def judge(self, epoch: int, space: Space, labels_N: Ints) -> Doubts:
         """How sure the labels of an epoch are, by one of the labellers; waits."""

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from tests.cuda.emulated import EmulatedDevice
 
 CUDA = torch.device("cuda", 0)
-_MARK = "_stands_for_a_gpu"
+_MARK, _PINNED = "_stands_for_a_gpu", "_is_pinned"
 _SAME_DEVICE = "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
 _MOVES = {torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.cuda}
 _TO_THE_PROCESSOR = {torch.Tensor.numpy, torch.Tensor.__array__}
@@ -36,12 +36,16 @@ class StandIn:
       kernels: names of the CUDA kernels that ran.
       collectives: names of the calls between ranks that carried tensors of the GPU.
       autocasts: types that forward passes were cast to.
+      waited_for: type and number of axes of tensors that went to the GPU from memory that is not pinned: that waits.
+      fetched_beside: of those that went there from pinned memory.
     """
 
     def __init__(self) -> None:
         self.kernels: set[str] = set()
         self.collectives: set[str] = set()
         self.autocasts: set[torch.dtype] = set()
+        self.waited_for: set[tuple[torch.dtype, int]] = set()
+        self.fetched_beside: set[tuple[torch.dtype, int]] = set()
 
 
 @contextmanager
@@ -59,7 +63,7 @@ def stand_in_gpu() -> Iterator[StandIn]:
     run_thread, backward, copied = threading.Thread.run, torch.autograd.backward, torch.nn.Parameter.__deepcopy__
 
     def run_in_mode(thread: threading.Thread) -> None:
-        with _Mode():
+        with _Mode(found):
             run_thread(thread)
 
     def lenient_backward(*args: Any, **rest: Any) -> None:
@@ -91,13 +95,17 @@ def stand_in_gpu() -> Iterator[StandIn]:
         mock.patch.object(threading.Thread, "run", run_in_mode),
         mock.patch("reidray.cuda.device.cuda_device", return_value=emulated),
         _checked_collectives(found),
-        _Mode(),
+        _Mode(found),
     ):
         yield found
 
 
 class _Mode(TorchFunctionMode):
     """Follows the marks through every call of PyTorch in this thread."""
+
+    def __init__(self, found: StandIn) -> None:
+        super().__init__()
+        self._found = found
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -115,8 +123,14 @@ class _Mode(TorchFunctionMode):
             return 0 if on else -1
         if func == torch.Tensor.grad.__get__:  # type: ignore[attr-defined]
             return _marked(func(*args), bool(on))
+        if func is torch.Tensor.pin_memory:
+            return _pinned(args[0])
         if func in _MOVES:
-            return _moved(func, args, kwargs)
+            was, moved = _is_marked(args[0]), _moved(func, args, kwargs)
+            if _is_marked(moved) and not was:
+                copies = self._found.fetched_beside if _is_pinned(args[0]) else self._found.waited_for
+                copies.add((args[0].dtype, args[0].ndim))
+            return moved
         if func in _TO_THE_PROCESSOR and on:
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
         if func == torch.Tensor.data.__set__:  # type: ignore[attr-defined]
@@ -201,6 +215,20 @@ def _created(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, An
     if given is not None and result is given and is_on != _is_marked(given):
         result = result.clone()
     return _marked(result, is_on)
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    if _is_marked(tensor):
+        raise RuntimeError(f"cannot pin '{tensor.type()}' only dense CPU tensors can be pinned")
+    copied = tensor.clone()
+    copied.__dict__[_PINNED] = True
+    return copied
+
+
+def _is_pinned(tensor: Tensor) -> bool:
+    with torch._C.DisableTorchFunction():
+        base = tensor if tensor._base is None else tensor._base
+    return base.__dict__.get(_PINNED, False)
 
 
 @contextmanager

@@ -121,3 +121,14 @@ def test_half_precision_is_taken_and_noted(gpu):
     with torch.autocast("cuda", dtype=torch.bfloat16):
         assert (on_gpu(2, 2) @ on_gpu(2, 2)).dtype == torch.bfloat16
     assert gpu.autocasts == {torch.bfloat16}
+
+
+def test_copies_from_pinned_memory_are_told_from_others(gpu):
+    bytes_5, numbers_5 = torch.arange(5, dtype=torch.uint8), torch.arange(5.0)
+    assert bytes_5.pin_memory().view(1, 5)[:, 1:].to(CUDA).tolist() == [[1, 2, 3, 4]]
+    assert gpu.fetched_beside == {(torch.uint8, 2)}
+    assert not gpu.waited_for
+    numbers_5.to(CUDA, non_blocking=True)
+    assert gpu.waited_for == {(torch.float32, 1)}
+    with pytest.raises(RuntimeError, match="cannot pin"):
+        on_gpu(2).pin_memory()

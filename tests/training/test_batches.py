@@ -88,6 +88,7 @@ def batches_of(tree, worker=0, workers=1, epoch=1, images=None, method=None, tab
         grid=GRID,
         epoch=epoch,
         groups=groups,
+        device=torch.device("cpu"),
         first=first,
     )
 

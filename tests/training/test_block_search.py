@@ -8,8 +8,8 @@ import pytest
 from reidray.bank import BankShard, InProcess, LostRowsError, MemoryBank
 from reidray.config import Settings
 from reidray.methods import make_method
-from reidray.methods.label_search import Inputs
-from reidray.training.block_search import groups
+from reidray.methods.label_search import Inputs, Space
+from reidray.training.block_search import BlockSearch, groups
 from reidray.training.label_service import LabelService
 from reidray.training.labeller import Labeller
 from reidray.training.reading import stretches
@@ -261,3 +261,47 @@ def test_stretches_are_whole_shards_of_enough_images():
 def test_clusters_are_taken_together_while_their_images_are_few():
     assert groups(np.array([3, 4, 1, 9, 2, 2]), 8) == [range(0, 3), range(3, 4), range(4, 6)]
     assert groups(np.array([20]), 8) == [range(0, 1)]
+
+
+# ---- progress
+
+
+class Counted:
+    """A labeller that notes what share was done when it was asked for the next comparison."""
+
+    def __init__(self, settings, bank):
+        self.inside, self.search, self.shares = in_process(settings, bank), None, []
+
+    def submit(self, method, *arguments):
+        if method == "find":
+            self.shares.append(self.search.share_done())
+        return self.inside.submit(method, *arguments)
+
+
+def test_the_share_that_is_done_counts_pairs_of_images():
+    settings = settings_of("cluster_contrast")
+    bank, write = bank_of(settings)
+    write(range(len(SIZES)))
+    member = Counted(settings, bank)
+    search = BlockSearch([member], bank, inputs(), 40, None)  # blocks of 44, 76 and 40 images
+    member.search = search
+    try:
+        assert search.share_done() == 0
+        search.nearest(Space("features"), 8).indices()
+        assert search.share_done() == 1
+    finally:
+        search.close()
+    pairs = [44 * 44, 76 * 76, 40 * 40, 44 * 76, 44 * 40, 76 * 40]
+    np.testing.assert_allclose(member.shares, [sum(pairs[:task]) / sum(pairs) for task in range(6)])
+
+
+def test_whoever_waits_for_labels_is_told_how_far_they_are(monkeypatch):
+    monkeypatch.setattr("reidray.training.label_service._LOOK_SECONDS", 0.0)
+    settings = settings_of(labelling="blocks")
+    bank, write = bank_of(settings)
+    write(range(len(SIZES)))
+    shares = []
+    LabelService([in_process(settings, bank)], settings, bank).label(inputs(), 0, shares.append)
+    assert len(shares) > 1
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] <= shares[-1] <= 1

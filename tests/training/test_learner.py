@@ -200,7 +200,7 @@ def batch(tree, number, method=None):
     for group in range(tree.num_groups):
         own = slice(group * size, (group + 1) * size)
         of_group = targets.rows(own).with_tables({name: rows[own] for name, rows in maps.items()})
-        groups.append(Group(pixels[own], of_group))
+        groups.append(Group(torch.from_numpy(pixels[own]), of_group))
     return Step(number, targets, uniforms_B, np.arange(B)[:, None], table), groups
 
 

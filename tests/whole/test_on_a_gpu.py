@@ -58,6 +58,9 @@ def test_a_run_gives_the_losses_labels_and_figures_of_the_processor(
     assert gpu.kernels or name in ("buc", "ihc")  # their clusters merge on the processor
     if name == "scwm" and sections.get("scwm", {}).get("parts") != "stripes":
         assert gpu.kernels >= PARSING
+    pictures = (torch.uint8, 4)  # everything else is small, or is copied once an epoch
+    assert pictures in gpu.fetched_beside
+    assert pictures not in gpu.waited_for
 
 
 @pytest.mark.slow
