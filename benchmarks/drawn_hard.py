@@ -33,7 +33,8 @@ from reidray.config import Settings
 from reidray.evaluation import rank
 from reidray.launch.prepare import prepared
 from reidray.settings_io import from_file, from_words, settings_from
-from reidray.storage.shards import read_masks, read_truth
+from reidray.storage.masks_file import read_masks
+from reidray.storage.shards import read_truth
 from reidray.storage.weights import load_weights
 from reidray.threads import set_threads
 from reidray.training.context import evaluation_splits, open_split

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=20_000, help="to train on, about")
-    parser.add_argument("--place", type=Path, help="folder for data and run; kept, and data that are there are used")
+    parser.add_argument("--place", type=Path, help="folder for data and runs; kept, and its data used again")
     parser.add_argument("--output", type=Path, help="where the JSON is kept")
     parser.add_argument("words", nargs="*", metavar="section.name=value")
     options = parser.parse_args()
@@ -60,7 +61,7 @@ def main() -> None:
 def measured(place: Path, images: int, words: list[str]) -> dict[str, Any]:
     """The run, interrupted after its first epoch and taken up again."""
     place.mkdir(parents=True, exist_ok=True)
-    run = place / "run"
+    run = next(run for number in count() if not (run := place / f"run-{number}").exists())
     told: list[tuple[float, str]] = []
     memory = Memory()
     settings = [

@@ -32,7 +32,7 @@ from reidray.evaluation import confusion, mean_iou, stripes
 from reidray.launch.prepare import prepared
 from reidray.launch.services import num_cpus
 from reidray.parsing import gram_matrices, parse_grams
-from reidray.storage.shards import read_masks
+from reidray.storage.masks_file import read_masks
 from reidray.storage.weights import load_weights
 from reidray.threads import set_threads
 from reidray.training.context import open_split

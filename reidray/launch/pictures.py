@@ -12,8 +12,8 @@ from reidray.config import Settings
 from reidray.features.grid import mask_to_pixels
 from reidray.methods import make_method
 from reidray.report import draw_masks, draw_plots, draw_ranked_lists
+from reidray.storage.masks_file import read_masks
 from reidray.storage.runfolder import RunFolder
-from reidray.storage.shards import read_masks
 from reidray.training.context import evaluation_splits, open_split
 from reidray.training.images import Samples
 from reidray.training.loop import new_model

@@ -10,19 +10,18 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reidray.data.decode import BadImage, decode_mask
+from reidray.data.decode import BadImage
 from reidray.data.records import Dataset, ImageRecord, Split
-from reidray.disk import disk_errors
 from reidray.storage import index as indexing
 from reidray.storage.destination import DATASET, check_destination, new_folder
 from reidray.storage.left_out_table import write_left_out
+from reidray.storage.masks_file import write_masks
 from reidray.storage.source import Source
 from reidray.storage.tar_file import TarFile
 from reidray.storage.tar_scan import scan
@@ -109,7 +108,7 @@ def pack(
             packer = _SplitPacker(folder / name, split, images_per_shard, skipped, prints, dataset.person_names)
             sizes[name] = packer.run(max_pixels=max_pixels, max_bytes=max_bytes, progress=progress)
             if split.tracklets is None:
-                _write_masks(folder / name, dataset.root, packer.kept, max_pixels=max_pixels)
+                write_masks(folder / name, dataset.root, packer.kept, max_pixels=max_pixels)
         description = {
             "format": indexing.FORMAT,
             "name": dataset.name,
@@ -288,22 +287,6 @@ class _SplitPacker:
 
 def _create(path: Path) -> BinaryIO:
     return path.open("xb", buffering=2**20)
-
-
-def _write_masks(folder: Path, root: Path, kept: Sequence[ImageRecord], *, max_pixels: int) -> None:
-    paths = [root / "masks" / PurePosixPath(record.name).with_suffix(".png") for record in kept]
-    if not all(path.is_file() for path in paths):
-        return
-    from safetensors.numpy import save_file
-
-    masks = [decode_mask(path.read_bytes(), name=str(path), max_pixels=max_pixels) for path in paths]
-    for path, mask in zip(paths, masks, strict=True):
-        if mask.shape != masks[0].shape:
-            raise ValueError(
-                f"{path}: expected a mask of {masks[0].shape} as the first, got {mask.shape}; redraw them."
-            )
-    with disk_errors():
-        save_file({"masks": np.stack(masks)}, folder / indexing.MASKS)
 
 
 def _check_names(split: Split) -> None:

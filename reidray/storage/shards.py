@@ -15,19 +15,18 @@ import zlib
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reidray.arrays import Bytes, Ints
+from reidray.arrays import Ints
 from reidray.data.attributes import Attributes
 from reidray.storage import index as indexing
 from reidray.storage.cache import open_folder
 from reidray.storage.pack import pack
 
-__all__ = ["ShardedImages", "pack", "read_attributes", "read_masks", "read_truth"]
+__all__ = ["ShardedImages", "pack", "read_attributes", "read_truth"]
 
 _MAX_OPEN = 128
 _BLOCK = 8 * 2**20
@@ -97,6 +96,11 @@ class ShardedImages:
         """The name of every image, in order; a new list at each call."""
         names: list[str] = self._index.names.to_pylist()
         return names
+
+    def name(self, index: int) -> str:
+        """The name of one image."""
+        name: str = self._index.names[index].as_py()
+        return name
 
     def shard_range(self, shard: int) -> tuple[int, int]:
         """The index of a shard's first image, and how many images it holds."""
@@ -241,42 +245,6 @@ def read_attributes(folder: str | os.PathLike[str]) -> Attributes | None:
         return Attributes(tuple(table.column_names), np.stack([column.to_numpy() for column in columns], axis=1))
     except ValueError as error:
         raise ValueError(f"{where}: {str(error).rstrip('.')}; {indexing.PACK_AGAIN}.") from error
-
-
-def read_masks(folder: str | os.PathLike[str]) -> Bytes | None:
-    """Reads the true part masks of a packed split; for evaluation only.
-
-    Args:
-      folder: <packed>/<split>, path or URL.
-
-    Returns:
-      uint8 [N, H, W] in the order of the images, or None when there are none.
-
-    Raises:
-      ValueError: the file is damaged or holds another number of masks.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    place = open_folder(folder, None)
-    data = place.read(indexing.MASKS)
-    if data is None:
-        return None
-    shards = indexing.parse_split(place.read(indexing.SPLIT), folder=place.shown)
-    count = sum(shard.count for shard in shards)
-    try:
-        masks: Any = load(data)["masks"]
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(
-            f"{place.shown}/{indexing.MASKS}: expected masks, got a damaged file ({error}); {indexing.PACK_AGAIN}."
-        ) from error
-    if masks.dtype != np.uint8 or masks.ndim != 3 or len(masks) != count:
-        raise ValueError(
-            f"{place.shown}/{indexing.MASKS}: expected {count} masks of uint8, got {masks.dtype} {masks.shape}; "
-            f"{indexing.PACK_AGAIN}."
-        )
-    masks_NHW: Bytes = masks
-    return masks_NHW
 
 
 def _table_of_images(folder: str | os.PathLike[str], file: str, expected: str) -> tuple[str, pa.Table] | None:

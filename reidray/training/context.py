@@ -23,7 +23,8 @@ from reidray.methods.method import Method
 from reidray.spans import Spans
 from reidray.storage.cache import open_folder
 from reidray.storage.checkpoints import CheckpointStore
-from reidray.storage.shards import ShardedImages, read_attributes, read_masks, read_truth
+from reidray.storage.masks_file import read_masks
+from reidray.storage.shards import ShardedImages, read_attributes, read_truth
 from reidray.storage.tracklets import open_samples
 from reidray.training.background_evaluation import BackgroundEvaluation
 from reidray.training.images import Samples, SizedImages, SizedTracklets

@@ -21,6 +21,7 @@ from reidray.training.context import Context, Meter, evaluation_splits
 from reidray.training.extraction import ExtractedShard, extract_shards
 from reidray.training.ranked_examples import examples
 
+_AT_ONCE = 4096  # images whose masks are looked at together
 _TRUE_CLASSES = 5  # background, head, torso, legs, shoes
 _MERGED = {4: 3}  # shoes count as legs: a map has too few cells for them
 
@@ -160,7 +161,7 @@ def _confusions(masks_BLHW: Array, truth_Bhw: Array, grid: Any, context: Context
 
 def true_cells(truth_Bhw: Array, grid: CellGrid, map_size: tuple[int, int], settings: Settings) -> Ints:
     """The true class of each cell [B, H, W] from pixel masks at any resolution; shoes count as legs."""
-    truth = torch.from_numpy(np.ascontiguousarray(truth_Bhw))
+    truth = torch.from_numpy(np.array(truth_Bhw))  # a copy: masks may be mapped from a file
     size = (settings.data.height, settings.data.width)
     cells = pixels_to_cells(truth, grid, map_size, size, _TRUE_CLASSES).numpy()
     for old, new in _MERGED.items():
@@ -168,10 +169,14 @@ def true_cells(truth_Bhw: Array, grid: CellGrid, map_size: tuple[int, int], sett
     return cells
 
 
-def parsing_quality(parts_BHW: Array, truth_Bhw: Array, grid: Any, context: Context) -> float:
-    """mIoU in percent of hard parts against true masks."""
-    truth_BHW = true_cells(truth_Bhw, grid, (parts_BHW.shape[1], parts_BHW.shape[2]), context.settings)
-    table_LT = confusion(parts_BHW.astype(np.int64), truth_BHW, context.method.num_parts, _TRUE_CLASSES)
+def parsing_quality(parts_NHW: Array, truth_Nhw: Array, grid: Any, context: Context) -> float:
+    """mIoU in percent of hard parts of all images against true masks, which are looked at a few at a time."""
+    table_LT = np.zeros((context.method.num_parts, _TRUE_CLASSES), np.int64)
+    for first in range(0, len(parts_NHW), _AT_ONCE):
+        parts_BHW = parts_NHW[first : first + _AT_ONCE].astype(np.int64)
+        truth_Bhw = truth_Nhw[first : first + _AT_ONCE]
+        truth_BHW = true_cells(truth_Bhw, grid, (parts_BHW.shape[1], parts_BHW.shape[2]), context.settings)
+        table_LT += confusion(parts_BHW, truth_BHW, context.method.num_parts, _TRUE_CLASSES)
     return 100 * mean_iou(table_LT).mIoU
 
 

@@ -48,7 +48,7 @@ class SizedImages:
     def __init__(self, images: ShardedImages, *, height: int, width: int, max_pixels: int, cache_mb: float) -> None:
         self.source = images
         self.image_tables, self.unit, self.taken = "train", "images", 1
-        self._names = images.names
+        self._name = images.name
         self._size = (height, width)
         self._max_pixels = max_pixels
         self._room = cache_mb * 1e6
@@ -101,7 +101,7 @@ class SizedImages:
         if kept is not None:
             return kept
         data = self.source.read(index) if data is None else data
-        picture = decode(data, name=self._names[index], max_pixels=self._max_pixels)
+        picture = decode(data, name=self._name(index), max_pixels=self._max_pixels)
         if picture.size > 3 * self._size[0] * self._size[1]:
             picture = resize(picture, height=self._size[0], width=self._size[1])
         with self._lock:

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("def
 
 OURS = {"BankShard", "Labeller", "Mailbox"}
 ONE = {"workers": 1, "labeller_threads": 1}
-LIGHT = {"name": "cluster_contrast"}  # a job compiles its kernels anew, and this method has few
+LIGHT = {"name": "cluster_contrast"}  # a head has a home of its own, without compiled kernels: this method has few
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,22 @@ def test_two_jobs_at_once_do_not_see_each_other(head: Head, tiny_settings: Calla
     for name in settings:
         assert_same_run(tmp_path / f"{name}-alone", tmp_path / name)
     until(lambda: not head.work(), 60, lambda: str(head.work()))
+
+
+def test_a_second_job_compiles_nothing(head: Head, tiny_settings: Callable[..., Any], tmp_path: Path) -> None:
+    """Its working directory is another one, with the same kernels."""
+    kernels = []
+    for name, excluded in (("first", "docs"), ("second", "kuberay")):
+        settings = tiny_settings(name, method={"name": "scwm"}, train={"epochs": 1, "steps": 2}, run=ONE)
+        head.submit(name, *_words(settings, tmp_path), excluded=excluded)
+        until(lambda name=name: head.status(name) not in ("PENDING", "RUNNING"), 900, lambda name=name: head.log(name))
+        assert head.status(name) == "SUCCEEDED", head.log(name)
+        files = (head.folder / ".cache" / "reidray" / "kernels").rglob("*.nb?")
+        kernels.append({file: file.stat().st_mtime_ns for file in files})
+    assert len(kernels[0]) > 20
+    assert kernels[0] == kernels[1]
+    packages = list(head.folder.rglob("_ray_pkg_*/jobs/train.py"))
+    assert len(packages) > 1, "both jobs had the same working directory"
 
 
 def _words(settings: Any, folder: Path) -> list[str]:

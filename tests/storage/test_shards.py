@@ -17,13 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from safetensors.numpy import load_file, save_file
 
 from reidray.data import folder, market1501
 from reidray.data.attributes import Attributes
 from reidray.data.records import Dataset, ImageRecord, Split
 from reidray.storage import cache, shards
 from reidray.storage import pack as packing
-from reidray.storage.shards import ShardedImages, pack, read_attributes, read_masks, read_truth
+from reidray.storage.masks_file import read_masks
+from reidray.storage.shards import ShardedImages, pack, read_attributes, read_truth
 from reidray.storage.tar_scan import scan
 from tests.data import bad_images
 
@@ -330,11 +332,38 @@ def test_masks_are_packed_when_every_image_of_a_split_has_one(market, tmp_path):
         path = (market / "masks" / record.name).with_suffix(".png")
         path.write_bytes(bad_images.encoded(mask, "PNG"))
     pack(market1501.read(market), tmp_path / "out", **LIMITS)
-    np.testing.assert_array_equal(read_masks(tmp_path / "out" / "query"), np.stack(masks))
+    file = tmp_path / "out" / "query" / "masks.safetensors"
+    found = read_masks(file.parent)
+    assert isinstance(found, np.memmap)
+    np.testing.assert_array_equal(found, np.stack(masks))
+    np.testing.assert_array_equal(load_file(file)["masks"], np.stack(masks))
+    np.testing.assert_array_equal(read_masks(file.parent.as_uri()), np.stack(masks))
     assert read_masks(tmp_path / "out" / "train") is None
     path.write_bytes(bad_images.encoded(np.zeros((5, 3), dtype=np.uint8), "PNG"))
     with pytest.raises(ValueError, match="expected a mask of"):
         pack(market1501.read(market), tmp_path / "other", **LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"masks": np.zeros((2, 6, 3), np.uint8)}, "expected 3 masks of uint8, got uint8 \\(2, 6, 3\\)"),
+        ({"masks": np.zeros((3, 6, 3), np.float32)}, "expected 3 masks of uint8, got float32"),
+        ({"masks": np.zeros((0, 6, 3), np.uint8)}, "expected 3 masks of uint8, got uint8 \\(0, 6, 3\\)"),
+        ({"others": np.zeros((3, 6, 3), np.uint8)}, "expected masks, got a damaged file"),
+        (None, "expected masks, got a damaged file"),
+    ],
+)
+def test_masks_that_do_not_belong_to_the_images_are_refused(packed, tensors, said):
+    file = packed / "gallery" / "masks.safetensors"
+    save_file({"masks": np.zeros((3, 6, 3), np.uint8)}, file)
+    assert read_masks(file.parent).shape == (3, 6, 3)
+    if tensors is None:
+        file.write_bytes(file.read_bytes()[:-1])
+    else:
+        save_file(tensors, file)
+    with pytest.raises(ValueError, match=said):
+        read_masks(file.parent)
 
 
 def test_a_folder_with_something_else_in_it_is_not_touched(market, tmp_path):
