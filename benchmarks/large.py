@@ -6,7 +6,8 @@
 The run has two workers and two labellers that label block by block, two epochs of the small network at 96x48, and
 twelve pictures a person. After its first epoch it is interrupted, as by Ctrl-C, and goes on with --resume. Memory is
 looked at twice a second: the most that a process had of its own, and the most with what it shares (libraries, Ray's
-object store). Seconds of stages are those that the run says, of epochs both.
+object store). Seconds of stages are those that the run says, of epochs both. A checkpoint takes as long as its folder
+is being written, which is looked at ten times a second.
 
 Everything is written below --place (default a temporary folder).
 """
@@ -31,7 +32,8 @@ from measure import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES_A_PERSON = 12.25  # 2 to 5 cameras, 2 to 5 pictures in each
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.1
+MEMORY_SECONDS = 0.5
 _STAGE = re.compile(r"(draw|pack|extract|label|train|evaluate)\s.* in ([\d:]+(?:\.\d+)?)( s)?\b")
 
 
@@ -63,7 +65,7 @@ def measured(place: Path, images: int, words: list[str]) -> dict[str, Any]:
     place.mkdir(parents=True, exist_ok=True)
     run = next(run for number in count() if not (run := place / f"run-{number}").exists())
     told: list[tuple[float, str]] = []
-    memory = Memory()
+    memory, checkpoints = Memory(), Checkpoints(run / "checkpoints")
     settings = [
         *(
             "data.dataset=drawn",
@@ -74,10 +76,10 @@ def measured(place: Path, images: int, words: list[str]) -> dict[str, Any]:
         *("train.epochs=2", "run.report=false", f"run.dir={run}", *words),
     ]
     began = time.perf_counter()
-    train(settings, told, memory, until=run / "checkpoints" / "epoch_0000")
+    train(settings, told, memory, checkpoints, until=run / "checkpoints" / "epoch_0000")
     interrupted = time.perf_counter()
     first = len(told)
-    train(["--resume", str(run)], told, memory)
+    train(["--resume", str(run)], told, memory, checkpoints)
     ended = time.perf_counter()
     goes_on = next(when for when, line in told[first:] if "epoch 2/2" in line)
     checkpoint = max((run / "checkpoints").iterdir())
@@ -93,6 +95,7 @@ def measured(place: Path, images: int, words: list[str]) -> dict[str, Any]:
             "a checkpoint": size_mb(checkpoint),
         },
         "seconds": {
+            "a checkpoint": checkpoints.longest(),
             "to the interruption": round(interrupted - began, 1),
             "from --resume to the second epoch": round(goes_on - interrupted, 1),
             "from --resume to the end": round(ended - interrupted, 1),
@@ -103,15 +106,26 @@ def measured(place: Path, images: int, words: list[str]) -> dict[str, Any]:
     }
 
 
-def train(words: list[str], told: list[tuple[float, str]], memory: Memory, *, until: Path | None = None) -> None:
+def train(
+    words: list[str],
+    told: list[tuple[float, str]],
+    memory: Memory,
+    checkpoints: Checkpoints,
+    *,
+    until: Path | None = None,
+) -> None:
     """A run, until it ends or, where `until` is given, until that is there: then it is interrupted."""
     command = [sys.executable, str(ROOT / "jobs" / "train.py"), *words]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout is not None
 
         def watch() -> None:
+            looked = 0.0
             while child.poll() is None:
-                memory.look(child.pid)
+                checkpoints.look()
+                if time.perf_counter() - looked > MEMORY_SECONDS:
+                    looked = time.perf_counter()
+                    memory.look(child.pid)
                 if until is not None and until.exists():
                     child.send_signal(signal.SIGINT)
                     return
@@ -125,6 +139,28 @@ def train(words: list[str], told: list[tuple[float, str]], memory: Memory, *, un
         watcher.join()
     if child.returncode and (until is None or not until.exists()):
         raise SystemExit("the run failed: its last lines are above")
+
+
+class Checkpoints:
+    """How long checkpoints take to be written: under another name, and renamed when they are whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._begun: dict[str, float] = {}
+        self._took: dict[str, float] = {}
+
+    def look(self) -> None:
+        """Note what is being written now, and what has been."""
+        now = time.perf_counter()
+        for path in self._folder.glob("*epoch_*"):
+            if path.name.startswith("."):
+                self._begun.setdefault(path.name.split(".")[1], now)
+            elif path.name in self._begun:
+                self._took.setdefault(path.name, round(now - self._begun[path.name], 1))
+
+    def longest(self) -> float | None:
+        """Seconds; None where none was seen."""
+        return max(self._took.values(), default=None)
 
 
 class Memory:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln
 
 from reidray.compiled import njit
 
@@ -99,6 +98,8 @@ def _adjusted_information(shared_E: np.ndarray, pairs_E: np.ndarray, sizes_A: np
     if len(shared_E) == len(sizes_A) == len(sizes_B):
         return 1.0  # the same partition, whatever the rounding below would say
     entropies = [-float((sizes / count * np.log(sizes / count)).sum()) for sizes in (sizes_A, sizes_B)]
+    from scipy.special import gammaln  # slow to import, and one process of a run needs it
+
     each_A, often_A = np.unique(sizes_A, return_counts=True)
     each_B, often_B = np.unique(sizes_B, return_counts=True)
     expected = _expected_information(each_A, often_A, each_B, often_B, gammaln(np.arange(count + 1) + 1.0))

@@ -8,7 +8,6 @@ agrees with mAP where identities are known, and docs/tuning.md has the result.
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from reidray.arrays import Array, Floats, Ints
 from reidray.compiled import njit
@@ -155,7 +154,9 @@ def rank_correlation(values_T: Any, truths_T: Any) -> float | None:
         return None
     if len(np.unique(values_T)) == 1 or len(np.unique(truths_T)) == 1:
         return None
-    return float(np.corrcoef(stats.rankdata(values_T), stats.rankdata(truths_T))[0, 1])
+    from scipy.stats import rankdata  # slow to import, and no run needs it
+
+    return float(np.corrcoef(rankdata(values_T), rankdata(truths_T))[0, 1])
 
 
 def correlation_interval(

@@ -11,7 +11,7 @@ import torch
 from reidray.config import Settings
 from reidray.features.grid import mask_to_pixels
 from reidray.methods import make_method
-from reidray.report import draw_masks, draw_plots, draw_ranked_lists
+from reidray.report import draw_masks, draw_ranked_lists
 from reidray.storage.masks_file import read_masks
 from reidray.storage.runfolder import RunFolder
 from reidray.training.context import evaluation_splits, open_split
@@ -21,6 +21,8 @@ from reidray.training.loop import new_model
 
 def draw_all(settings: Settings, packed: str, folder: RunFolder, examples: dict[str, Any] | None) -> None:
     """Draw everything from the run folder, and from the examples of its last evaluation (None: there was none)."""
+    from reidray.report.plots import draw_plots  # Matplotlib is slow to import, and a run begins without it
+
     draw_plots(folder)
     if examples is None:
         return
@@ -31,7 +33,7 @@ def draw_all(settings: Settings, packed: str, folder: RunFolder, examples: dict[
             list(query.rows(np.array(examples["queries"]))),
             [list(gallery.rows(np.array(ranked))) for ranked in examples["ranked"]],
             examples["right"],
-            [query.source.names[index] for index in examples["queries"]],
+            [query.source.name(index) for index in examples["queries"]],
         )
     if examples["masks"]:
         _part_masks(settings, packed, folder, query, examples)
@@ -60,7 +62,7 @@ def _part_masks(settings: Settings, packed: str, folder: RunFolder, query: Sampl
         rows = np.arange(size[0]) * truth_Nhw.shape[1] // size[0]
         columns = np.arange(size[1]) * truth_Nhw.shape[2] // size[1]
         truth = truth_Nhw[chosen][:, rows][:, :, columns]
-    names = [query.source.names[index].split("/")[-1] for index in chosen]
+    names = [query.source.name(index).split("/")[-1] for index in chosen]
     draw_masks(
         folder.pictures / "part_masks.png",
         query.rows(chosen),

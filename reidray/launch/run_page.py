@@ -204,7 +204,7 @@ def _draw_missing_masks(settings: Settings, folder: RunFolder, samples: Samples)
         return
     size = (settings.data.height, settings.data.width)
     parts = [mask_to_pixels(cells, model.grid, size).numpy() for cells in masks_BLHW.float().argmax(1)]
-    names = [samples.source.names[index].rsplit("/", 1)[-1] for index in chosen]
+    names = [samples.source.name(index).rsplit("/", 1)[-1] for index in chosen]
     draw_masks(path, images_BHW3, np.stack(parts), names, num_parts=num_parts)
 
 

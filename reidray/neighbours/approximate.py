@@ -8,7 +8,6 @@ exact similarity. Neighbours that are not among the candidates are missed; `benc
 from typing import Any
 
 import numpy as np
-from scipy import linalg
 
 from reidray.arrays import Doubles, Floats, Ints
 from reidray.neighbours.product import Product, fastest_product, float32_product
@@ -54,6 +53,8 @@ def nearest_approximately(
 
 def _projected(features_ND: Floats, components: int, block: int) -> Floats:
     """Rows in the space of the first components, of second moments: inner products are kept, not variances."""
+    from scipy import linalg  # slow to import, and an exact search does without it
+
     sample = features_ND[:: -(-len(features_ND) // _SAMPLE)].astype(np.float64)
     width = features_ND.shape[1]
     _, directions_DC = linalg.eigh(sample.T @ sample, subset_by_index=[width - components, width - 1])

@@ -7,6 +7,5 @@ is needed to train, and nothing here feeds back into training.
 from reidray.report.console import Console
 from reidray.report.loggers import Logger, check_loggers
 from reidray.report.pictures import draw_masks, draw_ranked_lists
-from reidray.report.plots import draw_plots
 
-__all__ = ["Console", "Logger", "check_loggers", "draw_masks", "draw_plots", "draw_ranked_lists"]
+__all__ = ["Console", "Logger", "check_loggers", "draw_masks", "draw_ranked_lists"]

@@ -40,6 +40,11 @@ class ShardedTracklets:
         names: list[str] = self._names.to_pylist()
         return names
 
+    def name(self, index: int) -> str:
+        """The name of one tracklet."""
+        name: str = self._names[index].as_py()
+        return name
+
     def shard_range(self, shard: int) -> tuple[int, int]:
         """The number of a shard's first tracklet, and how many tracklets it holds."""
         first, count = self.frames.shard_range(shard)
