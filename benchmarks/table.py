@@ -2,8 +2,9 @@
 
     python benchmarks/table.py
 
-Reads benchmarks/results/*.json. README gets the rows of `SHOWN`, docs/performance.md those that have a goal and then
-all of them. The tables are put between comments: `<!-- benchmarks -->` and `<!-- end of benchmarks -->`, and `goals`.
+Reads benchmarks/results/*.json. README gets the rows of `SHOWN`, docs/performance.md those that have a goal, then all
+of them, and a table of large runs side by side. The tables are put between comments: `<!-- benchmarks -->` and
+`<!-- end of benchmarks -->`, `goals`, and `large`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def main() -> None:
     write(ROOT / "README.md", "benchmarks", readme_table(documents))
     write(ROOT / "docs" / "performance.md", "goals", goals_table(documents))
     write(ROOT / "docs" / "performance.md", "benchmarks", full_tables(documents))
+    write(ROOT / "docs" / "performance.md", "large", large_table(found))
 
 
 def write(path: Path, name: str, table: str) -> None:
@@ -129,6 +131,50 @@ def full_tables(documents: list[dict[str, Any]]) -> str:
             lines.append(f"| {' | '.join(cells)} |")
         sections.append("\n".join(lines))
     return "\n\n".join(sections)
+
+
+# Processes of benchmarks/large.py that are ours, and what they do.
+PROCESSES = {
+    "driver": "driver: packs, and shows what the run says",
+    "draws and packs": "a process that draws, or tries images",
+    "RayTrainWorker": "a worker, with `data.decoded_cache_mb` of decoded images",
+    "Labeller": "a labeller",
+    "BankShard": "a shard of the memory bank",
+    "Mailbox": "the mailbox between workers and driver",
+}
+
+
+def large_table(documents: list[dict[str, Any]]) -> str:
+    """Runs of benchmarks/large.py side by side, the smallest first."""
+    runs = sorted((one for one in documents if one["benchmark"] == "large"), key=lambda one: one["images"])
+    large = runs[-1]
+    lines = [
+        "| what | " + " | ".join(f"{run['images']:,} images" for run in runs) + " | ratio |",
+        "|---|" + "---|" * (len(runs) + 1),
+    ]
+
+    def add(what: str, unit: str, *keys: str) -> None:
+        values = [_at(run, keys) for run in runs]
+        cells = [f"{_number(value)} {unit}" for value in values]
+        lines.append(f"| {what} | {' | '.join(cells)} | {_number(values[-1] / values[0])} |")
+
+    for stage in large["stages"]:
+        both = ", both epochs" if stage in ("extract", "label", "train") else ""
+        add(f"{stage}{both}", "s", "stages", stage)
+    add("a checkpoint, written beside the training", "s", "seconds", "a checkpoint")
+    add("from --resume to the next epoch", "s", "seconds", "from --resume to the second epoch")
+    for name, said in PROCESSES.items():
+        add(f"memory: {said}", "MB", "memory_mb", name, "own")
+    for name in large["disk_mb"]:
+        add(f"disk: {name}", "MB", "disk_mb", name)
+    add("console", "lines", "lines_on_the_console")
+    return "\n".join(lines)
+
+
+def _at(document: Any, keys: tuple[str, ...]) -> float:
+    for key in keys:
+        document = document[key]
+    return float(document)
 
 
 def _what(row: dict[str, Any]) -> str:

@@ -148,6 +148,8 @@ def test_tables_of_benchmarks_are_those_of_the_results_and_the_readme_shows_ten_
     assert shown.count("\n") - 1 <= 10
     assert f"<!-- benchmarks -->\n\n{shown}\n\n<!-- end of benchmarks -->" in (ROOT / "README.md").read_text()
     performance = (ROOT / "docs" / "performance.md").read_text()
+    large = program["large_table"](found)
+    assert f"<!-- large -->\n\n{large}\n\n<!-- end of large -->" in (ROOT / "docs" / "performance.md").read_text()
     for name, table in (("goals", program["goals_table"]), ("benchmarks", program["full_tables"])):
         assert f"<!-- {name} -->\n\n{table(documents)}\n\n<!-- end of {name} -->" in performance
 

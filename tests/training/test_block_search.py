@@ -1,6 +1,8 @@
 """Labelling by blocks writes what labelling at once writes, bit for bit, whoever dies, and reads little at once."""
 
+import importlib
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +11,10 @@ from reidray.bank import BankShard, InProcess, LostRowsError, MemoryBank
 from reidray.config import Settings
 from reidray.methods import make_method
 from reidray.methods.label_search import Inputs, Space
-from reidray.training.block_search import BlockSearch, groups
+from reidray.training.block_search import BlockSearch, GrowingLists, groups, strip_length
 from reidray.training.label_service import LabelService
 from reidray.training.labeller import Labeller
-from reidray.training.reading import stretches
+from reidray.training.reading import Moment, stretches
 
 SIZES = [13, 1, 30, 7, 25, 44, 2, 38]  # images of the shards
 COUNT, WIDTH = sum(SIZES), 12
@@ -261,6 +263,27 @@ def test_stretches_are_whole_shards_of_enough_images():
 def test_clusters_are_taken_together_while_their_images_are_few():
     assert groups(np.array([3, 4, 1, 9, 2, 2]), 8) == [range(0, 3), range(3, 4), range(4, 6)]
     assert groups(np.array([20]), 8) == [range(0, 1)]
+
+
+# ---- the plan of a large run
+
+
+@pytest.mark.parametrize(
+    ("images", "block", "machines"), [(1000, 100, 1), (1000, 100, 3), (64_000, 1000, 40), (90, 100, 2)]
+)
+def test_the_plan_counts_the_tasks_and_the_blocks_that_they_read(images, block, machines, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    plan = importlib.import_module("plan")
+    layout = [(first, 10) for first in range(0, images, 10)]
+    blocks = stretches(layout, block)
+    strip = strip_length(len(blocks), machines)
+    search = GrowingLists(Moment(0, 0), Space("features"), blocks, 5, strip=strip, there=lambda _: True)
+    calls = [task.arguments() for task in search.tasks]
+    read = sum(1 + len([other for other, _ in others if other != rows]) for _, _, rows, _, others in calls)
+    size = plan.Size(images, 1, 8, machines, block, 10, 5)
+    found = dict(plan.planned(size, plan.Costs(0, 0, 0, 0, 0)))
+    assert found["block tasks of a labelling"].startswith(f"{len(calls):,}, ")
+    assert found["blocks that tasks read"].startswith(f"{read:,}, ")
 
 
 # ---- progress

@@ -1,0 +1,126 @@
+"""What a run of many images would need on a cluster, from the costs that other benchmarks measured.
+
+    python benchmarks/plan.py
+    python benchmarks/plan.py --images 10000000 --spaces 4 --machines 40 --block 65536 --shard 4096
+
+Nothing is run: numbers of rows, messages, bytes and tasks follow from how the work is divided, seconds and memory from
+benchmarks/results (neighbours.json, neighbours_million.json, large_200000.json). Each machine has a worker, a labeller
+and a shard of the memory bank. Seconds of arithmetic are for machines like the one that was measured: with a GPU, or
+with more cores, they are others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from reidray.training.block_search import strip_length
+
+RESULTS = Path(__file__).parent / "results"
+NUMBER = 4  # bytes of a float32
+ENTRY = 8 + NUMBER  # of a neighbour list: the index and the similarity
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a run. spaces: vectors of an image's feature that are searched; width: of each; shard: images of a file."""
+
+    images: int
+    spaces: int
+    width: int
+    machines: int
+    block: int
+    shard: int
+    neighbours: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was measured: seconds a multiplication and addition of two rows' numbers on one machine, search, lists and
+    all; CPU-seconds of Jaccard and DBSCAN an image; MB an image of the labeller that clusters, of the process that
+    packs, and of a checkpoint."""
+
+    product: float
+    cluster: float
+    cluster_mb: float
+    pack_mb: float
+    checkpoint_mb: float
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=10_000_000)
+    parser.add_argument("--spaces", type=int, default=1, help="1 for Cluster Contrast, 1 + parts for SCWM")
+    parser.add_argument("--width", type=int, default=2048, help="of a feature")
+    parser.add_argument("--machines", type=int, default=40)
+    parser.add_argument("--block", type=int, default=65_536, help="run.search_block")
+    parser.add_argument("--shard", type=int, default=4096, help="data.images_per_shard")
+    parser.add_argument("--neighbours", type=int, default=30, help="method.k1")
+    size = Size(**vars(parser.parse_args()))
+    print(table(planned(size, measured())))
+
+
+def measured() -> Costs:
+    """From benchmarks/results."""
+    search = row("neighbours.json", "neighbours", "N = 32,621, D = 2048")
+    cluster = row("neighbours.json", "Jaccard, DBSCAN from neighbours", "N = 32,621, D = 2048")
+    million = row("neighbours_million.json", "the same, from a mapped file", "N = 1,000,000, D = 128")
+    large = json.loads((RESULTS / "large_200000.json").read_text())
+    return Costs(
+        product=search["ours"]["seconds"] / (32_621**2 / 2 * 2048),
+        cluster=cluster["ours"]["cpu_seconds"] / 32_621,
+        cluster_mb=million["peak_mb"] / 1e6,
+        pack_mb=large["memory_mb"]["driver"]["own"] / large["images"],
+        checkpoint_mb=large["disk_mb"]["a checkpoint"] / large["images"],
+    )
+
+
+def row(file: str, what: str, size: str) -> dict[str, Any]:
+    """A row of a benchmark's results."""
+    rows = json.loads((RESULTS / file).read_text())["rows"]
+    [found] = [row for row in rows if (row["what"], row["size"]) == (what, size)]
+    return dict(found)
+
+
+def planned(size: Size, costs: Costs) -> list[tuple[str, str]]:
+    """What is needed, in words, and how much of it."""
+    row_bytes = size.spaces * size.width * NUMBER
+    files = ceil(size.images / size.shard)
+    blocks = ceil(size.images / size.block)
+    strip = strip_length(blocks, size.machines)
+    tasks = size.spaces * (blocks + sum(ceil((blocks - 1 - first) / strip) for first in range(blocks)))
+    read = size.spaces * (blocks * (blocks - 1) // 2) + tasks  # blocks: every other one, and once that of the task
+    moved = read * size.block * size.width * NUMBER
+    pairs = size.images**2 / 2 * size.spaces
+    lists = size.images * size.neighbours * ENTRY
+    asked = min(size.machines, max(1, size.block // size.shard))
+    clusters = f"{size.images * costs.cluster:,.0f} CPU-seconds, {size.images * costs.cluster_mb / 1e3:,.0f} GB"
+    return [
+        ("rows of a bank shard", f"{ceil(size.images / size.machines):,} images"),
+        ("their features", f"{size.images * row_bytes / size.machines / 1e9:,.1f} GB a shard"),
+        ("messages of an extraction", f"{files:,}, each of {size.shard * row_bytes / 1e6:,.0f} MB"),
+        ("block tasks of a labelling", f"{tasks:,}, of one block with up to {strip}"),
+        ("blocks that tasks read", f"{read:,}, each of up to {asked} shards: {read * asked:,} messages"),
+        ("two blocks, in each labeller", f"{2 * size.block * size.width * NUMBER / 1e9:,.2f} GB"),
+        ("bytes that tasks read", f"{moved / 1e12:,.1f} TB, {moved / size.machines / 1e9:,.0f} GB a labeller"),
+        ("multiplying and searching", f"{pairs * size.width * costs.product / size.machines / 3600:,.1f} h"),
+        ("lists, in the worker of rank 0", f"{lists / 1e9:,.1f} GB a space"),
+        ("Jaccard and DBSCAN, one labeller", clusters),
+        ("labels to the bank", f"{files:,} messages of rank 0"),
+        ("packing, one process", f"{size.images * costs.pack_mb / 1e3:,.1f} GB"),
+        ("a checkpoint", f"{size.images * costs.checkpoint_mb / 1e3:,.1f} GB"),
+    ]
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    """Markdown."""
+    return "\n".join(["| what | how much |", "|---|---|", *(f"| {what} | {much} |" for what, much in rows)])
+
+
+if __name__ == "__main__":
+    main()
