@@ -1,6 +1,6 @@
 """Compare methods on several data sets: trials chosen on validation persons, the best measured on test persons.
 
-    python benchmarks/grid.py --output grid.jsonl --data cuhk01 --root cuhk01=DIR --weights FILE \
+    python benchmarks/grid.py --output grid.jsonl --data cuhk01 --root DIR --weights FILE \
         --method cluster_contrast stripes scwm --seeds 0 1 2 3 4
     python benchmarks/grid.py --output grid.jsonl --data cuhk01 ... --method cluster_contrast --choose 0 \
         --variant "=" --variant "ema=train.ema=0.99"
@@ -69,19 +69,16 @@ def main() -> None:
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="of the runs after choosing")
     parser.add_argument("--keep", type=Path, help="keep run folders here, with a checkpoint of every epoch")
     options = parser.parse_args()
-    data = question["data"][options.data]
-    base = f"{question['common']} {data['words']}".format(root=options.root, weights=options.weights)
-
+    places = {"root": options.root, "weights": options.weights}
     kept = None if options.keep is None else str(options.keep.resolve())
 
     variants = dict(variant.split("=", 1) for variant in options.variant or ["="])
 
     def job(method: str, variant: str, trial: int, seed: int, split: str) -> Run:
-        own = question["methods"][method]
-        words = [base, own["words"], question["trials"][own["trials"]][trial], variants[variant]]
         return {
             **{"data": options.data, "method": method, "trial": trial, "seed": seed, "split": split},
-            **{"words": " ".join(words).split(), "vary": data["seed"], "keep": kept},
+            "words": words_of(question, options.data, method, trial, variants[variant], **places),
+            **{"vary": question["data"][options.data]["seed"], "keep": kept},
         }
 
     rows = {}
@@ -102,10 +99,17 @@ def main() -> None:
         rows[name] = all_made(jobs, options.output, options.parallel)
     print(table(rows))
     if len(rows) > 1:
-        print("\n" + pairs(rows))
+        print("\n" + pairs(rows, same_queries=question["data"][options.data]["seed"] == "train.seed"))
 
 
 # ---- runs
+
+
+def words_of(question: Any, data: str, method: str, trial: int, variant: str, *, root: str, weights: str) -> list[str]:
+    """All settings of a run but its seed; those that come last count."""
+    own = question["methods"][method]
+    base = f"{question['common']} {question['data'][data]['words']}".format(root=root, weights=weights)
+    return " ".join([base, own["words"], question["trials"][own["trials"]][trial], variant]).split()
 
 
 def all_made(jobs: list[Run], output: Path, parallel: int) -> list[Run]:
@@ -127,8 +131,12 @@ def key(run: Run) -> str:
 
 
 def without_places(words: list[str]) -> list[str]:
-    """The settings, without where data and weights lie on this machine."""
-    return [word for word in words if not word.startswith(("data.root=", "model.weights="))]
+    """The settings, without where data and weights lie on this machine; weights keep their name."""
+    return [
+        f"model.weights={Path(word.partition('=')[2]).name}" if word.startswith("model.weights=") else word
+        for word in words
+        if not word.startswith("data.root=")
+    ]
 
 
 def stored(run: Run) -> Run:
@@ -227,11 +235,11 @@ def table(rows: dict[str, list[Run]]) -> str:
     return "\n".join(lines)
 
 
-def pairs(rows: dict[str, list[Run]]) -> str:
-    """Markdown: each pair of methods, seed by seed."""
+def pairs(rows: dict[str, list[Run]], *, same_queries: bool) -> str:
+    """Markdown: each pair of methods, seed by seed. same_queries: whether all seeds have the same queries."""
     lines = ["| pair | difference of mAP | 95 % | seeds above |", "|---|---|---|---|"]
     for one_name, other_name in combinations(rows, 2):
-        apart_SQ = apart(rows[one_name], rows[other_name])
+        apart_SQ = apart(rows[one_name], rows[other_name], same_queries=same_queries)
         low, high = interval(apart_SQ, np.random.default_rng(0))
         above = int((apart_SQ.mean(1) > 0).sum())
         lines.append(
@@ -241,7 +249,7 @@ def pairs(rows: dict[str, list[Run]]) -> str:
     return "\n".join(lines)
 
 
-def apart(ones: list[Run], others: list[Run]) -> Any:
+def apart(ones: list[Run], others: list[Run], *, same_queries: bool) -> Any:
     """float64 [S, Q]: differences of average precision, in percent, of seeds and queries.
 
     Drawn data have other queries a seed: each seed then has its mean in all places.
@@ -250,9 +258,9 @@ def apart(ones: list[Run], others: list[Run]) -> Any:
         100 * (np.array(one["precisions"]) - np.array(other["precisions"]))
         for one, other in zip(ones, others, strict=True)
     ]
-    width = min(len(row) for row in rows)
-    if len({len(row) for row in rows}) == 1:
+    if same_queries:
         return np.stack(rows)
+    width = min(len(row) for row in rows)
     return np.stack([np.full(width, row.mean()) for row in rows])
 
 

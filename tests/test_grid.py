@@ -1,0 +1,108 @@
+"""The grid of methods: its trials are settings that a run takes, its runs are told apart, its figures in the documents."""
+
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import yaml
+
+from reidray.settings_io import from_file, from_words, settings_from
+
+ROOT = Path(__file__).resolve().parents[1]
+QUESTION = yaml.safe_load((ROOT / "benchmarks" / "grid.yaml").read_text())
+WEIGHTS = "weights/osnet_x0_25_msmt17.pth"
+STEADY = "method.camera_centring=true train.ema=0.99"
+NONE = "scwm.weight_place=none scwm.separation_weight=0 method.update=average"
+
+
+@pytest.fixture(scope="module")
+def grid() -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        return importlib.import_module("grid")
+
+
+def trials() -> list[tuple[str, int]]:
+    methods = QUESTION["methods"].items()
+    return [(name, trial) for name, own in methods for trial in range(len(QUESTION["trials"][own["trials"]]))]
+
+
+@pytest.mark.parametrize(("method", "trial"), trials())
+def test_every_trial_is_settings_that_a_run_takes(grid, method, trial):
+    for data in QUESTION["data"]:
+        words = grid.words_of(QUESTION, data, method, trial, "train.ema=0.9", root="crops", weights=WEIGHTS)
+        files = [from_file(ROOT / word[1:]) for word in words if word.startswith("@")]
+        settings = settings_from([*files, *from_words([word for word in words if not word.startswith("@")])])
+        assert settings.train.ema == 0.9
+        assert settings.method.name in (method, "scwm", "cluster_contrast")
+
+
+def test_every_method_has_eight_trials():
+    assert {len(listed) for listed in QUESTION["trials"].values()} == {8}
+
+
+def test_runs_are_told_apart_by_seed_settings_and_start_weights_and_not_by_folders(grid):
+    def key(variant="", root="here", weights=WEIGHTS, seed=1):
+        words = grid.words_of(QUESTION, "cuhk01", "scwm", 3, variant, root=root, weights=weights)
+        return grid.key({"data": "cuhk01", "method": "scwm", "split": "test", "seed": seed, "words": words})
+
+    assert key() == key(root="there") == key(weights="elsewhere/osnet_x0_25_msmt17.pth")
+    others = [key(seed=2), key("train.ema=0"), key(weights="other.pth"), key("model.weights=shipped")]
+    assert len({key(), *others}) == 5
+    stored = grid.without_places(grid.words_of(QUESTION, "cuhk01", "scwm", 3, "", root="here", weights=WEIGHTS))
+    assert grid.without_places(stored) == stored  # what is read back has the key of what was written
+
+
+def test_queries_are_paired_only_where_all_seeds_have_the_same(grid):
+    ones = [{"precisions": [0.5, 0.7]}, {"precisions": [0.2, 0.4]}]
+    others = [{"precisions": [0.4, 0.7]}, {"precisions": [0.1, 0.1]}]
+    np.testing.assert_allclose(grid.apart(ones, others, same_queries=True), [[10, 0], [10, 30]])
+    np.testing.assert_allclose(grid.apart(ones, others, same_queries=False), [[5, 5], [20, 20]])
+
+
+# ---- the documents have the figures of the results
+
+PHOTOGRAPHS = {
+    "Cluster Contrast": ("cluster_contrast", ""),
+    "Cluster Contrast and stripes": ("stripes", ""),
+    "SCWM": ("scwm", ""),
+    "SCWM, equal rows, without weights and separation": ("scwm_rows", ""),
+    "SCWM with the paper's losses": ("scwm_as_printed", ""),
+    "PPLR": ("pplr", ""),
+    "ACRM": ("acrm", ""),
+    "IHC": ("ihc", ""),
+    "Cluster Contrast, true labels": ("true_labels", ""),
+}
+
+
+def rows_below(document: str, heading: str) -> list[list[str]]:
+    """The cells of the first table with trials below a heading, without bold type."""
+    text = (ROOT / "docs" / document).read_text().split(f"\n{heading}\n")[1]
+    table = re.search(r"\| method \| trial .*?\n\|[-|]+\n(.*?)\n\n", text, re.DOTALL)
+    assert table
+    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in table[1].splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("data", "document", "heading"),
+    [
+        ("cuhk01", "real-crops.md", "## Methods on CUHK01"),
+        ("cuhk03", "real-crops.md", "## CUHK03"),
+    ],
+)
+def test_tables_of_methods_are_those_of_the_results(grid, data, document, heading):
+    made = grid.read(ROOT / "benchmarks" / "results" / "grid_crops.jsonl")
+    shown = rows_below(document, heading)
+    assert len(shown) > 2
+    for label, trial, *figures in shown:
+        method, variant = PHOTOGRAPHS[label]
+        words = grid.words_of(QUESTION, data, method, int(trial), variant, root="", weights=WEIGHTS)
+        runs = [
+            made[grid.key({"data": data, "method": method, "split": "test", "seed": seed, "words": words})]
+            for seed in range(5)
+        ]
+        line = grid.table({label: runs}).splitlines()[-1]
+        assert [cell.strip() for cell in line.strip("|").split("|")][2:] == figures, label
