@@ -7,8 +7,8 @@
 
 The question is written in benchmarks/grid.yaml: the data, the methods and eight trials of each. A run that is in the
 output is not made again, so that the grid can be filled piece by piece. `--trials` names the trials to take part by
-number; `--choose 1` takes that trial without choosing. A `--variant` has settings for all runs, and is compared with
-the others like a method.
+number; `--choose 1` takes that trial of all methods without choosing, `--method pplr=3` of one. A `--variant` has
+settings for all runs, and is compared with the others like a method.
 
 Every run is one process of one thread. The output has a line a run: settings, figures and labels of every epoch, and
 the average precision of every query. The table has means and spread (sample standard deviation) over the seeds; the
@@ -52,23 +52,7 @@ def main() -> None:
         print(json.dumps(one(json.loads(sys.argv[2]))))
         return
     question = yaml.safe_load(QUESTION.read_text())
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="JSON lines, one a run; appended to")
-    parser.add_argument("--data", choices=question["data"], required=True)
-    parser.add_argument("--root", default="", help="folder of the data set, where it is not drawn")
-    parser.add_argument("--weights", default="", help="start weights, where the data set asks for them")
-    parser.add_argument("--method", nargs="+", choices=question["methods"], required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the runs on test persons")
-    parser.add_argument("--trial-seeds", type=int, nargs="+", default=list(TRIAL_SEEDS))
-    parser.add_argument("--trials", type=int, nargs="+", help="numbers of trials, from 0; default all")
-    parser.add_argument("--choose", type=int, help="take this trial, without choosing")
-    parser.add_argument(
-        "--variant", action="append", metavar="NAME=SETTINGS", help="settings of every run; several are compared"
-    )
-    parser.add_argument("--parallel", type=int, default=2)
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help="of the runs after choosing")
-    parser.add_argument("--keep", type=Path, help="keep run folders here, with a checkpoint of every epoch")
-    options = parser.parse_args()
+    options = parsed(question, sys.argv[1:])
     places = {"root": options.root, "weights": options.weights}
     kept = None if options.keep is None else str(options.keep.resolve())
 
@@ -82,8 +66,9 @@ def main() -> None:
         }
 
     rows = {}
-    for method, variant in product(options.method, variants):
-        trial, name = options.choose, f"{method} {variant}".strip()
+    for (method, taken), variant in product(options.method, variants):
+        trial = int(taken) if taken else options.choose
+        name = f"{method}{taken and '='}{taken} {variant}".strip()
         if trial is None:
             count = len(question["trials"][question["methods"][method]["trials"]])
             numbers = options.trials if options.trials is not None else list(range(count))
@@ -100,6 +85,36 @@ def main() -> None:
     print(table(rows))
     if len(rows) > 1:
         print("\n" + pairs(rows, same_queries=question["data"][options.data]["seed"] == "train.seed"))
+
+
+def parsed(question: Any, words: list[str]) -> argparse.Namespace:
+    """The command's options; `method` as pairs of a name and a trial, "" where none is given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="JSON lines, one a run; appended to")
+    parser.add_argument("--data", choices=question["data"], required=True)
+    parser.add_argument("--root", default="", help="folder of the data set, where it is not drawn")
+    parser.add_argument("--weights", default="", help="start weights, where the data set asks for them")
+    parser.add_argument(
+        "--method", nargs="+", required=True, metavar="NAME[=TRIAL]", help=", ".join(question["methods"])
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the runs on test persons")
+    parser.add_argument("--trial-seeds", type=int, nargs="+", default=list(TRIAL_SEEDS))
+    parser.add_argument("--trials", type=int, nargs="+", help="numbers of trials, from 0; default all")
+    parser.add_argument("--choose", type=int, help="take this trial, without choosing")
+    parser.add_argument(
+        "--variant", action="append", metavar="NAME=SETTINGS", help="settings of every run; several are compared"
+    )
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--split", choices=("test", "validation"), default="test", help="of the runs after choosing")
+    parser.add_argument("--keep", type=Path, help="keep run folders here, with a checkpoint of every epoch")
+    options = parser.parse_args(words)
+    options.method = [method.partition("=")[::2] for method in options.method]
+    for name, trial in options.method:
+        if name not in question["methods"]:
+            parser.error(f"unknown method {name}: choose from {', '.join(question['methods'])}")
+        if trial and trial not in map(str, range(len(question["trials"][question["methods"][name]["trials"]]))):
+            parser.error(f"method {name} has no trial {trial}")
+    return options
 
 
 # ---- runs

@@ -1,7 +1,9 @@
-"""The grid of methods: its trials are settings that a run takes, its runs are told apart, its figures in the documents."""
+"""The grid of methods: its trials are settings of a run, its runs are told apart, documents have its figures."""
 
 import importlib
 import re
+import subprocess
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -30,12 +32,16 @@ def trials() -> list[tuple[str, int]]:
     return [(name, trial) for name, own in methods for trial in range(len(QUESTION["trials"][own["trials"]]))]
 
 
+def settings_of(grid, data, method, trial, variant):
+    words = grid.words_of(QUESTION, data, method, trial, variant, root="crops", weights=WEIGHTS)
+    files = [from_file(ROOT / word[1:]) for word in words if word.startswith("@")]
+    return settings_from([*files, *from_words([word for word in words if not word.startswith("@")])])
+
+
 @pytest.mark.parametrize(("method", "trial"), trials())
 def test_every_trial_is_settings_that_a_run_takes(grid, method, trial):
     for data in QUESTION["data"]:
-        words = grid.words_of(QUESTION, data, method, trial, "train.ema=0.9", root="crops", weights=WEIGHTS)
-        files = [from_file(ROOT / word[1:]) for word in words if word.startswith("@")]
-        settings = settings_from([*files, *from_words([word for word in words if not word.startswith("@")])])
+        settings = settings_of(grid, data, method, trial, "train.ema=0.9")
         assert settings.train.ema == 0.9
         assert settings.method.name in (method, "scwm", "cluster_contrast")
 
@@ -63,7 +69,43 @@ def test_queries_are_paired_only_where_all_seeds_have_the_same(grid):
     np.testing.assert_allclose(grid.apart(ones, others, same_queries=False), [[5, 5], [20, 20]])
 
 
-# ---- the documents have the figures of the results
+# ---- the documents: commands that are taken, and figures of the results
+
+
+def commands() -> list[list[str]]:
+    """Every call of grid.py in the documents, as bash would make it."""
+    found = []
+    for document in sorted((ROOT / "docs").glob("*.md")):
+        for block in re.findall(r"^```bash\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+            if "benchmarks/grid.py" in block or "$GRID" in block:
+                script = "python() { printf '%s\\0' \"$@\"; echo; }\n" + block
+                said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+                calls = [line.rstrip("\0").split("\0") for line in said.splitlines()]
+                found += [words[1:] for words in calls if words[0] == "benchmarks/grid.py"]
+    return found
+
+
+def test_documented_commands_are_taken(grid, capsys):
+    found = commands()
+    assert len(found) > 20
+    for words in found:
+        try:
+            options = grid.parsed(QUESTION, words)
+        except SystemExit:
+            pytest.fail(f"{words}: {capsys.readouterr().err}")
+        for (method, taken), variant in product(options.method, options.variant or ["="]):
+            trial = int(taken or options.choose or 0)
+            settings_of(grid, options.data, method, trial, variant.partition("=")[2])
+
+
+@pytest.mark.parametrize(("method", "said"), [("sc", "unknown method sc"), ("pplr=8", "has no trial 8")])
+def test_a_method_or_trial_that_is_not_there_is_said(grid, capsys, method, said):
+    with pytest.raises(SystemExit):
+        grid.parsed(QUESTION, ["--output", "o", "--data", "cuhk01", "--method", method])
+    assert said in capsys.readouterr().err
+
+
+# ---- figures
 
 PHOTOGRAPHS = {
     "Cluster Contrast": ("cluster_contrast", ""),
