@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGES_A_PERSON = 12.25  # 2 to 5 cameras, 2 to 5 pictures in each
 LOOK_SECONDS = 0.1
 MEMORY_SECONDS = 0.5
-_STAGE = re.compile(r"(draw|pack|extract|label|train|evaluate)\s.* in ([\d:]+(?:\.\d+)?)( s)?\b")
+_STAGE = re.compile(r"(draw|pack|calibrate|extract|label|train|evaluate)\s.* in ([\d:]+(?:\.\d+)?)( s)?\b")
 
 
 def main() -> None:
@@ -45,13 +45,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where the JSON is kept")
     parser.add_argument("words", nargs="*", metavar="section.name=value")
     options = parser.parse_args()
+    if options.output is not None and not options.output.parent.is_dir():
+        parser.error(f"there is no folder {options.output.parent}")
+    here = machine(threads=1)
     with tempfile.TemporaryDirectory() as temporary:
         place = (options.place or Path(temporary)).resolve()
         found = measured(place, options.images, options.words)
     document = {
         "benchmark": "large",
-        "command": f"python benchmarks/large.py --images {options.images}",
-        "machine": machine(threads=1),
+        "command": " ".join(["python benchmarks/large.py", *sys.argv[1:]]),
+        "machine": here,
         **found,
     }
     text = json.dumps(document, indent=1)
@@ -127,6 +130,7 @@ def train(
                     looked = time.perf_counter()
                     memory.look(child.pid)
                 if until is not None and until.exists():
+                    checkpoints.look()
                     child.send_signal(signal.SIGINT)
                     return
                 time.sleep(LOOK_SECONDS)
@@ -187,15 +191,15 @@ class Memory:
                 root, above = above == driver, parents.get(above, 0)
             if root and "VmRSS" in status[pid]:
                 key = role(tables[pid], pid, driver), pid
-                self._own[key] = max(self._own.get(key, 0.0), kilobytes(status[pid], "RssAnon") / 1e3)
-                self._all[key] = max(self._all.get(key, 0.0), kilobytes(status[pid], "VmRSS") / 1e3)
+                self._own[key] = max(self._own.get(key, 0.0), megabytes(status[pid], "RssAnon"))
+                self._all[key] = max(self._all.get(key, 0.0), megabytes(status[pid], "VmRSS"))
 
     def by_role(self) -> dict[str, dict[str, float]]:
         """Processes of a role, and the most that one of them had of its own and with what is shared."""
         found: dict[str, dict[str, float]] = {}
         for (name, pid), own in self._own.items():
             row = found.setdefault(name, {"processes": 0, "own": 0.0, "with shared": 0.0})
-            row["processes"] += 1
+            row["processes"] += 1  # of both parts of the run; one that takes another title counts under both
             row["own"] = round(max(row["own"], own), 1)
             row["with shared"] = round(max(row["with shared"], self._all[name, pid]), 1)
         return dict(sorted(found.items(), key=lambda item: -item[1]["own"]))
@@ -217,12 +221,12 @@ def role(entry: Path, pid: int, driver: int) -> str:
             return f"Ray's {name}"
     if "reidray.launch.kernels" in line:
         return "compiles kernels"
-    return "draws and packs" if "spawn_main" in line or "multiprocessing" in line else Path(words[0]).name
+    return "draws and packs" if "spawn_main" in line or "multiprocessing" in line else Path(words[0]).name or "ended"
 
 
-def kilobytes(fields: dict[str, str], name: str) -> float:
-    """A number of /proc's status."""
-    return float(fields.get(name, "0 kB").split()[0])
+def megabytes(fields: dict[str, str], name: str) -> float:
+    """A size of /proc's status, which has it in 1,024 bytes, in 10^6 bytes."""
+    return float(fields.get(name, "0 kB").split()[0]) * 1024 / 1e6
 
 
 def stages(lines: Any) -> dict[str, float]:
@@ -245,7 +249,7 @@ def trained_images(told: list[tuple[float, str]]) -> int:
 
 
 def size_mb(place: Path) -> float:
-    """Of all files below a folder, 10^6 bytes."""
+    """Of what all files below a folder hold, 10^6 bytes; a small file takes more of a disk."""
     return round(sum(os.lstat(path).st_size for path in place.rglob("*") if path.is_file()) / 1e6, 1)
 
 

@@ -4,16 +4,16 @@
     python benchmarks/plan.py --images 10000000 --spaces 4 --machines 40 --block 65536 --shard 4096
 
 Nothing is run: numbers of rows, messages, bytes and tasks follow from how the work is divided, seconds and memory from
-benchmarks/results (neighbours.json, neighbours_million.json, large_200000.json). Each machine has a worker, a labeller
-and a shard of the memory bank. Seconds of arithmetic are for machines like the one that was measured: with a GPU, or
-with more cores, they are others.
+benchmarks/results (neighbours, neighbours_million, blocks, large_20000 and large_200000). Each machine has a worker, a
+labeller and a shard of the memory bank. Seconds of arithmetic are for machines like those that were measured, two cores
+each: with a GPU, or with more cores, they are others.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -23,29 +23,38 @@ from reidray.training.block_search import strip_length
 RESULTS = Path(__file__).parent / "results"
 NUMBER = 4  # bytes of a float32
 ENTRY = 8 + NUMBER  # of a neighbour list: the index and the similarity
+VERSIONS = 2  # of a table that the bank keeps
+PREPARED = 1.5  # a block in float32, and in bfloat16 for the product
+CELLS = 24 * 8  # of a map of ResNet-50 at 384x128
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of a run. spaces: vectors of an image's feature that are searched; width: of each; shard: images of a file."""
+    """Of a run.
 
-    images: int
-    spaces: int
-    width: int
-    machines: int
-    block: int
-    shard: int
-    neighbours: int
+    spaces: vectors of an image's feature that are searched; width: of each. block: run.search_block; shard: of
+    data.images_per_shard; neighbours: method.k1.
+    """
+
+    images: int = 10_000_000
+    spaces: int = 1
+    width: int = 2048
+    machines: int = 40
+    block: int = 65_536
+    shard: int = 4096
+    neighbours: int = 30
 
 
 @dataclass(frozen=True)
 class Costs:
     """What was measured: seconds a multiplication and addition of two rows' numbers on one machine, search, lists and
-    all; CPU-seconds of Jaccard and DBSCAN an image; MB an image of the labeller that clusters, of the process that
-    packs, and of a checkpoint."""
+    all, in bfloat16 and in float32; CPU-seconds of Jaccard and DBSCAN an image; clusters an image; MB an image of the
+    labeller that clusters, of the process that packs, and of a checkpoint."""
 
     product: float
+    float32: float
     cluster: float
+    clusters: float
     cluster_mb: float
     pack_mb: float
     checkpoint_mb: float
@@ -54,15 +63,15 @@ class Costs:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=10_000_000)
-    parser.add_argument("--spaces", type=int, default=1, help="1 for Cluster Contrast, 1 + parts for SCWM")
-    parser.add_argument("--width", type=int, default=2048, help="of a feature")
-    parser.add_argument("--machines", type=int, default=40)
-    parser.add_argument("--block", type=int, default=65_536, help="run.search_block")
-    parser.add_argument("--shard", type=int, default=4096, help="data.images_per_shard")
-    parser.add_argument("--neighbours", type=int, default=30, help="method.k1")
-    size = Size(**vars(parser.parse_args()))
-    print(table(planned(size, measured())))
+    said = {"spaces": "1 for Cluster Contrast, 1 + parts for SCWM that clusters by the whole", "width": "of a vector"}
+    said |= {"block": "run.search_block", "shard": "data.images_per_shard", "neighbours": "method.k1"}
+    for name, default in asdict(Size()).items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=said.get(name, ""))
+    options = vars(parser.parse_args())
+    for name, value in options.items():
+        if value < 1:
+            parser.error(f"--{name} must be at least 1, got {value}")
+    print(table(planned(Size(**options), measured())))
 
 
 def measured() -> Costs:
@@ -70,12 +79,16 @@ def measured() -> Costs:
     search = row("neighbours.json", "neighbours", "N = 32,621, D = 2048")
     cluster = row("neighbours.json", "Jaccard, DBSCAN from neighbours", "N = 32,621, D = 2048")
     million = row("neighbours_million.json", "the same, from a mapped file", "N = 1,000,000, D = 128")
-    large = json.loads((RESULTS / "large_200000.json").read_text())
+    blocks = row("blocks.json", "neighbours of all rows at once", "N = 32,621, D = 2048, k = 30, 8 blocks")
+    small, large = (json.loads((RESULTS / f"large_{count}.json").read_text()) for count in (20_000, 200_000))
+    packed_mb = large["memory_mb"]["driver"]["own"] - small["memory_mb"]["driver"]["own"]
     return Costs(
         product=search["ours"]["seconds"] / (32_621**2 / 2 * 2048),
+        float32=blocks["ours"]["seconds"] / (32_621**2 / 2 * 2048),
         cluster=cluster["ours"]["cpu_seconds"] / 32_621,
+        clusters=large["clusters"] / large["images"],
         cluster_mb=million["peak_mb"] / 1e6,
-        pack_mb=large["memory_mb"]["driver"]["own"] / large["images"],
+        pack_mb=packed_mb / (large["images"] - small["images"]),
         checkpoint_mb=large["disk_mb"]["a checkpoint"] / large["images"],
     )
 
@@ -100,21 +113,30 @@ def planned(size: Size, costs: Costs) -> list[tuple[str, str]]:
     lists = size.images * size.neighbours * ENTRY
     asked = min(size.machines, max(1, size.block // size.shard))
     clusters = f"{size.images * costs.cluster:,.0f} CPU-seconds, {size.images * costs.cluster_mb / 1e3:,.0f} GB"
-    return [
+    doubts = size.images**2 * costs.clusters * size.width * costs.float32
+    rows = [
         ("rows of a bank shard", f"{ceil(size.images / size.machines):,} images"),
-        ("their features", f"{size.images * row_bytes / size.machines / 1e9:,.1f} GB a shard"),
+        (
+            "their features",
+            f"{VERSIONS * size.images * row_bytes / size.machines / 1e9:,.1f} GB a shard, of two epochs",
+        ),
         ("messages of an extraction", f"{files:,}, each of {size.shard * row_bytes / 1e6:,.0f} MB"),
         ("block tasks of a labelling", f"{tasks:,}, of one block with up to {strip}"),
         ("blocks that tasks read", f"{read:,}, each of up to {asked} shards: {read * asked:,} messages"),
-        ("two blocks, in each labeller", f"{2 * size.block * size.width * NUMBER / 1e9:,.2f} GB"),
+        ("two blocks, in each labeller", f"{2 * PREPARED * size.block * size.width * NUMBER / 1e9:,.1f} GB"),
         ("bytes that tasks read", f"{moved / 1e12:,.1f} TB, {moved / size.machines / 1e9:,.0f} GB a labeller"),
         ("multiplying and searching", f"{pairs * size.width * costs.product / size.machines / 3600:,.1f} h"),
-        ("lists, in the worker of rank 0", f"{lists / 1e9:,.1f} GB a space"),
+        ("lists, in the worker of rank 0", f"{2 * lists / 1e9:,.1f} GB a space, with the copy that is clustered"),
         ("Jaccard and DBSCAN, one labeller", clusters),
+        ("doubts of the last labels, one labeller", f"{doubts / 3600:,.0f} h"),
         ("labels to the bank", f"{files:,} messages of rank 0"),
         ("packing, one process", f"{size.images * costs.pack_mb / 1e3:,.1f} GB"),
         ("a checkpoint", f"{size.images * costs.checkpoint_mb / 1e3:,.1f} GB"),
     ]
+    if size.spaces > 1:
+        grams = size.images * CELLS**2 * NUMBER
+        rows.insert(3, ("inner products of cells, to labellers", f"{grams / 1e12:,.1f} TB an extraction"))
+    return rows
 
 
 def table(rows: list[tuple[str, str]]) -> str:

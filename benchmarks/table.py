@@ -4,7 +4,7 @@
 
 Reads benchmarks/results/*.json. README gets the rows of `SHOWN`, docs/performance.md those that have a goal, then all
 of them, and a table of large runs side by side. The tables are put between comments: `<!-- benchmarks -->` and
-`<!-- end of benchmarks -->`, `goals`, and `large`.
+`<!-- end of benchmarks -->`, `goals`, `large`, and `plan` (of benchmarks/plan.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import plan
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 # What README shows, at most ten: as it is called in the results, how its size begins, how README calls it, and what it
@@ -20,16 +22,16 @@ RESULTS = ROOT / "benchmarks" / "results"
 _FLOOR, _LIBRARY = "{times_floor} x the time of ", "{times_faster} x faster than "
 SHOWN = [
     (
-        *("neighbours, Jaccard, DBSCAN", "N = 12,936", "label Market-1501, 12,936 images"),
+        *("neighbours, Jaccard, DBSCAN", "N = 12,936", "label 12,936 images, as many as Market-1501 has"),
         _FLOOR + "its matrix product alone, which every exact method needs",
     ),
     (
-        *("neighbours, Jaccard, DBSCAN", "N = 32,621", "label MSMT17, 32,621 images"),
+        *("neighbours, Jaccard, DBSCAN", "N = 32,621", "label 32,621 images, as many as MSMT17 has"),
         _FLOOR + "its matrix product alone",
     ),
     ("neighbours, Jaccard, DBSCAN", "N = 200,000", "label 200,000 images", ""),
     (
-        *("DBSCAN on the sparse matrix", "N = 32,621, D = 2048, eps = 0.6", "DBSCAN of MSMT17, distances given"),
+        *("DBSCAN on the sparse matrix", "N = 32,621, D = 2048, eps = 0.6", "DBSCAN of 32,621 images, distances given"),
         _LIBRARY + "scikit-learn",
     ),
     (
@@ -61,6 +63,7 @@ def main() -> None:
     write(ROOT / "docs" / "performance.md", "goals", goals_table(documents))
     write(ROOT / "docs" / "performance.md", "benchmarks", full_tables(documents))
     write(ROOT / "docs" / "performance.md", "large", large_table(found))
+    write(ROOT / "docs" / "performance.md", "plan", plan.table(plan.planned(plan.Size(), plan.measured())))
 
 
 def write(path: Path, name: str, table: str) -> None:
@@ -146,7 +149,7 @@ PROCESSES = {
 
 def large_table(documents: list[dict[str, Any]]) -> str:
     """Runs of benchmarks/large.py side by side, the smallest first."""
-    runs = sorted((one for one in documents if one["benchmark"] == "large"), key=lambda one: one["images"])
+    runs = sorted((one for one in documents if one.get("benchmark") == "large"), key=lambda one: one["images"])
     large = runs[-1]
     lines = [
         "| what | " + " | ".join(f"{run['images']:,} images" for run in runs) + " | ratio |",
@@ -159,12 +162,19 @@ def large_table(documents: list[dict[str, Any]]) -> str:
         lines.append(f"| {what} | {' | '.join(cells)} | {_number(values[-1] / values[0])} |")
 
     for stage in large["stages"]:
-        both = ", both epochs" if stage in ("extract", "label", "train") else ""
+        both = ", both epochs" if stage in ("extract", "label", "train") else ""  # calibrate: once
         add(f"{stage}{both}", "s", "stages", stage)
     add("a checkpoint, written beside the training", "s", "seconds", "a checkpoint")
     add("from --resume to the next epoch", "s", "seconds", "from --resume to the second epoch")
     for name, said in PROCESSES.items():
         add(f"memory: {said}", "MB", "memory_mb", name, "own")
+    add(
+        "memory: a worker, with libraries, mapped files and messages",
+        "MB",
+        "memory_mb",
+        "RayTrainWorker",
+        "with shared",
+    )
     for name in large["disk_mb"]:
         add(f"disk: {name}", "MB", "disk_mb", name)
     add("console", "lines", "lines_on_the_console")

@@ -21,6 +21,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -137,8 +138,9 @@ def _made(base: Path) -> Path | None:
 
 def _remove_unused(base: Path) -> None:
     for place in base.glob("*-numba-*"):
-        if time.time() - place.stat().st_mtime > _UNUSED_SECONDS:
-            shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):  # another process may have removed it meanwhile
+            if time.time() - place.stat().st_mtime > _UNUSED_SECONDS:
+                shutil.rmtree(place, ignore_errors=True)
 
 
 @cache

@@ -140,7 +140,10 @@ def test_paragraphs_of_the_readme_are_short() -> None:
     assert [block for block in paragraphs if block.count("\n") >= 4] == []
 
 
-def test_tables_of_benchmarks_are_those_of_the_results_and_the_readme_shows_ten_rows_at_most() -> None:
+def test_tables_of_benchmarks_are_those_of_the_results_and_the_readme_shows_ten_rows_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     program = runpy.run_path(str(ROOT / "benchmarks" / "table.py"))
     found = [json.loads(path.read_text()) for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))]
     documents = [document for document in found if "rows" in document]
@@ -148,6 +151,9 @@ def test_tables_of_benchmarks_are_those_of_the_results_and_the_readme_shows_ten_
     assert shown.count("\n") - 1 <= 10
     assert f"<!-- benchmarks -->\n\n{shown}\n\n<!-- end of benchmarks -->" in (ROOT / "README.md").read_text()
     performance = (ROOT / "docs" / "performance.md").read_text()
+    plan = program["plan"]
+    planned = plan.table(plan.planned(plan.Size(), plan.measured()))
+    assert f"<!-- plan -->\n\n{planned}\n\n<!-- end of plan -->" in (ROOT / "docs" / "performance.md").read_text()
     large = program["large_table"](found)
     assert f"<!-- large -->\n\n{large}\n\n<!-- end of large -->" in (ROOT / "docs" / "performance.md").read_text()
     for name, table in (("goals", program["goals_table"]), ("benchmarks", program["full_tables"])):

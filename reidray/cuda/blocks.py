@@ -26,6 +26,11 @@ class DeviceBlock(NamedTuple):
     first: int
     rows_RD: torch.Tensor
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return int(self.rows_RD.nbytes)
+
 
 def ready_block(features_RD: torch.Tensor, first: int) -> DeviceBlock:
     """As `reidray.neighbours.ready_block`."""

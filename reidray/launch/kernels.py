@@ -2,12 +2,13 @@
 
 Where the kernels of a method are not kept yet, a child process goes through a tiny training with it while data are
 drawn and Ray starts. What it compiles lies in the folder of kernels (`reidray.compiled`) when the run asks for it; what
-it has not come to, the run compiles itself. A file in that folder says which methods are done.
+it has not come to, the run compiles itself. The child leaves a file in that folder for each method that is done.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,7 @@ def compiled_beside(settings: Settings, report: Report) -> Iterator[None]:
     if done is None or done.exists():
         yield
         return
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         child = subprocess.Popen(
             [sys.executable, "-m", "reidray.launch.kernels"],
             stdin=subprocess.PIPE,
@@ -52,10 +53,8 @@ def compiled_beside(settings: Settings, report: Report) -> Iterator[None]:
             yield
         finally:
             if child.poll() is None:
-                child.kill()
-            elif child.returncode == 0:
-                done.touch()
-            else:
+                os.killpg(child.pid, signal.SIGKILL)  # with those that draw for it
+            elif child.returncode != 0:
                 said.seek(0)
                 lines = said.read().strip().splitlines() or [f"status {child.returncode}"]
                 report(message(f"kernels were not compiled beforehand: {lines[-1]}", detail=True))
@@ -95,7 +94,11 @@ def main() -> None:
     from reidray.launch.launch import launch
 
     os.nice(_NICE)
-    launch(Settings.model_validate_json(sys.stdin.read()))
+    settings = Settings.model_validate_json(sys.stdin.read())
+    done = _done(settings)
+    launch(settings)
+    if done is not None:
+        done.touch()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ D = their width, T = vectors asked for, R = rows of a memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -86,12 +86,15 @@ class Targets:
 
     def to(self, device: torch.device) -> Targets:
         """On a device."""
+        return self._each(lambda rows: rows.to(device, non_blocking=True))
 
-        def moved(rows: Tensor) -> Tensor:
-            return rows.to(device, non_blocking=True)
+    def staged(self, device: torch.device) -> Targets:
+        """Where the device can fetch them beside its work: for a GPU, in pinned memory."""
+        return self._each(Tensor.pin_memory) if device.type == "cuda" else self
 
-        tables = {name: moved(rows) for name, rows in self.tables.items()}
-        return Targets(moved(self.indices_B), moved(self.labels_B), moved(self.cameras_B), tables)
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        tables = {name: change(rows) for name, rows in self.tables.items()}
+        return Targets(change(self.indices_B), change(self.labels_B), change(self.cameras_B), tables)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,12 @@ class Block(NamedTuple):
     prepared_RD: torch.Tensor
     lost_R: Doubles
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes; in float32 the product takes the rows themselves."""
+        own = self.prepared_RD.data_ptr() != self.rows_RD.ctypes.data
+        return int(self.rows_RD.nbytes + own * self.prepared_RD.nbytes)
+
 
 class Lists(NamedTuple):
     """The nearest images known so far of each image of a block, most similar first, then by lower index.

@@ -170,7 +170,7 @@ class EpochBatches:
         pixels = self._images.crops(step.images_BT[own], drawn, pad=self._settings.augment.pad)
         return Group(
             pixels=staged(pixels, self._device),
-            targets=targets.with_tables(self._moved_maps(step.images_BT[own].reshape(-1), drawn)),
+            targets=targets.with_tables(self._moved_maps(step.images_BT[own].reshape(-1), drawn)).staged(self._device),
         )
 
     def _moved_maps(self, images_B: Ints, drawn: augment.Augmentation) -> dict[str, Tensor]:

@@ -194,7 +194,7 @@ class Meter:
         """The stage is over on all workers."""
         self._done = self._total
         if self._unit != "steps":
-            self._images = self._total
+            self._images = self._total - self._first
         self._tell(losses)
 
     def _tell(self, losses: Mapping[str, float] | None) -> None:

@@ -49,7 +49,7 @@ def label(context: Context, state: RunState, epoch: int) -> Figures:
     """Labels, their tables and the memories into the bank; how good they are, where the truth is known."""
     samples = context.split("train")
     count = samples.source.count
-    done = int(context.labellers.share_begun() * count)
+    done = min(int(context.labellers.share_begun() * count), count - 1)
     meter = Meter(context, "label", count, samples.unit, epoch, done=done)
     figures: Figures | None = None
     if context.ranks.rank == 0:

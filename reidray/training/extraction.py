@@ -156,24 +156,33 @@ def _means(rows: Array, firsts_N: Ints, counts_N: Array) -> Array:
 class _Rows:
     """What is kept of batch after batch, by name.
 
-    A batch's rows leave the device when the next batch is under way, so that a GPU never waits for the processor.
+    A GPU copies a batch's rows while the processor prepares the next batch: they are waited for when that one is under
+    way, and not with it.
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[str, Tensor] = {}
+        self._on_their_way: dict[str, Tensor] = {}
+        self._sent: torch.cuda.Event | None = None
         self._parts: dict[str, list[Array]] = {}
 
     def append(self, rows: dict[str, Tensor]) -> None:
         """Those of a batch that was just forwarded."""
-        self._fetch()
-        self._under_way = rows
+        sent = None
+        if any(own.is_cuda for own in rows.values()):
+            rows = {name: own.to("cpu", non_blocking=True) for name, own in rows.items()}
+            sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            sent.record()
+        self._take()
+        self._on_their_way, self._sent = rows, sent
 
     def joined(self) -> dict[str, Array]:
         """All of them, in order."""
-        self._fetch()
+        self._take()
         return {name: np.concatenate(parts) for name, parts in self._parts.items()}
 
-    def _fetch(self) -> None:
-        for name, rows in self._under_way.items():
-            self._parts.setdefault(name, []).append(rows.cpu().numpy())
-        self._under_way = {}
+    def _take(self) -> None:
+        if self._sent is not None:
+            self._sent.synchronize()
+        for name, rows in self._on_their_way.items():
+            self._parts.setdefault(name, []).append(rows.numpy())
+        self._on_their_way = {}

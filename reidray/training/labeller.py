@@ -11,6 +11,7 @@ the tasks of `reidray.training.block_search` (`find`, `cluster`, `centroids`); t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class Labeller:
       name: what timelines call it.
 
     Raises:
-      ValueError: a GPU is asked for and there is none.
+      ValueError: a GPU is asked for, and there is none or CuPy is missing.
     """
 
     def __init__(self, settings: Settings, bank: MemoryBank, name: str = "labeller 0") -> None:
@@ -60,10 +61,11 @@ class Labeller:
         self._method = make_method(settings)
         self._bank = bank
         self._device = torch.device("cuda" if settings.run.labeller_gpus > 0 else "cpu")
+        asked = f"run.labeller_gpus={settings.run.labeller_gpus:g}"
         if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(
-                f"run.labeller_gpus={settings.run.labeller_gpus:g}, but PyTorch sees no CUDA device here: set it to 0"
-            )
+            raise ValueError(f"{asked}, but PyTorch sees no CUDA device here: set it to 0")
+        if self._device.type == "cuda" and find_spec("cupy") is None:
+            raise ValueError(f"{asked}, but CuPy is not installed here: install reidray[gpu], or set it to 0")
         self._ready = ReadyBlocks(bank, self._device, settings.run.labeller_cache_mb * 1e6)
         self._grouping = Grouping(settings.run.dense_dbscan_mb, self.spans)
 

@@ -140,7 +140,7 @@ class ReadyBlocks:
             return self._kept[stretch.first][0]
         rows_RD = rows_of(self._bank, moment, space, stretch)
         block = dispatch.ready_block(dispatch.on(rows_RD, self._device), stretch.first)
-        self._kept[stretch.first] = (block, rows_RD.nbytes)
+        self._kept[stretch.first] = (block, block.nbytes)
         while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._most_bytes:
             self._kept.popitem(last=False)
         return block

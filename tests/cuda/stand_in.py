@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from tests.cuda.emulated import EmulatedDevice
 
 CUDA = torch.device("cuda", 0)
-_MARK, _PINNED = "_stands_for_a_gpu", "_is_pinned"
+_MARK, _PINNED, _ON_ITS_WAY = "_stands_for_a_gpu", "_is_pinned", "_is_on_its_way"
 _SAME_DEVICE = "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
 _MOVES = {torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.cuda}
 _TO_THE_PROCESSOR = {torch.Tensor.numpy, torch.Tensor.__array__}
@@ -86,6 +86,7 @@ def stand_in_gpu() -> Iterator[StandIn]:
             reset_peak_memory_stats=lambda *_: None,
             memory_allocated=lambda *_: 0,
             max_memory_allocated=lambda *_: 0,
+            Event=_Event,
             get_device_name=lambda *_: "a stand-in",
         ),
         mock.patch.object(torch.accelerator, "current_stream", return_value=_Stream()),
@@ -94,6 +95,7 @@ def stand_in_gpu() -> Iterator[StandIn]:
         mock.patch.object(torch.nn.Parameter, "__deepcopy__", marked_copy),
         mock.patch.object(threading.Thread, "run", run_in_mode),
         mock.patch("reidray.cuda.device.cuda_device", return_value=emulated),
+        mock.patch("reidray.training.labeller.find_spec"),  # as if CuPy were there
         _checked_collectives(found),
         _Mode(found),
     ):
@@ -131,6 +133,8 @@ class _Mode(TorchFunctionMode):
                 copies = self._found.fetched_beside if _is_pinned(args[0]) else self._found.waited_for
                 copies.add((args[0].dtype, args[0].ndim))
             return moved
+        if func in _TO_THE_PROCESSOR and any(_may_be_on_its_way(tensor) for tensor in given):
+            raise AssertionError("read before the GPU has sent it: nobody waited for an event after that")
         if func in _TO_THE_PROCESSOR and on:
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
         if func == torch.Tensor.data.__set__:  # type: ignore[attr-defined]
@@ -174,6 +178,23 @@ class _Emulated(EmulatedDevice):
             super().launch(source, kernel, arguments=arguments, **rest)
 
 
+class _Event:
+    """What was sent before an event was recorded is there when somebody has waited for the event."""
+
+    recorded = reached = 0  # of all events, in order
+
+    def record(self) -> None:
+        _Event.recorded += 1
+        self._number = _Event.recorded
+
+    def synchronize(self) -> None:
+        _Event.reached = max(_Event.reached, self._number)
+
+
+def _may_be_on_its_way(tensor: Tensor) -> bool:
+    return tensor.__dict__.get(_ON_ITS_WAY, 0) > _Event.reached
+
+
 class _Stream:
     def is_capturing(self) -> bool:
         return False
@@ -182,6 +203,7 @@ class _Stream:
 def _moved(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
     """`Tensor.to`, `cpu` and `cuda`: a copy where the kind changes."""
     tensor, *rest = args
+    beside = kwargs.get("non_blocking", False)
     was = is_on = _is_marked(tensor)
     if func is torch.Tensor.to:
         names = ["non_blocking", "copy"]
@@ -199,7 +221,10 @@ def _moved(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
         result, is_on = tensor, func is torch.Tensor.cuda
     if is_on == was:
         return _marked(result, was)
-    return _marked(result.clone() if result is tensor else result, is_on)
+    moved = _marked(result.clone() if result is tensor else result, is_on)
+    if beside and not is_on:
+        moved.__dict__[_ON_ITS_WAY] = _Event.recorded + 1
+    return moved
 
 
 def _created(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

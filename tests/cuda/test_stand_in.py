@@ -132,3 +132,17 @@ def test_copies_from_pinned_memory_are_told_from_others(gpu):
     assert gpu.waited_for == {(torch.float32, 1)}
     with pytest.raises(RuntimeError, match="cannot pin"):
         on_gpu(2).pin_memory()
+
+
+def test_what_a_gpu_sends_beside_its_work_is_there_after_an_event():
+    early, late = on_gpu(2).to("cpu", non_blocking=True), torch.cuda.Event()
+    late.record()
+    later = on_gpu(3).to("cpu", non_blocking=True)
+    for rows in (early, later):
+        with pytest.raises(AssertionError, match="before the GPU has sent it"):
+            rows.numpy()
+    late.synchronize()
+    assert early.numpy().tolist() == [1, 1]
+    with pytest.raises(AssertionError, match="before the GPU has sent it"):
+        later.numpy()
+    assert on_gpu(2).to("cpu").numpy().tolist() == [1, 1]

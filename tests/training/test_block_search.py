@@ -281,7 +281,7 @@ def test_the_plan_counts_the_tasks_and_the_blocks_that_they_read(images, block, 
     calls = [task.arguments() for task in search.tasks]
     read = sum(1 + len([other for other, _ in others if other != rows]) for _, _, rows, _, others in calls)
     size = plan.Size(images, 1, 8, machines, block, 10, 5)
-    found = dict(plan.planned(size, plan.Costs(0, 0, 0, 0, 0)))
+    found = dict(plan.planned(size, plan.Costs(0, 0, 0, 0, 0, 0, 0)))
     assert found["block tasks of a labelling"].startswith(f"{len(calls):,}, ")
     assert found["blocks that tasks read"].startswith(f"{read:,}, ")
 

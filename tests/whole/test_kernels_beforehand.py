@@ -1,9 +1,12 @@
 """The first run on a machine compiles its kernels in a child, and with what that has kept it compiles none itself."""
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 
 from reidray import compiled
 from reidray.config import Settings
+from reidray.launch import kernels
 from reidray.launch.kernels import compiled_beside, tiny
 from tests.whole.forms import FORMS
 
@@ -92,22 +96,46 @@ def test_a_child_that_failed_is_told_in_the_log_and_tried_again(
 
 
 def test_after_a_child_that_ended_well_none_is_started_for_that_method(
+    children: Callable[[str], Children], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_child(settings: Settings, ending: Callable[[Settings], None]) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO(settings.model_dump_json()))
+        monkeypatch.setattr("reidray.launch.launch.launch", ending)
+        monkeypatch.setattr("reidray.launch.kernels.os.nice", lambda _: None)
+        kernels.main()
+
+    def fails(_: Settings) -> None:
+        raise ValueError("no room")
+
+    run = Settings.model_validate({"run": {"labelling": "blocks"}})
+    with pytest.raises(ValueError, match="no room"):
+        as_child(tiny(run, tmp_path), fails)
+    assert list(tmp_path.iterdir()) == []
+    as_child(tiny(run, tmp_path), lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["scwm-by-blocks.done"]
+    child = children("cat > /dev/null")
+    with compiled_beside(run, print):
+        pass
+    assert child.started == []
+    with compiled_beside(Settings(), print):  # has other kernels
+        child.started[0].wait()
+
+
+def test_a_child_ends_with_its_run_and_so_do_its_own_children(
     children: Callable[[str], Children], tmp_path: Path
 ) -> None:
-    good = children("cat > /dev/null")
-    for _ in range(2):
-        with compiled_beside(Settings(), print):
-            good.started[0].wait()
-    assert len(good.started) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["scwm.done"]
-
-
-def test_a_child_ends_with_its_run(children: Callable[[str], Children], tmp_path: Path) -> None:
-    slow = children("exec sleep 1000")
-    with pytest.raises(KeyboardInterrupt), compiled_beside(Settings(), print):
+    slow = children(f"sleep 1000 & echo $! > {tmp_path}/grandchild; wait")
+    with contextlib.suppress(KeyboardInterrupt), compiled_beside(Settings(), print):
+        while not (tmp_path / "grandchild").is_file() or not (tmp_path / "grandchild").read_text().strip():
+            time.sleep(0.01)
         raise KeyboardInterrupt
     assert slow.started[0].returncode == -signal.SIGKILL
-    assert list(tmp_path.iterdir()) == []
+    status = Path(f"/proc/{(tmp_path / 'grandchild').read_text().strip()}/status")
+    for _ in range(500):  # whoever adopts it takes its time
+        if not status.exists() or "State:\tZ" in status.read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError("the child's own child goes on")
 
 
 def test_where_kernels_cannot_be_kept_none_are_compiled_beforehand(

@@ -18,6 +18,7 @@ from tests.whole.runs import epochs, evaluations, losses
 pytestmark = needs_compiler
 GPU = {"device": "cuda", "labeller_gpus": 1.0}
 PARSING = {"find_foreground", "divide_foreground"}
+PICTURES, MASKS = (torch.uint8, 4), (torch.float32, 4)  # as they go to the GPU: type, and number of axes
 
 MORE_FORMS: dict[str, dict[str, Any]] = {
     "cluster_contrast": {"method": {"name": "cluster_contrast"}},
@@ -58,9 +59,9 @@ def test_a_run_gives_the_losses_labels_and_figures_of_the_processor(
     assert gpu.kernels or name in ("buc", "ihc")  # their clusters merge on the processor
     if name == "scwm" and sections.get("scwm", {}).get("parts") != "stripes":
         assert gpu.kernels >= PARSING
-    pictures = (torch.uint8, 4)  # everything else is small, or is copied once an epoch
-    assert pictures in gpu.fetched_beside
-    assert pictures not in gpu.waited_for
+        assert MASKS in gpu.fetched_beside
+    assert PICTURES in gpu.fetched_beside
+    assert PICTURES not in gpu.waited_for
 
 
 @pytest.mark.slow
