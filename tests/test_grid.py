@@ -107,12 +107,13 @@ def test_a_method_or_trial_that_is_not_there_is_said(grid, capsys, method, said)
 
 # ---- figures
 
-PHOTOGRAPHS = {
+ROWS = {
     "Cluster Contrast": ("cluster_contrast", ""),
     "Cluster Contrast and stripes": ("stripes", ""),
     "SCWM": ("scwm", ""),
     "SCWM, equal rows, without weights and separation": ("scwm_rows", ""),
     "SCWM with the paper's losses": ("scwm_as_printed", ""),
+    "SCWM, parsed parts alone": ("scwm", NONE),
     "PPLR": ("pplr", ""),
     "ACRM": ("acrm", ""),
     "IHC": ("ihc", ""),
@@ -129,22 +130,23 @@ def rows_below(document: str, heading: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("data", "document", "heading"),
+    ("data", "file", "document", "heading", "common", "seeds"),
     [
-        ("cuhk01", "real-crops.md", "## Methods on CUHK01"),
-        ("cuhk03", "real-crops.md", "## CUHK03"),
+        ("cuhk01", "grid_crops.jsonl", "real-crops.md", "## Methods on CUHK01", "", 5),
+        ("cuhk03", "grid_crops.jsonl", "real-crops.md", "## CUHK03", "", 5),
+        ("drawn_hard", "grid_drawn_hard.jsonl", "results.md", "### Methods on hard drawn pedestrians", STEADY, 3),
     ],
 )
-def test_tables_of_methods_are_those_of_the_results(grid, data, document, heading):
-    made = grid.read(ROOT / "benchmarks" / "results" / "grid_crops.jsonl")
+def test_tables_of_methods_are_those_of_the_results(grid, data, file, document, heading, common, seeds):
+    made = grid.read(ROOT / "benchmarks" / "results" / file)
     shown = rows_below(document, heading)
     assert len(shown) > 2
     for label, trial, *figures in shown:
-        method, variant = PHOTOGRAPHS[label]
-        words = grid.words_of(QUESTION, data, method, int(trial), variant, root="", weights=WEIGHTS)
+        method, variant = ROWS[label]
+        words = grid.words_of(QUESTION, data, method, int(trial), f"{variant} {common}", root="", weights=WEIGHTS)
         runs = [
             made[grid.key({"data": data, "method": method, "split": "test", "seed": seed, "words": words})]
-            for seed in range(5)
+            for seed in range(seeds)
         ]
         line = grid.table({label: runs}).splitlines()[-1]
         assert [cell.strip() for cell in line.strip("|").split("|")][2:] == figures, label
