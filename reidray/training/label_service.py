@@ -60,7 +60,7 @@ class LabelService:
             self._begin_by_blocks(inputs, early=True)
 
     def share_begun(self) -> float:
-        """Of the labelling that `begin` began, the share that is done."""
+        """Of the search that `begin` began, the share that is done."""
         return 0.0 if self._begun is None else self._begun[1].share_done()
 
     def label(
@@ -69,7 +69,7 @@ class LabelService:
         """Label an epoch, see `reidray.training.labeller.Labeller.label`; waits.
 
         Args:
-          progress: called now and then with the share that is done, where labellers work block by block.
+          progress: called now and then with the share of the search that is done, where labellers work block by block.
 
         Raises:
           ValueError: no cluster was found.
@@ -82,8 +82,12 @@ class LabelService:
             self._begin_by_blocks(inputs, early=False)
         assert self._begun is not None
         (_, search, thread), self._begun = self._begun, None
-        while not wait([thread], timeout=_LOOK_SECONDS).done:
-            progress(search.share_done())
+        try:
+            while not wait([thread], timeout=_LOOK_SECONDS).done:
+                progress(search.share_done())
+        except BaseException:  # Ctrl-C, where there is one process
+            search.close()
+            raise
         labels = thread.result()
         for member in self._members:
             member.submit("forget")

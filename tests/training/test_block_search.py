@@ -2,6 +2,7 @@
 
 import importlib
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -328,3 +329,34 @@ def test_whoever_waits_for_labels_is_told_how_far_they_are(monkeypatch):
     assert len(shares) > 1
     assert shares == sorted(shares)
     assert 0 <= shares[0] <= shares[-1] <= 1
+
+
+class Slow:
+    """A labeller that takes its time, and counts comparisons."""
+
+    def __init__(self, settings, bank):
+        self.inside, self.found = in_process(settings, bank), 0
+
+    def submit(self, method, *arguments):
+        if method == "find":
+            self.found += 1
+            time.sleep(0.05)
+        return self.inside.submit(method, *arguments)
+
+
+def test_who_is_interrupted_while_waiting_does_not_wait_for_the_rest(monkeypatch):
+    monkeypatch.setattr("reidray.training.label_service._LOOK_SECONDS", 0.01)
+    settings = settings_of(labelling="blocks", search_block=1)
+    bank, write = bank_of(settings)
+    write(range(len(SIZES)))
+    labeller = Slow(settings, bank)
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        LabelService([labeller], settings, bank).label(inputs(), 0, interrupted)
+    begun = labeller.found
+    assert begun <= 2
+    time.sleep(0.2)
+    assert labeller.found == begun
