@@ -26,9 +26,11 @@ class Split:
 
     def __init__(self, sizes=SIZES):
         self.datas = [bad_images.jpeg(seed=seed, height=h, width=w) for seed, (h, w) in enumerate(sizes)]
-        self.names = [f"train/{index}.jpg" for index in range(len(sizes))]
         self.count = len(sizes)
         self.reads = []
+
+    def name(self, index):
+        return f"train/{index}.jpg"
 
     def read(self, index):
         self.reads.append(index)
