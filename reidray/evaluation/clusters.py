@@ -89,6 +89,8 @@ def _adjusted_rand(shared_E: np.ndarray, sizes_A: np.ndarray, sizes_B: np.ndarra
 
 def _adjusted_information(shared_E: np.ndarray, pairs_E: np.ndarray, sizes_A: np.ndarray, sizes_B: np.ndarray) -> float:
     """(MI - E[MI]) / (mean entropy - E[MI]); the trivial cases as in scikit-learn."""
+    from scipy.special import gammaln  # slow to import, and one process of a run needs it
+
     if len(sizes_A) == 1 or len(sizes_B) == 1:
         return 1.0 if len(sizes_A) == len(sizes_B) else 0.0
     count = int(sizes_A.sum())
@@ -98,8 +100,6 @@ def _adjusted_information(shared_E: np.ndarray, pairs_E: np.ndarray, sizes_A: np
     if len(shared_E) == len(sizes_A) == len(sizes_B):
         return 1.0  # the same partition, whatever the rounding below would say
     entropies = [-float((sizes / count * np.log(sizes / count)).sum()) for sizes in (sizes_A, sizes_B)]
-    from scipy.special import gammaln  # slow to import, and one process of a run needs it
-
     each_A, often_A = np.unique(sizes_A, return_counts=True)
     each_B, often_B = np.unique(sizes_B, return_counts=True)
     expected = _expected_information(each_A, often_A, each_B, often_B, gammaln(np.arange(count + 1) + 1.0))

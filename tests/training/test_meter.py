@@ -32,7 +32,7 @@ def test_a_share_is_of_all_workers_and_its_rate_of_what_was_seen(told):
     rates = [rate for _, rate in told]
     assert rates[0] is None
     assert rates[1] == pytest.approx(400 / 3)  # the clock was read twice at 0.6, and once when it began
-    assert rates[1] < rates[2]
+    assert rates[2:] == [pytest.approx(799 / 5), pytest.approx(800 / 6)]
 
 
 def test_shares_that_come_at_once_are_told_once(told, monkeypatch):

@@ -1,6 +1,5 @@
 """The first run on a machine compiles its kernels in a child, and with what that has kept it compiles none itself."""
 
-import contextlib
 import io
 import os
 import signal
@@ -125,11 +124,16 @@ def test_a_child_ends_with_its_run_and_so_do_its_own_children(
     children: Callable[[str], Children], tmp_path: Path
 ) -> None:
     slow = children(f"sleep 1000 & echo $! > {tmp_path}/grandchild; wait")
-    with contextlib.suppress(KeyboardInterrupt), compiled_beside(Settings(), print):
+
+    def interrupted() -> None:
         while not (tmp_path / "grandchild").is_file() or not (tmp_path / "grandchild").read_text().strip():
             time.sleep(0.01)
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), compiled_beside(Settings(), print):
+        interrupted()
     assert slow.started[0].returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == ["grandchild"]
     status = Path(f"/proc/{(tmp_path / 'grandchild').read_text().strip()}/status")
     for _ in range(500):  # whoever adopts it takes its time
         if not status.exists() or "State:\tZ" in status.read_text():
