@@ -88,14 +88,16 @@ class MemoryBank:
         block: int,
         tables: Mapping[str, Array] | Pending,
         averages: Mapping[str, tuple[str, int, float]],
+        *,
+        kept: Sequence[str] = (),
     ) -> None:
         """Write a block in several tables of a split, which may still be on their way, and moving averages of them.
 
         averages: name -> (table, number of classes, momentum), see `reidray.bank.shard.BankShard.put_tables`.
+        kept: tables of which the version before stays.
         """
-        keeper = self._keeper(block)
-        write = keeper.submit("put_tables", split, version, block, tables, dict(averages), self.generation)
-        self._write(write)
+        arguments = (split, version, block, tables, dict(averages), self.generation, list(kept))
+        self._write(self._keeper(block).submit("put_tables", *arguments))
 
     def put_rows(self, table: str, version: int, indices: Ints, rows: Array) -> None:
         """Write some rows of `split/name`, wherever they lie; returns at once, errors surface at `flush`.

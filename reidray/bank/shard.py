@@ -1,9 +1,9 @@
 """One shard of the memory bank: rows of images and of clusters, by version.
 
-A version is an epoch that labelled. Of every table the shard keeps the newest version and the one before it: what an
-epoch needs of the last one (moving averages, the labels before) is there, and an epoch that is repeated after a crash
-finds the same state and writes the same rows. A write of an older version than the newest is refused; a repeated one
-is harmless.
+A version is an epoch that labelled. A block of rows replaces that of older versions, so that features are held once.
+Of moving averages, and of tables that are `kept` (labels), the version before stays: what an epoch needs of the last
+one is there, and an epoch that is repeated after a crash finds the same state and writes the same rows. A write of an
+older version than the newest is refused; a repeated one is harmless.
 
 A generation is a group of workers. `restore` begins a new one; what a group that is gone still had on its way, or had a
 labeller do, comes with an older generation and is dropped. A shard whose process died is started again, empty and of
@@ -70,8 +70,10 @@ class BankShard:
     # ---- rows of images, in the blocks of the data set's shards
 
     @spanned
-    def put(self, table: str, version: int, block: int, rows: Array, generation: int = 0) -> None:
-        """Write the rows of one block of images."""
+    def put(
+        self, table: str, version: int, block: int, rows: Array, generation: int = 0, *, kept: bool = False
+    ) -> None:
+        """Write the rows of one block of images. kept: the version before stays as well, of all blocks."""
         if self._from_a_group_that_is_gone(generation):
             return
         entry = self._tables.setdefault(table, _Table())
@@ -82,8 +84,11 @@ class BankShard:
             )
         entry.newest = version
         entry.blocks.setdefault(version, {})[block] = np.array(rows)
-        for old in sorted(entry.blocks)[:-2]:
-            del entry.blocks[old]
+        for old in sorted(entry.blocks)[: -2 if kept else -1]:
+            if not kept:
+                entry.blocks[old].pop(block, None)
+            if kept or not entry.blocks[old]:
+                del entry.blocks[old]
 
     @spanned
     def put_rows(
@@ -109,6 +114,7 @@ class BankShard:
         tables: Mapping[str, Array],
         averages: Mapping[str, tuple[str, int, float]],
         generation: int = 0,
+        kept: Sequence[str] = (),
     ) -> None:
         """Write the rows of one block of images in several tables at once.
 
@@ -116,15 +122,16 @@ class BankShard:
           tables: rows by the table's name in the split.
           averages: moving averages to write as well: name -> (table of class numbers, number of classes, momentum),
             see `reidray.bank.smoothing`.
+          kept: tables of which the version before stays.
         """
         for name, rows in tables.items():
-            self.put(f"{split}/{name}", version, block, rows, generation)
+            self.put(f"{split}/{name}", version, block, rows, generation, kept=name in kept)
         for name, (of, num_classes, momentum) in averages.items():
             earlier = self._tables.get(f"{split}/{name}", _Table()).blocks
             before = max((known for known in earlier if known < version), default=None)
             previous = None if before is None else earlier[before].get(block)
             averaged = smoothed_masks(previous, tables[of], num_classes=num_classes, momentum=momentum)
-            self.put(f"{split}/{name}", version, block, averaged, generation)
+            self.put(f"{split}/{name}", version, block, averaged, generation, kept=True)
 
     @spanned
     def get(self, table: str, version: int, blocks: list[int], column: int | None, generation: int = 0) -> list[Array]:

@@ -46,7 +46,7 @@ def labels_of_checkpoint(settings: Settings, packed: str, folder: RunFolder) -> 
             f"the images in {packed} are not those that {folder.path} was trained on: give --packed DIR of the old ones"
         )
     features_ND = _features(settings, folder, samples)
-    doubts = judge(lambda: [(0, features_ND)], labels_N)
+    doubts = judge(features_ND, labels_N)
     sample_M = sample_of(len(labels_N))
     last = LastLabels(checkpoint.history["labelled"], labels_N, doubts, sample_M, features_ND[sample_M])
     write_labels(folder.path, last.epoch, labels_N)

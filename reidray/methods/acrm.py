@@ -73,6 +73,7 @@ class ACRM(Method):
         self._own: AcrmSettings = settings.acrm
         self._relates = self._own.graph_weight > 0
         self.memories = ("features", "related") if self._relates else ("features",)
+        self.searches = 1 + (self._relates and self._own.refine and self._own.order == "neighbours")
 
     def modules(self) -> nn.Module | None:
         """Theta and phi; those of eq. 5 are the same."""

@@ -67,6 +67,7 @@ class Method(ABC):
       keeps_moments: whether the moments of the heads go on with the next labels (`carried_moments`).
       selects_network: whether `Labels.judged` chooses the network that is reported: that of the highest, the last of
         equals. Without it the network of the end is.
+      searches: searches of neighbours that `label` asks for one after the other, where each waits for the last one.
       supervision: what the labels come from, in words.
       reported: figures of `Labels` that result.json has, those of the labels that were in use in the end.
     """
@@ -81,6 +82,7 @@ class Method(ABC):
     unused_parameters: bool = False
     keeps_moments: bool = False
     selects_network: bool = False
+    searches: int = 1
     supervision: str = "unsupervised"
     reported: tuple[str, ...] = ()
 

@@ -47,12 +47,20 @@ class BlockSearch:
       inputs: of the epoch.
       block: images of a block at least (run.search_block).
       arrivals: tells which features are there, where tasks begin while features still come in.
+      searches: how many are to be expected one after the other, see `reidray.methods.method.Method`.
     """
 
     def __init__(
-        self, members: Sequence[Member], bank: MemoryBank, inputs: Inputs, block: int, arrivals: Arrivals | None
+        self,
+        members: Sequence[Member],
+        bank: MemoryBank,
+        inputs: Inputs,
+        block: int,
+        arrivals: Arrivals | None,
+        searches: int = 1,
     ) -> None:
         self.inputs = inputs
+        self._expected = searches
         self._moment = Moment(inputs.epoch, bank.generation)
         self._block = block
         self._blocks = stretches(bank.layout("train"), block)
@@ -63,10 +71,12 @@ class BlockSearch:
         self._searches: list[GrowingLists] = []
 
     def share_done(self) -> float:
-        """Of the pairs of images that all searches so far compare, the share that was compared; 0 before the first."""
+        """Of the pairs of images that all searches compare, those to come as well, the share that was compared."""
         searches = list(self._searches)
         whole = sum(sum(search.pairs_T) for search in searches)
-        return sum(search.pairs_done() for search in searches) / whole if whole else 0.0
+        if not whole:
+            return 0.0
+        return sum(search.pairs_done() for search in searches) / whole * min(1, len(searches) / self._expected)
 
     def close(self) -> None:
         """Begin no further task, and wait for those that are under way."""
@@ -157,11 +167,7 @@ class BlockSearch:
         return np.concatenate([task.future.result() for task in tasks])
 
     def _mean(self, feature: str, labels_N: Ints, clusters: range) -> Task:
-        def arguments() -> tuple[Any, ...]:
-            members_M = np.flatnonzero((labels_N >= clusters.start) & (labels_N < clusters.stop))
-            return self._moment, feature, members_M, labels_N[members_M] - clusters.start
-
-        return Task("centroids", arguments)
+        return Task("centroids", lambda: (self._moment, feature, *members(labels_N, clusters)))
 
 
 @final
@@ -237,6 +243,12 @@ def strip_length(blocks: int, members: int) -> int:
     """With how many blocks a task compares one: so few that each member gets several tasks."""
     pairs = blocks * (blocks - 1) // 2
     return max(1, min(_LONGEST_STRIP, pairs // (_TASKS_A_MEMBER * members)))
+
+
+def members(labels_N: Ints, clusters: range) -> tuple[Ints, Ints]:
+    """The images of clusters that follow each other, and the cluster of each, counted from the first of these."""
+    members_M = np.flatnonzero((labels_N >= clusters.start) & (labels_N < clusters.stop))
+    return members_M, labels_N[members_M] - clusters.start
 
 
 def groups(sizes_C: Ints, most: int) -> list[range]:

@@ -156,7 +156,7 @@ class Meter:
 
     Args:
       context: of this worker.
-      stage: extract, label, train or evaluate.
+      stage: extract, label, judge, train or evaluate.
       total: images or steps of the stage, all workers together.
       unit: "images", "tracklets" or "steps".
       epoch: None outside of the epochs.

@@ -14,6 +14,7 @@ from reidray.evaluation.doubts import Doubts
 from reidray.methods import make_method
 from reidray.methods.label_search import Inputs, Labels, Space
 from reidray.training.block_search import BlockSearch
+from reidray.training.judging import judge_by_blocks
 from reidray.training.label_tables import LabelSummary, write_labels
 from reidray.training.reading import Arrivals, Moment
 
@@ -97,7 +98,8 @@ class LabelService:
         method = make_method(self._settings)
         last = f"train/{method.features[-1]}"
         arrivals = Arrivals(self._bank, last, inputs.epoch) if early else None
-        search = BlockSearch(self._members, self._bank, inputs, self._settings.run.search_block, arrivals)
+        block, searches = self._settings.run.search_block, method.searches
+        search = BlockSearch(self._members, self._bank, inputs, block, arrivals, searches)
 
         def labels() -> Labels:
             try:
@@ -111,11 +113,14 @@ class LabelService:
         self._begun = inputs.epoch, search, thread.submit(labels)
         thread.shutdown(wait=False)
 
-    def judge(self, epoch: int, space: Space, labels_N: Ints) -> Doubts:
-        """How sure the labels of an epoch are, by one of the labellers; waits."""
+    def judge(
+        self, epoch: int, space: Space, labels_N: Ints, progress: Callable[[float], None] = lambda _: None
+    ) -> Doubts:
+        """How sure the labels of an epoch are, see `reidray.training.judging`; waits."""
         moment = Moment(epoch, self._bank.generation)
-        found: Doubts = self._members[0].submit("judge", moment, space, labels_N).result()
-        return found
+        return judge_by_blocks(
+            self._members, self._bank, moment, space, labels_N, self._settings.run.search_block, progress
+        )
 
     def trace(self, epoch: int) -> list[Pending]:
         """Have every labeller keep its spans."""

@@ -33,7 +33,7 @@ def write_labels(bank: MemoryBank, version: int, labels: Labels, method: Method)
     tables = {"labels": labels.labels_N, **labels.tables}
     for block, (first, count) in enumerate(bank.layout("train")):
         own = {name: np.ascontiguousarray(rows[first : first + count]) for name, rows in tables.items()}
-        bank.put_tables("train", version, block, own, {})
+        bank.put_tables("train", version, block, own, {}, kept=["labels"])
     bank.flush()
     outliers = int((labels.labels_N < 0).sum())
     return LabelSummary(int(labels.labels_N.max(initial=-1)) + 1, outliers, dict(labels.figures), labels.judged)

@@ -10,7 +10,7 @@ the tasks of `reidray.training.block_search` (`find`, `cluster`, `centroids`); t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,7 +21,7 @@ from reidray import dispatch
 from reidray.arrays import Array, Floats, Ints
 from reidray.bank import MemoryBank
 from reidray.config import Settings
-from reidray.evaluation.doubts import Doubts, judge
+from reidray.evaluation.doubts import Inside, Others, look_inside, nearest_others
 from reidray.labelling import Criterion, camera_sums, without_offsets
 from reidray.memory import cluster_centroids
 from reidray.methods import make_method
@@ -38,7 +38,7 @@ from reidray.training.reading import (
     in_space,
     rows_of,
     similarities_by,
-    stretches,
+    taken_in,
 )
 from reidray.training.whole_search import WholeSearch
 
@@ -212,30 +212,19 @@ class Labeller:
         self._bank.flush()
 
     @spanned
-    def judge(self, moment: Moment, space: Space, labels_N: Ints) -> Doubts:
-        """How sure the labels of an epoch are, see `reidray.evaluation.doubts`.
-
-        Features are read block by block, as often as they are needed; those that fit in run.labeller_cache_mb are kept
-        meanwhile.
-        """
+    def look_inside(self, moment: Moment, space: Space, members_M: Ints, labels_M: Ints) -> Inside:
+        """See `reidray.evaluation.doubts`: some clusters, from the indices of all their images and the clusters
+        0 .. C - 1 of these."""
         self._bank.generation = moment.generation
-        self._ready.forget()
-        blocks = stretches(self._bank.layout("train"), self._settings.run.search_block)
-        kept: dict[int, Floats] = {}
-        room = self._settings.run.labeller_cache_mb * 1e6
+        return look_inside(taken_in(self._bank, moment, space, members_M), labels_M)
 
-        def read() -> Iterator[tuple[int, Floats]]:
-            nonlocal room
-            for block in blocks:
-                rows_RD = kept.get(block.first)
-                if rows_RD is None:
-                    rows_RD = rows_of(self._bank, moment, space, block)
-                    if rows_RD.nbytes <= room:
-                        kept[block.first] = rows_RD
-                        room -= rows_RD.nbytes
-                yield block.first, rows_RD
-
-        return judge(read, np.array(labels_N))
+    @spanned
+    def nearest_others(
+        self, moment: Moment, space: Space, block: Stretch, labels_R: Ints, centroids_BD: Floats, first: int
+    ) -> Others:
+        """See `reidray.evaluation.doubts`: the images of a block against the centroids of clusters first, .."""
+        self._bank.generation = moment.generation
+        return nearest_others(rows_of(self._bank, moment, space, block), labels_R, centroids_BD, first)
 
     def forget(self) -> None:
         """Lets go of the features that were kept for tasks to come."""

@@ -71,17 +71,20 @@ def rows_of(bank: MemoryBank, moment: Moment, space: Space, stretch: Stretch) ->
     return in_space(bank.read(table, moment.version, None, stretch.shards), space.vectors)
 
 
+def taken_in(bank: MemoryBank, moment: Moment, space: Space, images_U: Ints) -> Floats:
+    """Features of some images in one space, in their order: [U, D']."""
+    table = f"train/{space.feature}"
+    if len(space.vectors) == 1:
+        return bank.take(table, moment.version, images_U, space.vectors[0])
+    return in_space(bank.take(table, moment.version, images_U), space.vectors)
+
+
 def similarities_by(bank: MemoryBank, moment: Moment, space: Space, at_once: int) -> Callable[[Ints, Ints], Floats]:
     """`similarity` of pairs of images whose rows are taken from the bank, `at_once` pairs at a time."""
-    table = f"train/{space.feature}"
 
     def of_some(firsts_U: Ints, seconds_U: Ints) -> Floats:
         images, places = np.unique(np.concatenate([firsts_U, seconds_U]), return_inverse=True)
-        if len(space.vectors) == 1:
-            features = bank.take(table, moment.version, images, space.vectors[0])
-        else:
-            features = in_space(bank.take(table, moment.version, images), space.vectors)
-        rows = unit_rows(features, name="features")
+        rows = unit_rows(taken_in(bank, moment, space, images), name="features")
         similarities_U: Floats = similarities_of_pairs(rows, places[: len(firsts_U)], places[len(firsts_U) :])
         return similarities_U
 

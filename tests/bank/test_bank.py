@@ -141,31 +141,38 @@ def test_a_write_of_an_older_epoch_is_refused_and_changes_nothing():
         with pytest.raises(ValueError, match=rf"holds train/features of epoch 5 and was sent epoch {older}"):
             one.put("train/features", older, 0, rows(9)[:4])
     np.testing.assert_array_equal(one.read("train/features", 5), rows(5))
-    np.testing.assert_array_equal(one.read("train/features", 4), rows(4))
     one.put("train/labels", 0, 0, np.arange(4))  # another table has versions of its own
 
 
-def test_the_newest_version_and_the_one_before_are_kept():
+def test_features_of_the_newest_version_replace_those_before_block_by_block():
     one = bank(2)
-    for version in range(5):
-        fill(one, rows(version), version)
-    for version in (3, 4):
-        np.testing.assert_array_equal(one.read("train/features", version), rows(version))
-    for version in (0, 2):
+    fill(one, rows(0), 0)
+    fill(one, rows(3), 3)
+    for block, (first, count) in enumerate(BLOCKS):
+        one.put("train/features", 4, block, rows(4)[first : first + count])
+        one.flush()
+        assert sum(sizes["train/features"] for sizes in one.sizes()) == rows().nbytes
+        assert one.blocks("train/features", 4) == set(range(block + 1))
+        assert one.blocks("train/features", 3) == set(range(block + 1, len(BLOCKS)))
+    np.testing.assert_array_equal(one.read("train/features", 4), rows(4))
+    for version in (0, 3):
         with pytest.raises(ValueError, match=f"no train/features of epoch {version}"):
             one.read("train/features", version)
-    assert sum(sizes["train/features"] for sizes in one.sizes()) == 2 * rows().nbytes
 
 
-def test_versions_with_a_gap_between_them_are_the_two_newest_that_are_known():
-    one = bank(2)
-    for version in (0, 3, 7):
-        fill(one, rows(version), version)
+def test_of_a_table_that_is_kept_the_two_newest_versions_that_are_known_stay():
+    one, labels_N = bank(2), np.arange(N)
+    for version in (0, 3, 7):  # epochs without labels lie between them
+        for block, (first, count) in enumerate(BLOCKS):
+            own = labels_N[first : first + count] + version
+            one.put_tables("train", version, block, {"labels": own, "alphas": own}, {}, kept=["labels"])
+    one.flush()
     for version in (3, 7):
-        np.testing.assert_array_equal(one.read("train/features", version), rows(version))
-    for version in (0, 6):
-        with pytest.raises(ValueError, match=f"no train/features of epoch {version}"):
-            one.read("train/features", version)
+        np.testing.assert_array_equal(one.read("train/labels", version), labels_N + version)
+    np.testing.assert_array_equal(one.read("train/alphas", 7), labels_N + 7)
+    for table, version in (("labels", 0), ("labels", 6), ("alphas", 3)):
+        with pytest.raises(ValueError, match=f"no train/{table} of epoch {version}"):
+            one.read(f"train/{table}", version)
 
 
 # ---- several tables at once, and moving averages

@@ -5,15 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reidray.evaluation.doubts import UNKNOWN, Blocks, judge
+from reidray.evaluation.doubts import UNKNOWN, judge, look_inside, nearer, nearest_others, nobody
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-
-
-def blocks_of(features_ND: np.ndarray, size: int) -> Blocks:
-    return lambda: ((start, features_ND[start : start + size]) for start in range(0, len(features_ND), size))
 
 
 def groups(centres: list[tuple[float, ...]], sizes: list[int], spread: float, seed: int = 0) -> np.ndarray:
@@ -28,7 +24,7 @@ def test_the_doubt_of_an_image_is_its_distance_to_the_others_of_its_cluster_agai
     features_ND = groups([(1, 0, 0), (0, 1, 0), (0, 0, 1)], [5, 4, 3], 0.3)
     labels_N = np.array([0] * 5 + [1] * 4 + [2] * 3)
     labels_N[[4, 8]] = -1
-    found = judge(blocks_of(features_ND, 5), labels_N)
+    found = judge(features_ND, labels_N)
     centroids = unit(np.stack([features_ND[labels_N == c].sum(0) for c in range(3)]))
     for image in range(12):
         own = labels_N[image]
@@ -46,23 +42,53 @@ def test_the_doubt_of_an_image_is_its_distance_to_the_others_of_its_cluster_agai
         assert found.doubts_C[c] == pytest.approx(found.doubts_N[labels_N == c].mean(), abs=1e-4)
 
 
-def test_blocks_of_any_size_and_rows_of_any_length_give_the_same() -> None:
+def test_rows_of_any_length_give_the_same() -> None:
     features_ND = groups([(1, 0, 0), (0, 1, 0)], [20, 15], 0.4)
     labels_N = np.repeat([0, 1], [20, 15])
-    whole, parts = (
-        judge(blocks_of(features_ND, 35), labels_N),
-        judge(blocks_of(features_ND * 3, 4), labels_N, at_once=3),
+    plain, longer = (
+        judge(features_ND, labels_N),
+        judge(features_ND * np.linspace(1, 3, 35, dtype=np.float32)[:, None], labels_N),
     )
-    np.testing.assert_allclose(whole.doubts_N, parts.doubts_N, atol=2e-4)
-    np.testing.assert_allclose(whole.widths_C, parts.widths_C, atol=2e-4)
-    np.testing.assert_array_equal(whole.nearest_N, parts.nearest_N)
-    np.testing.assert_array_equal(whole.halves_N, parts.halves_N)
+    np.testing.assert_allclose(plain.doubts_N, longer.doubts_N, atol=2e-4)
+    np.testing.assert_allclose(plain.widths_C, longer.widths_C, atol=2e-4)
+    np.testing.assert_array_equal(plain.nearest_N, longer.nearest_N)
+    np.testing.assert_array_equal(plain.halves_N, longer.halves_N)
+
+
+def test_clusters_by_themselves_and_centroids_in_blocks_of_any_order_are_those_of_all_at_once() -> None:
+    features_ND = groups([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)], [7, 1, 5, 9], 0.4)
+    labels_N = np.repeat([0, 1, 2, 3], [7, 1, 5, 9])
+    whole = look_inside(features_ND, labels_N)
+    for cluster in range(4):
+        own = labels_N == cluster
+        alone = look_inside(features_ND[own], np.zeros(own.sum(), np.int64))
+        np.testing.assert_allclose(alone.centroids_CD[0], whole.centroids_CD[cluster], atol=1e-6)
+        np.testing.assert_allclose(alone.inside_M, whole.inside_M[own], atol=1e-6)
+        np.testing.assert_array_equal(alone.halves_M, whole.halves_M[own])
+        np.testing.assert_allclose(alone.across_C[0], whole.across_C[cluster], atol=1e-6)
+    labels_N[[3, 9, 20]] = -1
+    at_once = nearest_others(features_ND, labels_N, whole.centroids_CD, 0)
+    for order in ([(2, 4), (0, 2)], [(3, 4), (1, 3), (0, 1)]):
+        found = nobody(22)
+        for first, end in order:
+            found = nearer(found, nearest_others(features_ND, labels_N, whole.centroids_CD[first:end], first))
+        np.testing.assert_allclose(found.similarities_R, at_once.similarities_R, atol=1e-6)
+        np.testing.assert_array_equal(found.clusters_R, at_once.clusters_R)
+
+
+def test_of_two_clusters_that_are_equally_near_the_lower_one_is_the_nearest() -> None:
+    centroids = np.array([(0, 1, 0), (0, 0, 1), (0, 0, 1)], np.float32)
+    features, labels = np.array([(0, 0, 1)], np.float32), np.array([0])
+    pieces = [nearest_others(features, labels, centroids[[place]], place) for place in (2, 1, 0)]
+    found = nearer(nearer(pieces[0], pieces[1]), pieces[2])
+    assert found.clusters_R.tolist() == nearest_others(features, labels, centroids, 0).clusters_R.tolist() == [1]
+    assert pieces[2].clusters_R.tolist() == [-1]  # its own alone
 
 
 def test_a_cluster_of_two_groups_falls_into_them_and_one_of_a_single_group_hardly_does() -> None:
     features_ND = groups([(1, 0, 0), (0, 1, 0), (0, 0, 1)], [10, 6, 12], 0.05)
     labels_N = np.repeat([0, 0, 1], [10, 6, 12])
-    found = judge(blocks_of(features_ND, 7), labels_N)
+    found = judge(features_ND, labels_N)
     halves = found.halves_N[:16]
     assert len(set(halves[:10])) == len(set(halves[10:])) == 1
     assert halves[0] != halves[10]
@@ -72,7 +98,7 @@ def test_a_cluster_of_two_groups_falls_into_them_and_one_of_a_single_group_hardl
 def test_a_width_is_the_distance_of_far_images_against_that_to_the_next_cluster() -> None:
     features_ND = groups([(1, 0, 0), (1, 0.9, 0), (0, 0, 1), (-1, 0, 0)], [6, 5, 8, 1], 0.04)
     labels_N = np.repeat([0, 0, 1, 2], [6, 5, 8, 1])
-    found = judge(blocks_of(features_ND, 6), labels_N)
+    found = judge(features_ND, labels_N)
     centroids = unit(np.stack([features_ND[labels_N == c].sum(0) for c in range(3)]))
     for cluster in (0, 1):
         own = features_ND[labels_N == cluster]
@@ -82,16 +108,16 @@ def test_a_width_is_the_distance_of_far_images_against_that_to_the_next_cluster(
         width = np.linalg.norm(own - seed, axis=1).max()
         assert found.widths_C[cluster] == pytest.approx(width / (width + outside), abs=1e-4)
     assert found.widths_C[2] == 0  # one image has no width
-    assert judge(blocks_of(features_ND, 6), np.zeros(20, np.int64)).widths_C.tolist() == [0]  # and one cluster no next
+    assert judge(features_ND, np.zeros(20, np.int64)).widths_C.tolist() == [0]  # and one cluster no next
 
 
 def test_of_an_image_that_is_alone_or_a_cluster_that_is_alone_nothing_is_said() -> None:
     features_ND = groups([(1, 0, 0), (0, 1, 0)], [1, 4], 0.1)
-    found = judge(blocks_of(features_ND, 5), np.array([0, 1, 1, 1, 1]))
+    found = judge(features_ND, np.array([0, 1, 1, 1, 1]))
     assert found.doubts_N[0] == UNKNOWN > found.doubts_N[1:].max()
-    alone = judge(blocks_of(features_ND, 2), np.zeros(5, np.int64))
+    alone = judge(features_ND, np.zeros(5, np.int64))
     assert set(alone.doubts_N) == {UNKNOWN}
     assert set(alone.nearest_N) == {-1}
-    nobody = judge(blocks_of(features_ND, 2), np.full(5, -1))
+    nobody = judge(features_ND, np.full(5, -1))
     assert set(nobody.doubts_N) == {1}
     assert len(nobody.doubts_C) == 0

@@ -33,7 +33,7 @@ def contents(count: int, clusters: int, *, seed: int = 0, **other: Any) -> RunCo
     before_N = np.where(draws.random(count) < 0.2, draws.integers(0, clusters, count), labels_N)
     before_N = np.unique(before_N, return_inverse=True)[1] - 1
     sample_M = np.unique(np.linspace(0, count - 1, min(300, count)).astype(np.int64))
-    last = LastLabels(1, labels_N, judge(lambda: [(0, features_ND)], labels_N), sample_M, features_ND[sample_M])
+    last = LastLabels(1, labels_N, judge(features_ND, labels_N), sample_M, features_ND[sample_M])
     names = [HARMFUL[place] if place < len(HARMFUL) else f"camera 1/{place:06d}.jpg" for place in range(count)]
 
     def thumbnails(indices: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ def test_a_cluster_of_one_camera_and_one_of_several_persons_are_flagged() -> Non
     draws = np.random.default_rng(0)
     features = draws.normal(size=(3, 8))[np.repeat([0, 1, 2], 6)] + 0.1 * draws.normal(size=(18, 8))
     labels_N = np.repeat([0, 1, 2], 6)
-    doubts = judge(lambda: [(0, features.astype(np.float32))], labels_N)
+    doubts = judge(features.astype(np.float32), labels_N)
     cameras_N = np.array([1] * 6 + [0, 1] * 6)
     persons_N = np.array([1] * 12 + [2] * 5 + [3])
     rows = shown(labels_N, doubts, cameras_N, persons_N=persons_N, before_N=None).clusters

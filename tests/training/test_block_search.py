@@ -319,6 +319,29 @@ def test_the_share_that_is_done_counts_pairs_of_images():
     np.testing.assert_allclose(member.shares, [sum(pairs[:task]) / sum(pairs) for task in range(6)])
 
 
+def test_a_search_that_is_still_to_come_counts():
+    settings = settings_of("cluster_contrast")
+    bank, write = bank_of(settings)
+    write(range(len(SIZES)))
+    search = BlockSearch([in_process(settings, bank)], bank, inputs(), 40, None, 2)
+    try:
+        search.nearest(Space("features"), 8).indices()
+        assert search.share_done() == 0.5
+        search.nearest(Space("features"), 5).indices()
+        assert search.share_done() == 1
+    finally:
+        search.close()
+
+
+def test_methods_say_how_often_they_search():
+    def searches(**acrm):
+        return make_method(Settings.model_validate({"method": {"name": "acrm"}, "acrm": acrm})).searches
+
+    assert searches(order="neighbours") == 2  # for the order of the graphs, and for the labels
+    assert searches(order="neighbours", refine=False) == searches(order="shuffled") == 1
+    assert make_method(settings_of("scwm")).searches == 1  # all spaces at once
+
+
 def test_whoever_waits_for_labels_is_told_how_far_they_are(monkeypatch):
     monkeypatch.setattr("reidray.training.label_service._LOOK_SECONDS", 0.0)
     settings = settings_of(labelling="blocks")

@@ -38,7 +38,8 @@ def test_a_traced_run_is_the_same_run_and_has_a_timeline(tiny_settings: Callable
         "centroids",
         "write",
         "criteria",
-        "judge",
+        "look_inside",
+        "nearest_others",
     } == names["labeller 0"].keys()
     assert {event["args"]["epoch"] for event in trace["traceEvents"] if event["ph"] == "X"} == {1}
     assert (tmp_path / "traced" / "pictures" / "timeline.png").stat().st_size > 10_000
