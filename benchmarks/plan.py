@@ -1,7 +1,7 @@
 """What a run of many images would need on a cluster, from the costs that other benchmarks measured.
 
     python benchmarks/plan.py
-    python benchmarks/plan.py --images 10000000 --spaces 4 --machines 40 --block 65536 --shard 4096
+    python benchmarks/plan.py --images 10000000 --spaces 4 --machines 40 --block 4096 --shard 256
 
 Nothing is run: numbers of rows, messages, bytes and tasks follow from how the work is divided, seconds and memory from
 benchmarks/results (neighbours, neighbours_million, ranking, large_20000 and large_200000). Each machine has a worker, a
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from reidray.training.block_search import strip_length
+from reidray.training.reading import block_size
 
 RESULTS = Path(__file__).parent / "results"
 NUMBER = 4  # bytes of a float32
 ENTRY = 8 + NUMBER  # of a neighbour list: the index and the similarity
-VERSIONS = 2  # of a table that the bank keeps
 PREPARED = 1.5  # a block in float32, and in bfloat16 for the product
 CELLS = 24 * 8  # of a map of ResNet-50 at 384x128
 
@@ -40,8 +40,8 @@ class Size:
     spaces: int = 1
     width: int = 2048
     machines: int = 40
-    block: int = 65_536
-    shard: int = 4096
+    block: int = 4096
+    shard: int = 256
     neighbours: int = 30
 
 
@@ -107,31 +107,34 @@ def planned(size: Size, costs: Costs) -> list[tuple[str, str]]:
     """What is needed, in words, and how much of it."""
     row_bytes = size.spaces * size.width * NUMBER
     files = ceil(size.images / size.shard)
-    blocks = ceil(size.images / size.block)
+    block = block_size(size.block, [(0, size.images)])
+    blocks = ceil(size.images / block)
     strip = strip_length(blocks, size.machines)
     tasks = size.spaces * (blocks + sum(ceil((blocks - 1 - first) / strip) for first in range(blocks)))
     read = size.spaces * (blocks * (blocks - 1) // 2) + tasks  # blocks: every other one, and once that of the task
-    moved = read * size.block * size.width * NUMBER
+    moved = read * block * size.width * NUMBER
     pairs = size.images**2 / 2 * size.spaces
     lists = size.images * size.neighbours * ENTRY
-    asked = min(size.machines, max(1, size.block // size.shard))
+    asked = min(size.machines, max(1, block // size.shard))
     clusters = f"{size.images * costs.cluster:,.0f} CPU-seconds, {size.images * costs.cluster_mb / 1e3:,.0f} GB"
     doubts = size.images**2 * costs.clusters * size.width * costs.float32
+    centroids = size.images * costs.clusters * size.width * NUMBER
     rows = [
         ("rows of a bank shard", f"{ceil(size.images / size.machines):,} images"),
         (
             "their features",
-            f"{VERSIONS * size.images * row_bytes / size.machines / 1e9:,.1f} GB a shard, of two epochs",
+            f"{size.images * row_bytes / size.machines / 1e9:,.1f} GB a shard, twice with method.camera_centring",
         ),
         ("messages of an extraction", f"{files:,}, each of {size.shard * row_bytes / 1e6:,.0f} MB"),
-        ("block tasks of a labelling", f"{tasks:,}, of one block with up to {strip}"),
+        ("block tasks of a labelling", f"{tasks:,}, of one block of {block:,} images with up to {strip}"),
         ("blocks that tasks read", f"{read:,}, each of up to {asked} shards: {read * asked:,} messages"),
-        ("two blocks, in each labeller", f"{2 * PREPARED * size.block * size.width * NUMBER / 1e9:,.1f} GB"),
+        ("two blocks, in each labeller", f"{2 * PREPARED * block * size.width * NUMBER / 1e9:,.1f} GB"),
         ("bytes that tasks read", f"{moved / 1e12:,.1f} TB, {moved / size.machines / 1e9:,.0f} GB a labeller"),
         ("multiplying and searching", f"{pairs * size.width * costs.product / size.machines / 3600:,.1f} h"),
         ("lists, in the worker of rank 0", f"{2 * lists / 1e9:,.1f} GB a space, with the copy that is clustered"),
         ("Jaccard and DBSCAN, one labeller", clusters),
-        ("doubts of the last labels, one labeller", f"{doubts / 3600:,.0f} h"),
+        ("doubts of the last labels", f"{doubts / size.machines / 3600:,.1f} h"),
+        ("their centroids, in the worker of rank 0", f"{centroids / 1e9:,.1f} GB"),
         ("labels to the bank", f"{files:,} messages of rank 0"),
         ("packing, one process", f"{size.images * costs.pack_mb / 1e3:,.1f} GB"),
         ("a checkpoint", f"{size.images * costs.checkpoint_mb / 1e3:,.1f} GB"),

@@ -138,7 +138,7 @@ def full_tables(documents: list[dict[str, Any]]) -> str:
 
 # Processes of benchmarks/large.py that are ours, and what they do.
 PROCESSES = {
-    "driver": "driver: packs, and shows what the run says",
+    "driver": "driver: packs, shows what the run says, and makes its page",
     "draws and packs": "a process that draws, or tries images",
     "RayTrainWorker": "a worker, with `data.decoded_cache_mb` of decoded images",
     "Labeller": "a labeller",
@@ -162,10 +162,10 @@ def large_table(documents: list[dict[str, Any]]) -> str:
         lines.append(f"| {what} | {' | '.join(cells)} | {_number(values[-1] / values[0])} |")
 
     for stage in large["stages"]:
-        both = ", both epochs" if stage in ("extract", "label", "train") else ""  # calibrate: once
-        add(f"{stage}{both}", "s", "stages", stage)
+        all_epochs = ", three epochs" if stage in ("extract", "label", "train") else ""  # calibrate: once
+        add(f"{stage}{all_epochs}", "s", "stages", stage)
     add("a checkpoint, written beside the training", "s", "seconds", "a checkpoint")
-    add("from --resume to the next epoch", "s", "seconds", "from --resume to the second epoch")
+    add("from --resume to the next epoch", "s", "seconds", "from --resume to the next epoch")
     for name, said in PROCESSES.items():
         add(f"memory: {said}", "MB", "memory_mb", name, "own")
     add(

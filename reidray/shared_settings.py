@@ -301,7 +301,11 @@ class RunSettings(Section):
         "labelling by blocks begins while features are still being extracted: of use where labellers have processors "
         "of their own",
     )
-    search_block: Count = setting(4096, "images of a block of labelling by blocks, at least; whole shards", "images")
+    search_block: Count = setting(
+        4096,
+        "images of a block of labelling by blocks, at least; whole shards, and more where that makes over 128 blocks",
+        "images",
+    )
     max_failures: Annotated[int, Field(ge=-1)] = setting(
         3, "crashes survived, of workers and of each actor; -1: any number", "crashes"
     )

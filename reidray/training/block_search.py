@@ -45,7 +45,7 @@ class BlockSearch:
       members: labellers.
       bank: with the generation that searches.
       inputs: of the epoch.
-      block: images of a block at least (run.search_block).
+      block: images of a block at least.
       arrivals: tells which features are there, where tasks begin while features still come in.
       searches: how many are to be expected one after the other, see `reidray.methods.method.Method`.
     """

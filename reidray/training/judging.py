@@ -35,7 +35,7 @@ def judge_by_blocks(
     Args:
       space: of the features.
       labels_N: the cluster of each image, -1 for outliers; every cluster 0 .. C-1 has an image.
-      block: run.search_block.
+      block: images of a block at least.
       progress: called with the share that is done, after each task.
     """
     labels_N = np.array(labels_N, np.int64)

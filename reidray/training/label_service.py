@@ -16,7 +16,7 @@ from reidray.methods.label_search import Inputs, Labels, Space
 from reidray.training.block_search import BlockSearch
 from reidray.training.judging import judge_by_blocks
 from reidray.training.label_tables import LabelSummary, write_labels
-from reidray.training.reading import Arrivals, Moment
+from reidray.training.reading import Arrivals, Moment, block_size
 
 _LOOK_SECONDS = 0.5  # after which the progress of labelling is told again
 
@@ -98,8 +98,7 @@ class LabelService:
         method = make_method(self._settings)
         last = f"train/{method.features[-1]}"
         arrivals = Arrivals(self._bank, last, inputs.epoch) if early else None
-        block, searches = self._settings.run.search_block, method.searches
-        search = BlockSearch(self._members, self._bank, inputs, block, arrivals, searches)
+        search = BlockSearch(self._members, self._bank, inputs, self._block(), arrivals, method.searches)
 
         def labels() -> Labels:
             try:
@@ -118,9 +117,10 @@ class LabelService:
     ) -> Doubts:
         """How sure the labels of an epoch are, see `reidray.training.judging`; waits."""
         moment = Moment(epoch, self._bank.generation)
-        return judge_by_blocks(
-            self._members, self._bank, moment, space, labels_N, self._settings.run.search_block, progress
-        )
+        return judge_by_blocks(self._members, self._bank, moment, space, labels_N, self._block(), progress)
+
+    def _block(self) -> int:
+        return block_size(self._settings.run.search_block, self._bank.layout("train"))
 
     def trace(self, epoch: int) -> list[Pending]:
         """Have every labeller keep its spans."""

@@ -22,6 +22,7 @@ from reidray.methods.label_search import Space
 from reidray.neighbours import Block, similarities_of_pairs, unit_rows
 
 _ASK_SECONDS = 0.2
+_MOST_BLOCKS = 128
 
 
 class Moment(NamedTuple):
@@ -53,6 +54,14 @@ def stretches(layout: Sequence[tuple[int, int]], size: int) -> list[Stretch]:
             found.append(Stretch(layout[begin][0], count, range(begin, shard + 1)))
             begin, count = shard + 1, 0
     return found
+
+
+def block_size(least: int, layout: Sequence[tuple[int, int]]) -> int:
+    """Images of a block of labelling by blocks: run.search_block, and more where that would make over 128 blocks.
+
+    Each block is read once for every other one, so that what is read grows with images times blocks.
+    """
+    return max(least, sum(count for _, count in layout) // _MOST_BLOCKS)
 
 
 def in_space(features_NSD: Floats, vectors: tuple[int, ...]) -> Floats:

@@ -15,7 +15,7 @@ from reidray.methods.label_search import Inputs, Space
 from reidray.training.block_search import BlockSearch, GrowingLists, groups, strip_length
 from reidray.training.label_service import LabelService
 from reidray.training.labeller import Labeller
-from reidray.training.reading import Moment, stretches
+from reidray.training.reading import Moment, block_size, stretches
 
 SIZES = [13, 1, 30, 7, 25, 44, 2, 38]  # images of the shards
 COUNT, WIDTH = sum(SIZES), 12
@@ -249,6 +249,12 @@ def test_an_approximate_search_by_blocks_is_refused():
     assert not Settings.model_validate({**tree, "run": {"labellers": 2}}).labels_by_blocks
 
 
+def test_blocks_grow_where_there_would_be_more_than_128_of_them():
+    assert block_size(4096, [(0, 100_000), (100_000, 424_288)]) == 4096
+    assert block_size(4096, [(0, 10_000_000)]) == 78_125
+    assert block_size(4096, []) == 4096
+
+
 def test_stretches_are_whole_shards_of_enough_images():
     layout = [(0, 3), (3, 1), (4, 4), (8, 9), (17, 2)]
     found = stretches(layout, 4)
@@ -270,13 +276,13 @@ def test_clusters_are_taken_together_while_their_images_are_few():
 
 
 @pytest.mark.parametrize(
-    ("images", "block", "machines"), [(1000, 100, 1), (1000, 100, 3), (64_000, 1000, 40), (90, 100, 2)]
+    ("images", "block", "machines"), [(1000, 100, 1), (1000, 100, 3), (64_000, 1000, 40), (90, 100, 2), (25_600, 10, 4)]
 )
 def test_the_plan_counts_the_tasks_and_the_blocks_that_they_read(images, block, machines, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
     plan = importlib.import_module("plan")
     layout = [(first, 10) for first in range(0, images, 10)]
-    blocks = stretches(layout, block)
+    blocks = stretches(layout, block_size(block, layout))
     strip = strip_length(len(blocks), machines)
     search = GrowingLists(Moment(0, 0), Space("features"), blocks, 5, strip=strip, there=lambda _: True)
     calls = [task.arguments() for task in search.tasks]
