@@ -36,17 +36,20 @@ def write_masks(folder: Path, root: Path, kept: Sequence[ImageRecord], *, max_pi
     Raises:
       ValueError: a mask that cannot be read, or that has another size than the first.
     """
-    paths = [root / "masks" / PurePosixPath(record.name).with_suffix(".png") for record in kept]
-    if not paths or not all(path.is_file() for path in paths):
+
+    def path_of(record: ImageRecord) -> Path:  # made when they are needed: a path takes more memory than its record
+        return root / "masks" / PurePosixPath(record.name).with_suffix(".png")
+
+    if not kept or not all(path_of(record).is_file() for record in kept):
         return
-    shape = _mask(paths[0], max_pixels).shape
-    size = len(paths) * shape[0] * shape[1]
-    described = {_NAME: {"dtype": "U8", "shape": [len(paths), *shape], "data_offsets": [0, size]}}
+    shape = _mask(path_of(kept[0]), max_pixels).shape
+    size = len(kept) * shape[0] * shape[1]
+    described = {_NAME: {"dtype": "U8", "shape": [len(kept), *shape], "data_offsets": [0, size]}}
     header = json.dumps(described).encode()
     header += b" " * (-len(header) % _ALIGNMENT)
     with disk_errors(), (folder / indexing.MASKS).open("xb", buffering=2**20) as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        for path in paths:
+        for path in map(path_of, kept):
             mask_HW = _mask(path, max_pixels)
             if mask_HW.shape != shape:
                 raise ValueError(f"{path}: expected a mask of {shape} as the first, got {mask_HW.shape}; redraw them.")

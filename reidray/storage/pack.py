@@ -150,7 +150,7 @@ class _SplitPacker:
         self._skipped, self._prints = skipped, prints
         self._file: TarFile | None = None
         self._sizes: list[tuple[int, int]] = []
-        self._rows: list[indexing.Row] = []
+        self._images: list[pa.RecordBatch] = []  # of each shard
         self._shards: list[indexing.Shard] = []
         self._tracklets: list[indexing.TrackletRow] = []
         self._in_shard, self._listed = 0, 0
@@ -194,7 +194,7 @@ class _SplitPacker:
                 f"first reasons: {', '.join(self._skipped.reasons) or 'no files'}."
             )
         tracklets = None if split.tracklets is None else self._tracklets
-        indexing.write(self._folder, split.name, self._shards, self._rows, tracklets)
+        indexing.write(self._folder, split.name, self._shards, self._images, tracklets)
         named = split.images if split.tracklets is None else split.tracklets
         names = [named[place].name for place in keep]
         if split.persons is not None:
@@ -264,25 +264,30 @@ class _SplitPacker:
         tar.close()
         if failed:
             return
-        first = len(self._rows)
         samples = scan(self._folder / file, first=self._listed, tracklets=self._split.tracklets is not None)
+        if not samples:
+            return
         self._listed += len(samples)
-        for member in (image for images in samples for image in images):
-            width, height = self._sizes[len(self._rows)]
-            self._rows.append(
-                indexing.Row(
-                    shard=len(self._shards),
-                    offset=member.offset,
-                    size=member.size,
-                    crc32=member.crc32,
-                    name=member.name,
-                    camera=member.camera,
-                    width=width,
-                    height=height,
-                    extension=member.extension,
-                )
+        rows = [
+            indexing.Row(
+                shard=len(self._shards),
+                offset=member.offset,
+                size=member.size,
+                crc32=member.crc32,
+                name=member.name,
+                camera=member.camera,
+                width=width,
+                height=height,
+                extension=member.extension,
             )
-        self._shards.append(indexing.Shard(file, tar.bytes, sha256, first, len(self._rows) - first))
+            for member, (width, height) in zip(
+                (image for images in samples for image in images), self._sizes, strict=True
+            )
+        ]
+        self._sizes = []
+        self._images.append(indexing.rows_of(rows))
+        first = self._shards[-1].first + self._shards[-1].count if self._shards else 0
+        self._shards.append(indexing.Shard(file, tar.bytes, sha256, first, len(rows)))
 
 
 def _create(path: Path) -> BinaryIO:
