@@ -16,6 +16,10 @@ Runs that were measured on validation and on test persons have tables of their o
   resemble each other.
 - within: the mean over runs of rho over the epochs of one run, and in how many runs it is above 0.
 - choice: mAP of the epoch with the highest criterion minus that of the last judged epoch, and that of the best one.
+
+With --advice it prints the runs in which the caution of `reidray.training.advice` speaks, or would speak if it spoke
+where weights are averaged, and those that ended more than half a point below their best epoch without it; of both those
+alone that know `camera_cycle`.
 """
 
 from __future__ import annotations
@@ -28,18 +32,24 @@ from typing import Any
 
 import numpy as np
 
+from reidray.config import Settings
 from reidray.evaluation.criteria import CYCLE_NEIGHBOURS, camera_cycle, rank_correlation
 from reidray.labelling import centred
 from reidray.launch.inference import extracted, load_model
 from reidray.launch.prepare import packed_place
 from reidray.methods import make_method
 from reidray.neighbours import nearest
+from reidray.settings_io import from_file, from_words, settings_from
 from reidray.storage.runfolder import RunFolder
 from reidray.threads import set_threads
+from reidray.training.advice import advice
 from reidray.training.context import open_split
 
 CRITERIA = ("camera_cycle", "camera_mixing", "assigned", "silhouette", "stability")
+ROOT = Path(__file__).resolve().parents[1]
 RESAMPLES = 2000
+IMAGES = 2000  # of a training split, about: what the caution takes for chance depends on it
+SILENT = 0.5  # points of mAP
 
 Points = list[tuple[float, float]]  # of a run: criterion and mAP of each epoch
 
@@ -49,12 +59,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", type=Path, nargs="*", help="what benchmarks/grid.py wrote")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="folders of run folders that it kept")
+    parser.add_argument("--advice", action="store_true", help="print when a run would have warned instead")
     options = parser.parse_args()
     set_threads(1)
     runs = [json.loads(line) for file in options.grid for line in file.read_text().splitlines()]
     folders = [folder.parent for place in options.runs for folder in sorted(place.glob("*/result.json"))]
     folders = [folder for folder in folders if RunFolder.open(folder).settings().method.labels != "ground_truth"]
     runs = [run for run in runs if run["method"] != "true_labels"] + [kept(folder) for folder in folders]
+    if options.advice:
+        print(cautions(runs))
+        return
     for data, split in sorted({(run["data"], run["split"]) for run in runs}):
         own = [run for run in runs if (run["data"], run["split"]) == (data, split)]
         print(table(f"{data}, {split} persons", own))
@@ -97,6 +111,42 @@ def points(run: dict[str, Any], criterion: str) -> Points:
     figures = {epoch["epoch"]: epoch.get(criterion) for epoch in run["epochs"]}
     found = [(figures.get(epoch + 1), mAP) for epoch, mAP in dict(run["curve"]).items() if epoch >= 0]
     return [(value, mAP) for value, mAP in found if value is not None]
+
+
+def cautions(runs: list[dict[str, Any]]) -> str:
+    """Markdown: a row a run that warned, or should have."""
+    lines = [
+        "| data | method | trial | persons | seed | averaging | warns after epochs | mAP after each | lost |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    known = [run for run in runs if sum("camera_cycle" in epoch for epoch in run["epochs"]) > 1]
+    warned = 0
+    for run in known:
+        epochs = run["epochs"]
+        when = [epoch["epoch"] for place, epoch in enumerate(epochs) if advice(Settings(), epochs[: place + 1], IMAGES)]
+        curve = [mAP for epoch, mAP in sorted(dict(run["curve"]).items()) if epoch >= 0]
+        lost = max(curve) - run["mAP"]
+        warned += bool(when)
+        if when or lost > SILENT:
+            cells = [
+                run["data"],
+                run["method"],
+                run["trial"],
+                run["split"],
+                run["seed"],
+                f"{averaging(run):g}",
+                ", ".join(map(str, when)) or "-",
+            ]
+            cells += [", ".join(f"{mAP:.1f}" for mAP in curve), f"{lost:.1f}"]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join([*lines, "", f"{warned} of {len(known)} runs warn"])
+
+
+def averaging(run: dict[str, Any]) -> float:
+    """train.ema of a run."""
+    words = [word for word in run["words"] if not word.startswith("@")]
+    files = [from_file(ROOT / word[1:]) for word in run["words"] if word.startswith("@")]
+    return settings_from([*files, *from_words(["data.root=crops", *words])]).train.ema
 
 
 def table(data: str, runs: list[dict[str, Any]]) -> str:

@@ -1,7 +1,8 @@
 """What a run says about itself without knowing who is in the images: has training begun to spoil the network?
 
 Silhouette, stability and the share of labelled images can all rise while mAP falls. `camera_cycle` falls then, and is
-what the advice goes by. It falls in some runs that go well, too: docs/real-crops.md has the measurements.
+what the advice goes by. It falls in some runs that go well, too, and where weights are averaged it was wrong whenever
+it spoke, so that such runs say nothing: docs/real-crops.md has the measurements.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ _LEAST_FALL = 0.05  # of the best: of eighteen runs those with averaging fell by
 
 
 def advice(settings: Settings, epochs: Sequence[Mapping[str, Any]], count: int) -> str | None:
-    """A sentence where fewer images find themselves again from another camera than after an earlier epoch.
+    """A sentence where fewer images find themselves again from another camera than after an earlier epoch; for runs
+    without averaging of weights (train.ema=0) alone.
 
     The fall must be more than 5 % of the best, and more than a standard error of a share among so many images.
 
@@ -28,6 +30,8 @@ def advice(settings: Settings, epochs: Sequence[Mapping[str, Any]], count: int) 
     Returns:
       None where all is well, where fewer than two trained networks were judged, or cameras are not known.
     """
+    if settings.train.ema:
+        return None
     judged = [
         (figures["epoch"] - 1, figures["camera_cycle"])
         for figures in epochs
@@ -40,9 +44,8 @@ def advice(settings: Settings, epochs: Sequence[Mapping[str, Any]], count: int) 
     error = math.sqrt(best * (1 - best) / count)
     if best - now <= max(_LEAST_FALL * best, error):
         return None
-    remedy = "look at the clusters in the report" if settings.train.ema else "train.ema=0.99 trains more steadily"
     fall = f"camera_cycle {best:.3f}, after epoch {epoch + 1} {now:.3f}"
     return (
         f"caution: images are found again from another camera less often than after epoch {best_epoch + 1} "
-        f"({fall}): the network may have begun to get worse; {remedy}"
+        f"({fall}): the network may have begun to get worse; train.ema=0.99 trains more steadily"
     )
