@@ -110,6 +110,20 @@ def test_every_command_of_a_shell_line_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCS, ids=_name)
+def test_every_benchmark_has_the_options_that_it_is_called_with(path: Path) -> None:
+    for line in shell_blocks(path.read_text()).replace("\\\n", " ").splitlines():
+        for program, words in re.findall(r"(benchmarks/\w+\.py)([^|;&]*)", line):
+            assert (ROOT / program).is_file(), f"{path.name} calls {program}"
+            source = (ROOT / program).read_text()
+            if "from reidray.command import" in source:
+                source += (ROOT / "reidray" / "command.py").read_text()
+            for option in re.findall(r"(?<=\s)--([\w-]+)", words):
+                literal = f'"--{option}"' in source
+                of_fields = 'f"--{name}"' in source and re.search(rf"^    {option}: ", source, re.MULTILINE)
+                assert literal or of_fields, f"{path.name} calls {program} with --{option}"
+
+
+@pytest.mark.parametrize("path", DOCS, ids=_name)
 def test_every_block_of_python_is_python(path: Path) -> None:
     for block in python_blocks(path.read_text()):
         ast.parse(block)
