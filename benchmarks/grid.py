@@ -25,7 +25,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import combinations, product
 from pathlib import Path
 from statistics import mean, stdev
@@ -65,6 +67,11 @@ def main() -> None:
             **{"vary": question["data"][options.data]["seed"], "keep": kept},
         }
 
+    def tried(method: str, variant: str, some: list[int], seeds: list[int]) -> dict[int, float]:
+        jobs = [job(method, variant, number, seed, "validation") for number in some for seed in seeds]
+        made = all_made(jobs, options.output, options.parallel)
+        return {number: mean(run["mAP"] for run in made if run["trial"] == number) for number in some}
+
     rows = {}
     for (method, taken), variant in product(options.method, variants):
         trial = int(taken) if taken else options.choose
@@ -72,19 +79,38 @@ def main() -> None:
         if trial is None:
             count = len(question["trials"][question["methods"][method]["trials"]])
             numbers = options.trials if options.trials is not None else list(range(count))
-            jobs = [
-                job(method, variant, number, seed, "validation") for number in numbers for seed in options.trial_seeds
-            ]
-            made = all_made(jobs, options.output, options.parallel)
-            found = {number: mean(run["mAP"] for run in made if run["trial"] == number) for number in numbers}
-            trial = max(numbers, key=lambda number: found[number])
-            shown = ", ".join(f"{number}: {value:.1f}" for number, value in found.items())
-            print(f"{name}: validation mAP of trial {shown}; chosen {trial}")
+            of_this = partial(tried, method, variant)
+            trial = chosen(numbers, options.trial_seeds, options.finalists, of_this, name)
         jobs = [job(method, variant, trial, seed, options.split) for seed in options.seeds]
         rows[name] = all_made(jobs, options.output, options.parallel)
     print(table(rows))
     if len(rows) > 1:
         print("\n" + pairs(rows, same_queries=question["data"][options.data]["seed"] == "train.seed"))
+
+
+def chosen(
+    numbers: list[int],
+    seeds: list[int],
+    finalists: int | None,
+    tried: Callable[[list[int], list[int]], dict[int, float]],
+    name: str,
+) -> int:
+    """The trial of the highest mean validation mAP.
+
+    Args:
+      finalists: how many of the best by the first seed have the other seeds; all where it is None.
+      tried: mean mAP of some trials over some seeds.
+      name: said with what was found.
+    """
+    first = tried(numbers, seeds if finalists is None else seeds[:1])
+    print(f"{name}: validation mAP of trial " + ", ".join(f"{number}: {value:.1f}" for number, value in first.items()))
+    best = sorted(numbers, key=lambda number: -first[number])[:finalists]
+    found = tried(best, seeds)
+    if finalists is not None:
+        print(f"{name}: of the best, all seeds: " + ", ".join(f"{number}: {found[number]:.1f}" for number in best))
+    trial = max(best, key=lambda number: found[number])
+    print(f"{name}: chosen {trial}")
+    return trial
 
 
 def parsed(question: Any, words: list[str]) -> argparse.Namespace:
@@ -99,6 +125,9 @@ def parsed(question: Any, words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the runs on test persons")
     parser.add_argument("--trial-seeds", type=int, nargs="+", default=list(TRIAL_SEEDS))
+    parser.add_argument(
+        "--finalists", type=int, help="only so many of the best by the first trial seed have the others"
+    )
     parser.add_argument("--trials", type=int, nargs="+", help="numbers of trials, from 0; default all")
     parser.add_argument("--choose", type=int, help="take this trial, without choosing")
     parser.add_argument(

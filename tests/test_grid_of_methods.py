@@ -69,6 +69,21 @@ def test_queries_are_paired_only_where_all_seeds_have_the_same(grid):
     np.testing.assert_allclose(grid.apart(ones, others, same_queries=False), [[5, 5], [20, 20]])
 
 
+def test_the_best_by_the_first_seed_are_tried_with_the_others(grid, capsys):
+    mAP = {(0, 100): 60, (0, 101): 50, (1, 100): 59, (1, 101): 58, (2, 100): 10, (2, 101): 90}
+    asked = []
+
+    def tried(some, seeds):
+        asked.append((some, seeds))
+        return {number: np.mean([mAP[number, seed] for seed in seeds]) for number in some}
+
+    assert grid.chosen([0, 1, 2], [100, 101], 2, tried, "scwm") == 1
+    assert asked == [([0, 1, 2], [100]), ([0, 1], [100, 101])]
+    assert "scwm: of the best, all seeds: 0: 55.0, 1: 58.5" in capsys.readouterr().out
+    assert grid.chosen([0, 1, 2], [100, 101], None, tried, "scwm") == 1  # of the means over both: 55, 58.5, 50
+    assert grid.chosen([0, 1, 2], [100], None, tried, "scwm") == 0
+
+
 # ---- the documents: commands that are taken, and figures of the results
 
 
