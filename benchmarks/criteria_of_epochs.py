@@ -20,6 +20,9 @@ Runs that were measured on validation and on test persons have tables of their o
 With --advice it prints the runs in which the caution of `reidray.training.advice` speaks, or would speak if it spoke
 where weights are averaged, and those that ended more than half a point below their best epoch without it; of both those
 alone that know `camera_cycle`.
+
+With --trials it compares the trials of a method instead, as a search does: a criterion of the last labels against the
+mAP of the end, where a method has at least five trials with one seed.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ CRITERIA = ("camera_cycle", "camera_mixing", "assigned", "silhouette", "stabilit
 ROOT = Path(__file__).resolve().parents[1]
 RESAMPLES = 2000
 IMAGES = 2000  # of a training split, about: what the caution takes for chance depends on it
+LEAST_TRIALS = 5
 SILENT = 0.5  # points of mAP
 
 Points = list[tuple[float, float]]  # of a run: criterion and mAP of each epoch
@@ -60,12 +64,16 @@ def main() -> None:
     parser.add_argument("grid", type=Path, nargs="*", help="what benchmarks/grid.py wrote")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="folders of run folders that it kept")
     parser.add_argument("--advice", action="store_true", help="print when a run would have warned instead")
+    parser.add_argument("--trials", action="store_true", help="compare the trials of each method instead")
     options = parser.parse_args()
     set_threads(1)
     runs = [json.loads(line) for file in options.grid for line in file.read_text().splitlines()]
     folders = [folder.parent for place in options.runs for folder in sorted(place.glob("*/result.json"))]
     folders = [folder for folder in folders if RunFolder.open(folder).settings().method.labels != "ground_truth"]
     runs = [run for run in runs if run["method"] != "true_labels"] + [kept(folder) for folder in folders]
+    if options.trials:
+        print(trials(runs))
+        return
     if options.advice:
         print(cautions(runs))
         return
@@ -140,6 +148,29 @@ def cautions(runs: list[dict[str, Any]]) -> str:
             cells += [", ".join(f"{mAP:.1f}" for mAP in curve), f"{lost:.1f}"]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, "", f"{warned} of {len(known)} runs warn"])
+
+
+def trials(runs: list[dict[str, Any]]) -> str:
+    """Markdown: a row a method; of each criterion rho over its trials, and the mAP of the one that it chooses."""
+    lines = [
+        f"| method | mAP of the trials: lowest, median, highest | {' | '.join(CRITERIA)} |",
+        "|---|---|" + "---|" * len(CRITERIA),
+    ]
+    for data, split, method, seed in sorted({(run["data"], run["split"], run["method"], run["seed"]) for run in runs}):
+        of_trial: dict[int, dict[str, Any]] = {}  # the first of each: what comes later has other settings beside
+        for run in runs:
+            if (run["data"], run["split"], run["method"], run["seed"]) == (data, split, method, seed):
+                of_trial.setdefault(run["trial"], run)
+        if len(of_trial) < LEAST_TRIALS:
+            continue
+        mAP = [run["mAP"] for run in of_trial.values()]
+        cells = [f"{data}, {method}, {split} persons", f"{min(mAP):.1f}, {np.median(mAP):.1f}, {max(mAP):.1f}"]
+        for criterion in CRITERIA:
+            values = [run["epochs"][-1].get(criterion) for run in of_trial.values()]
+            rho = None if None in values else rank_correlation(np.array(values), np.array(mAP))
+            cells.append("" if rho is None else f"{rho:+.2f}, {mAP[int(np.argmax(values))]:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def averaging(run: dict[str, Any]) -> float:

@@ -49,8 +49,8 @@ def check_search(search: Search, settings: Settings) -> None:
 
 
 def cautions(search: Search, settings: Settings) -> list[str]:
-    """Warnings about settings that change the objective itself for one and the same model or that have no effect, and
-    about an incomplete grid.
+    """Warnings about settings that change the objective itself for one and the same model or that have no effect, about
+    an objective that has misled, and about an incomplete grid.
 
     settings: those that trials are laid over.
     """
@@ -70,6 +70,11 @@ def cautions(search: Search, settings: Settings) -> list[str]:
         sentences.append(
             f"caution: {', '.join(unread)} {'has' if len(unread) == 1 else 'have'} no effect under "
             f"method.name={settings.method.name}: trials that differ in nothing else are equal"
+        )
+    if search.objective == "silhouette" and settings.method.camera_centring:
+        sentences.append(
+            "caution: on photographs the silhouette chose settings below the median; objective: camera_cycle, for data "
+            "with known cameras, chose better ones (docs/tuning.md)"
         )
     if search.trials < search.grid_size:
         sentences.append(

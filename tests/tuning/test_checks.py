@@ -45,6 +45,15 @@ def test_a_setting_that_enters_the_objective_is_cautioned_about(reading):
     assert "scwm.cluster_feature enters the computation of camera_cycle" in sentence
 
 
+def test_a_search_by_silhouette_is_cautioned_about_where_camera_cycle_is_known(reading):
+    centring = with_values(Settings(), {"method.camera_centring": True})
+    space = "search: {method.temperature: {choice: [0.05, 0.1]}}\nobjective: "
+    (sentence,) = cautions(reading(space + "silhouette"), centring)
+    assert "objective: camera_cycle, for data with known cameras" in sentence
+    assert cautions(reading(space + "silhouette"), Settings()) == []
+    assert cautions(reading(space + "camera_cycle"), centring) == []
+
+
 def test_a_grid_that_the_trials_do_not_walk_to_its_end_is_cautioned_about(reading):
     grid = "search: {method.k1: {grid: [8, 20]}, method.eps: {grid: [0.4, 0.5, 0.6]}}\nobjective: stability\ntrials: "
     assert cautions(reading(grid + "6"), Settings()) == []
