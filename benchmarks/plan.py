@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from reidray.training.block_search import strip_length
+from reidray.training.judging import longest_strip
 from reidray.training.reading import block_size
 
 RESULTS = Path(__file__).parent / "results"
@@ -119,6 +120,8 @@ def planned(size: Size, costs: Costs) -> list[tuple[str, str]]:
     clusters = f"{size.images * costs.cluster:,.0f} CPU-seconds, {size.images * costs.cluster_mb / 1e3:,.0f} GB"
     doubts = size.images**2 * costs.clusters * size.width * costs.float32
     centroids = size.images * costs.clusters * size.width * NUMBER
+    pieces = ceil(size.images * costs.clusters / block)
+    sent = ceil(blocks / longest_strip(blocks, pieces, size.machines)) * centroids
     rows = [
         ("rows of a bank shard", f"{ceil(size.images / size.machines):,} images"),
         (
@@ -134,9 +137,12 @@ def planned(size: Size, costs: Costs) -> list[tuple[str, str]]:
         ("lists, in the worker of rank 0", f"{2 * lists / 1e9:,.1f} GB a space, with the copy that is clustered"),
         ("Jaccard and DBSCAN, one labeller", clusters),
         ("doubts of the last labels", f"{doubts / size.machines / 3600:,.1f} h"),
-        ("their centroids, in the worker of rank 0", f"{centroids / 1e9:,.1f} GB"),
+        (
+            "their centroids, in the worker of rank 0",
+            f"{centroids / 1e9:,.1f} GB, of which it sends {sent / 1e9:,.0f} GB",
+        ),
         ("labels to the bank", f"{files:,} messages of rank 0"),
-        ("packing, one process", f"{size.images * costs.pack_mb / 1e3:,.1f} GB"),
+        ("packing and the page, one process", f"{size.images * costs.pack_mb / 1e3:,.1f} GB"),
         ("a checkpoint", f"{size.images * costs.checkpoint_mb / 1e3:,.1f} GB"),
     ]
     if size.spaces > 1:

@@ -238,14 +238,18 @@ class BankShard:
         and are copied.
         """
         self._refuse_a_group_that_is_gone(generation)
-        rows = {
-            f"{table}/{block}": rows
-            for table in tables
-            for block, rows in self._tables.get(table, _Table()).blocks.get(version, {}).items()
-        }
+        rows = {}
+        for table in tables:
+            entry = self._tables.get(table, _Table())
+            held = entry.blocks.get(version, {})
+            if entry.newest > version and set(entry.blocks[entry.newest]) - set(held):
+                raise ValueError(
+                    f"the memory bank was asked to keep {table} of epoch {version}, of which rows are gone"
+                )
+            rows.update({f"{table}/{block}": own for block, own in held.items()})
         for name in memories:
-            entry = self._memory(name, version)
-            rows.update({f"memory/{name}/places": entry.places, f"memory/{name}/rows": entry.rows_RSD.copy()})
+            memory = self._memory(name, version)
+            rows.update({f"memory/{name}/places": memory.places, f"memory/{name}/rows": memory.rows_RSD.copy()})
         self._marked[ticket] = rows
 
     @spanned

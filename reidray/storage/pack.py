@@ -186,6 +186,10 @@ class _SplitPacker:
                 self._in_shard += len(frames)
                 writer.write(self._record(place, len(keep), frames))
                 keep.append(place)
+        except BaseException:  # Ctrl-C above all: what was begun is thrown away, and nothing is said of it
+            if self._file is not None:
+                self._file.failed = True
+            raise
         finally:
             writer.close()
         if not keep:
@@ -258,7 +262,8 @@ class _SplitPacker:
 
     def _finish(self, file: str) -> None:
         """Closes a tar and adds its images to the index, by one pass over what lies on disk now."""
-        assert self._file is not None
+        if self._file is None:
+            return
         tar, self._file = self._file, None
         sha256, failed = tar.finish(), tar.failed
         tar.close()

@@ -1,8 +1,8 @@
 """What a run says about itself without knowing who is in the images: has training begun to spoil the network?
 
 Silhouette, stability and the share of labelled images can all rise while mAP falls. `camera_cycle` falls then, and is
-what the advice goes by. It falls in some runs that go well, too, and where weights are averaged it was wrong whenever
-it spoke, so that such runs say nothing: docs/real-crops.md has the measurements.
+what the advice goes by. It falls in some runs that go well, too. Where weights are averaged it was wrong or of no use
+whenever it spoke, so that such runs say nothing: docs/real-crops.md has the measurements.
 """
 
 from __future__ import annotations

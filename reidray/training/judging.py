@@ -1,6 +1,6 @@
 """Doubts of an epoch's labels, by all labellers: whole clusters first, then images against the centroids of all.
 
-N = images, C = clusters, D = feature width.
+N = images, C = clusters, B = clusters of a block, D = feature width.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from reidray.training.block_search import groups, members
 from reidray.training.pool import Task, TaskPool
 from reidray.training.reading import Moment, Stretch, stretches
 
+_LOOK_IMAGES = 4096  # of the clusters that a task looks into, which takes many times the memory of their rows
+_LONGEST_STRIP = 8  # blocks of images that a task compares with the same centroids
+_TASKS_A_MEMBER = 4  # at least, where there is as much to compare
+
 
 def judge_by_blocks(
     labellers: Sequence[Member],
@@ -27,56 +31,107 @@ def judge_by_blocks(
     block: int,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Doubts:
-    """See `reidray.evaluation.doubts`; waits.
+    """See `reidray.evaluation.doubts`; waits. The result does not depend on the number of labellers.
 
-    A task takes clusters of `block` images, or a block of images and as many centroids; this process holds what they
-    found, and the centroids. The result does not depend on the number of labellers.
+    A task looks into clusters of up to 4,096 images together, or into a single larger one; or it compares up to eight
+    blocks of images with a block of centroids. This process holds the centroids, and what was found of each image.
 
     Args:
       space: of the features.
       labels_N: the cluster of each image, -1 for outliers; every cluster 0 .. C-1 has an image.
-      block: images of a block at least.
+      block: images of a block at least, and centroids of one.
       progress: called with the share that is done, after each task.
     """
     labels_N = np.array(labels_N, np.int64)
-    blocks = stretches(bank.layout("train"), block)
-    inside_N, halves_N = np.zeros(len(labels_N), np.float32), np.full(len(labels_N), -1, np.int8)
+    work = _Judgement(moment, space, labels_N, stretches(bank.layout("train"), block), block, progress)
     pool = TaskPool(labellers)
     try:
-        found: list[Inside] = []
-        looks = groups(np.bincount(labels_N[labels_N >= 0]), block) if labels_N.max(initial=-1) >= 0 else []
-        tasks = [_look_inside(moment, space, labels_N, clusters) for clusters in looks]
-        pool.add(tasks)
-        for task, clusters in zip(tasks, looks, strict=True):
-            found.append(task.future.result())
-            images_M, _ = members(labels_N, clusters)
-            inside_N[images_M], halves_N[images_M] = found[-1].inside_M, found[-1].halves_M
-        centroids_CD = np.concatenate([one.centroids_CD for one in found]) if found else np.empty((0, 1), np.float32)
-        across_C = np.concatenate([one.across_C for one in found]) if found else np.empty(0, np.float32)
-        others = [nobody(stretch.count) for stretch in blocks]
-        pairs = [(place, first) for place in range(len(blocks)) for first in range(0, len(centroids_CD), block)]
-        compared = [
-            _nearest_others(moment, space, blocks[place], labels_N, centroids_CD, first, block)
-            for place, first in pairs
-        ]
-        pool.add(compared)
-        for done, (task, (place, _)) in enumerate(zip(compared, pairs, strict=True), start=1):
-            others[place] = nearer(others[place], task.future.result())
-            progress(done / len(pairs))
+        for tasks in (work.looks, lambda: work.comparisons(len(labellers))):
+            some = tasks()
+            pool.add(some)
+            for task in some:
+                task.future.result()
     finally:
         pool.close()
-    all_others = Others(*(np.concatenate(parts) for parts in zip(*others, strict=True)))
-    return joined(labels_N, inside_N, halves_N, across_C, all_others)
+    return work.doubts()
 
 
-def _look_inside(moment: Moment, space: Space, labels_N: Ints, clusters: range) -> Task:
-    return Task("look_inside", lambda: (moment, space, *members(labels_N, clusters)))
+def longest_strip(blocks: int, pieces: int, labellers: int) -> int:
+    """Blocks of images that a task compares with one of the pieces of the centroids: so few that each labeller gets
+    several tasks."""
+    return max(1, min(_LONGEST_STRIP, blocks * pieces // (_TASKS_A_MEMBER * labellers)))
 
 
-def _nearest_others(
-    moment: Moment, space: Space, stretch: Stretch, labels_N: Ints, centroids_CD: Floats, first: int, block: int
-) -> Task:
-    own = slice(stretch.first, stretch.first + stretch.count)
-    return Task(
-        "nearest_others", lambda: (moment, space, stretch, labels_N[own], centroids_CD[first : first + block], first)
-    )
+class _Judgement:
+    """What is known so far."""
+
+    def __init__(
+        self,
+        moment: Moment,
+        space: Space,
+        labels_N: Ints,
+        blocks: list[Stretch],
+        block: int,
+        progress: Callable[[float], None],
+    ) -> None:
+        self._moment, self._space, self._labels_N = moment, space, labels_N
+        self._blocks, self._block, self._progress = blocks, block, progress
+        self._sizes_C = np.bincount(labels_N[labels_N >= 0])
+        self._inside_N = np.zeros(len(labels_N), np.float32)
+        self._halves_N = np.full(len(labels_N), -1, np.int8)
+        self._centroids_CD: Floats = np.empty((0, 0), np.float32)  # made when their width is known
+        self._across_C = np.zeros(len(self._sizes_C), np.float32)
+        self._others = [nobody(stretch.count) for stretch in blocks]
+        self._done, self._all = 0, int(self._sizes_C.sum()) + len(labels_N) * len(self._sizes_C)
+
+    def looks(self) -> list[Task]:
+        """Tasks that look into all clusters."""
+        clusters = groups(self._sizes_C, min(self._block, _LOOK_IMAGES)) if len(self._sizes_C) else []
+        return [self._look(some) for some in clusters]
+
+    def comparisons(self, labellers: int) -> list[Task]:
+        """Tasks that compare all images with all centroids; these are known by then."""
+        firsts = range(0, len(self._sizes_C), self._block)
+        strip = longest_strip(len(self._blocks), len(firsts), labellers)
+        starts = range(0, len(self._blocks), strip)
+        return [
+            self._compare(range(len(self._blocks))[start : start + strip], first)
+            for first in firsts
+            for start in starts
+        ]
+
+    def doubts(self) -> Doubts:
+        """When all tasks are done."""
+        others = Others(*(np.concatenate(parts) for parts in zip(*self._others, strict=True)))
+        return joined(self._labels_N, self._inside_N, self._halves_N, self._across_C, others)
+
+    def _look(self, clusters: range) -> Task:
+        def then(found: Inside) -> None:
+            images_M, _ = members(self._labels_N, clusters)
+            own = slice(clusters.start, clusters.stop)
+            if not self._centroids_CD.size:
+                self._centroids_CD = np.empty((len(self._sizes_C), found.centroids_CD.shape[1]), np.float32)
+            self._centroids_CD[own], self._across_C[own] = found.centroids_CD, found.across_C
+            self._inside_N[images_M], self._halves_N[images_M] = found.inside_M, found.halves_M
+            self._tell(len(images_M))
+
+        return Task("look_inside", lambda: (self._moment, self._space, *members(self._labels_N, clusters)), then)
+
+    def _compare(self, places: range, first: int) -> Task:
+        blocks = [self._blocks[place] for place in places]
+        own = slice(blocks[0].first, blocks[-1].first + blocks[-1].count)
+
+        def arguments() -> tuple[object, ...]:
+            centroids_BD = self._centroids_CD[first : first + self._block]
+            return self._moment, self._space, blocks, self._labels_N[own], centroids_BD, first
+
+        def then(found: list[Others]) -> None:
+            for place, others in zip(places, found, strict=True):
+                self._others[place] = nearer(self._others[place], others)
+            self._tell((own.stop - own.start) * len(self._centroids_CD[first : first + self._block]))
+
+        return Task("nearest_others", arguments, then)
+
+    def _tell(self, done: int) -> None:
+        self._done += done
+        self._progress(self._done / self._all)

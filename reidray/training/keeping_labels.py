@@ -5,11 +5,10 @@ N = images or tracklets.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from reidray.arrays import Floats, Ints
+from reidray.evaluation.doubts import Doubts
 from reidray.methods.label_search import Space
 from reidray.storage.kept_labels import LastLabels, write_labels, write_last
 from reidray.training.context import Context, Meter
@@ -17,7 +16,7 @@ from reidray.training.context import Context, Meter
 SAMPLE = 2000
 """Images whose features are kept, so that a map of them can be drawn."""
 
-_LONG_SECONDS = 5.0
+_MANY = 100_000  # images or tracklets, from which on it is said how far their doubts are
 
 
 def keep_labels(context: Context, epoch: int, *, shown: bool) -> None:
@@ -30,7 +29,7 @@ def keep_labels(context: Context, epoch: int, *, shown: bool) -> None:
     if not shown:
         return
     space = Space(context.method.features[0])
-    doubts = context.labellers.judge(epoch, space, labels_N, Patient(context, epoch).reach)
+    doubts = _judged(context, epoch, space, labels_N)
     sample_M = sample_of(len(labels_N))
     features_MD: Floats = context.bank.take(f"train/{space.feature}", epoch, sample_M, space.vectors[0])
     lengths_M1 = np.linalg.norm(features_MD, axis=1, keepdims=True)
@@ -38,24 +37,13 @@ def keep_labels(context: Context, epoch: int, *, shown: bool) -> None:
     write_last(context.run_dir, LastLabels(epoch, labels_N, doubts, sample_M, unit_MD))
 
 
-class Patient:
-    """Tells how far the doubts are, of runs in which they take long."""
-
-    def __init__(self, context: Context, epoch: int) -> None:
-        self._context, self._epoch = context, epoch
-        self._began = time.perf_counter()
-        self._meter: Meter | None = None
-
-    def reach(self, share: float) -> None:
-        """This share is done."""
-        if self._meter is None and time.perf_counter() - self._began > _LONG_SECONDS:
-            samples = self._context.split("train")
-            done = int(share * samples.source.count)
-            self._meter = Meter(self._context, "judge", samples.source.count, samples.unit, self._epoch, done=done)
-        if self._meter is not None and share < 1:
-            self._meter.reach(share)
-        elif self._meter is not None:
-            self._meter.finish()
+def _judged(context: Context, epoch: int, space: Space, labels_N: Ints) -> Doubts:
+    if len(labels_N) < _MANY:
+        return context.labellers.judge(epoch, space, labels_N)
+    meter = Meter(context, "judge", len(labels_N), context.split("train").unit, epoch)
+    doubts = context.labellers.judge(epoch, space, labels_N, meter.reach)
+    meter.finish()
+    return doubts
 
 
 def sample_of(count: int) -> Ints:

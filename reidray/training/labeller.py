@@ -220,11 +220,23 @@ class Labeller:
 
     @spanned
     def nearest_others(
-        self, moment: Moment, space: Space, block: Stretch, labels_R: Ints, centroids_BD: Floats, first: int
-    ) -> Others:
-        """See `reidray.evaluation.doubts`: the images of a block against the centroids of clusters first, .."""
+        self,
+        moment: Moment,
+        space: Space,
+        blocks: list[Stretch],
+        labels_M: Ints,
+        centroids_BD: Floats,
+        first: int,
+    ) -> list[Others]:
+        """See `reidray.evaluation.doubts`: the images of blocks that follow each other, and their clusters, against the
+        centroids of clusters first, ..; block after block."""
         self._bank.generation = moment.generation
-        return nearest_others(rows_of(self._bank, moment, space, block), labels_R, centroids_BD, first)
+        found, done = [], 0
+        for block in blocks:
+            labels_R = labels_M[done : done + block.count]
+            found.append(nearest_others(rows_of(self._bank, moment, space, block), labels_R, centroids_BD, first))
+            done += block.count
+        return found
 
     def forget(self) -> None:
         """Lets go of the features that were kept for tasks to come."""

@@ -81,6 +81,8 @@ def train(context: Context) -> History:
                         with context.spans("kept labels"):
                             last = not any(plan.relabel for plan in plans[epoch + 1 :])
                             keep_labels(context, epoch, shown=chosen or (last and history.selected is None))
+                    if not plans[epoch].trains:
+                        context.ranks.barrier()  # features of the next epoch take the place of those that are looked at
             else:
                 history.under_way = UnderWay({})
         losses: dict[str, list[float]] = {}

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ def block_size(least: int, layout: Sequence[tuple[int, int]]) -> int:
 
     Each block is read once for every other one, so that what is read grows with images times blocks.
     """
-    return max(least, sum(count for _, count in layout) // _MOST_BLOCKS)
+    return max(least, ceil(sum(count for _, count in layout) / _MOST_BLOCKS))
 
 
 def in_space(features_NSD: Floats, vectors: tuple[int, ...]) -> Floats:

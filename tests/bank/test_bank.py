@@ -160,6 +160,14 @@ def test_features_of_the_newest_version_replace_those_before_block_by_block():
             one.read("train/features", version)
 
 
+def test_a_checkpoint_of_rows_that_were_replaced_is_refused(tmp_path):
+    one = bank(1)
+    fill(one, rows(0), 0)
+    one.put("train/features", 1, 0, rows(1)[:4])
+    with pytest.raises(ValueError, match="asked to keep train/features of epoch 0, of which rows are gone"):
+        one.mark(["train/features"], 0, memories=[]).write(tmp_path)
+
+
 def test_of_a_table_that_is_kept_the_two_newest_versions_that_are_known_stay():
     one, labels_N = bank(2), np.arange(N)
     for version in (0, 3, 7):  # epochs without labels lie between them

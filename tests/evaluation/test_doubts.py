@@ -76,6 +76,19 @@ def test_clusters_by_themselves_and_centroids_in_blocks_of_any_order_are_those_o
         np.testing.assert_array_equal(found.clusters_R, at_once.clusters_R)
 
 
+def test_of_identical_images_there_is_no_doubt() -> None:
+    features_ND = np.repeat(groups([(1, 2, 3), (3, -1, 2)], [1, 1], 0.3), 5, axis=0)
+    found = judge(features_ND, np.repeat([0, 1], 5))
+    assert set(found.doubts_N) == set(found.widths_C) == {0}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_two_images_the_first_is_the_first_half(seed: int) -> None:
+    draws = np.random.default_rng(seed)
+    features_ND = unit(draws.normal(size=(40, 64))).astype(np.float32)
+    assert judge(features_ND, np.repeat(np.arange(20), 2)).halves_N.tolist() == [0, 1] * 20
+
+
 def test_of_two_clusters_that_are_equally_near_the_lower_one_is_the_nearest() -> None:
     centroids = np.array([(0, 1, 0), (0, 0, 1), (0, 0, 1)], np.float32)
     features, labels = np.array([(0, 0, 1)], np.float32), np.array([0])

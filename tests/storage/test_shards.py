@@ -426,6 +426,18 @@ def test_an_interrupted_pack_leaves_nothing(market, tmp_path):
     assert not leftovers(tmp_path / "out")
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_a_pack_that_is_interrupted_within_an_image_says_so(market, tmp_path, monkeypatch, error):
+    def stop(*arguments):
+        raise error
+
+    monkeypatch.setattr(packing.json, "dumps", stop)  # of what stands beside an image whose size is noted
+    with pytest.raises(error):
+        pack(market1501.read(market), tmp_path / "out", **LIMITS)
+    assert not (tmp_path / "out").exists()
+    assert not leftovers(tmp_path / "out")
+
+
 def test_settings_out_of_range_are_refused(market, tmp_path):
     for wrong in ({"images_per_shard": 0}, {"max_bytes": 2**40}):
         with pytest.raises(ValueError, match="expected images_per_shard"):

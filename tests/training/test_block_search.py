@@ -253,6 +253,7 @@ def test_blocks_grow_where_there_would_be_more_than_128_of_them():
     assert block_size(4096, [(0, 100_000), (100_000, 424_288)]) == 4096
     assert block_size(4096, [(0, 10_000_000)]) == 78_125
     assert block_size(4096, []) == 4096
+    assert len(stretches([(0, 1)] * 524_415, block_size(4096, [(0, 524_415)]))) == 128
 
 
 def test_stretches_are_whole_shards_of_enough_images():
@@ -337,6 +338,24 @@ def test_a_search_that_is_still_to_come_counts():
         assert search.share_done() == 1
     finally:
         search.close()
+
+
+def test_with_true_labels_acrm_searches_once(monkeypatch):
+    monkeypatch.setattr("reidray.training.label_service._LOOK_SECONDS", 0.0)
+    seen = []
+    original = BlockSearch.__init__
+    monkeypatch.setattr(
+        BlockSearch, "__init__", lambda self, *given: (seen.append(given[-1]), original(self, *given))[1]
+    )
+    for labels, persons in (("ground_truth", np.arange(COUNT) // 8), ("dbscan", None)):
+        settings = settings_of("acrm", labelling="blocks")
+        settings = settings.model_copy(update={"method": settings.method.model_copy(update={"labels": labels})})
+        bank, write = bank_of(settings)
+        write(range(len(SIZES)))
+        service = LabelService([in_process(settings, bank)], settings, bank)
+        service._begin_by_blocks(inputs(persons), early=False)
+        service._begun[1].close()
+    assert seen == [1, 2]
 
 
 def test_methods_say_how_often_they_search():
