@@ -97,7 +97,7 @@ def measured(place: Path, images: int, words: list[str]) -> dict[str, Any]:
             "packed": size_mb(place / "drawn-packed"),
             "run folder": size_mb(run),
             "a checkpoint": size_mb(checkpoint),
-            "the page": round((run / "report.html").stat().st_size / 1e6, 1),
+            "pictures and lists of the page": size_mb(run / "report"),
         },
         "seconds": {
             "a checkpoint": checkpoints.longest(),

@@ -4,7 +4,7 @@
     python benchmarks/plan.py --images 10000000 --spaces 4 --machines 40 --block 4096 --shard 256
 
 Nothing is run: numbers of rows, messages, bytes and tasks follow from how the work is divided, seconds and memory from
-benchmarks/results (neighbours, neighbours_million, ranking, large_20000 and large_200000). Each machine has a worker, a
+benchmarks/results (neighbours, neighbours_million, ranking, packing and large_200000). Each machine has a worker, a
 labeller and a shard of the memory bank. Seconds of arithmetic are for machines like those that were measured, two cores
 each: with a GPU, or with more cores, they are others.
 """
@@ -84,15 +84,15 @@ def measured() -> Costs:
     cluster = row("neighbours.json", "Jaccard, DBSCAN from neighbours", "N = 32,621, D = 2048")
     million = row("neighbours_million.json", "the same, from a mapped file", "N = 1,000,000, D = 128")
     ranking = row("ranking.json", "ranking at MSMT17's size", "11,659 queries x 82,161 images, D = 2048")
-    small, large = (json.loads((RESULTS / f"large_{count}.json").read_text()) for count in (20_000, 200_000))
-    packed_mb = large["memory_mb"]["driver"]["own"] - small["memory_mb"]["driver"]["own"]
+    large = json.loads((RESULTS / "large_200000.json").read_text())
+    few, many = (row("packing.json", "read and pack", f"N = {count:,} files of 64x128") for count in (20_000, 200_000))
     return Costs(
         product=search["ours"]["seconds"] / (32_621**2 / 2 * 2048),
         float32=ranking["floor"][1]["seconds"] / (11_659 * 82_161 * 2048),
         cluster=cluster["ours"]["cpu_seconds"] / 32_621,
         clusters=large["clusters"] / large["images"],
         cluster_mb=million["peak_mb"] / 1e6,
-        pack_mb=packed_mb / (large["images"] - small["images"]),
+        pack_mb=(many["peak_mb"] - few["peak_mb"]) / 180_000,
         checkpoint_mb=large["disk_mb"]["a checkpoint"] / large["images"],
     )
 
@@ -142,7 +142,7 @@ def planned(size: Size, costs: Costs) -> list[tuple[str, str]]:
             f"{centroids / 1e9:,.1f} GB, of which it sends {sent / 1e9:,.0f} GB",
         ),
         ("labels to the bank", f"{files:,} messages of rank 0"),
-        ("packing and the page, one process", f"{size.images * costs.pack_mb / 1e3:,.1f} GB"),
+        ("packing, one process", f"{size.images * costs.pack_mb / 1e3:,.1f} GB"),
         ("a checkpoint", f"{size.images * costs.checkpoint_mb / 1e3:,.1f} GB"),
     ]
     if size.spaces > 1:

@@ -161,7 +161,7 @@ def large_table(documents: list[dict[str, Any]]) -> str:
         cells = [f"{_number(value)} {unit}" for value in values]
         lines.append(f"| {what} | {' | '.join(cells)} | {_number(values[-1] / values[0])} |")
 
-    for stage in large["stages"]:
+    for stage in (name for name in large["stages"] if all(name in run["stages"] for run in runs)):
         all_epochs = ", three epochs" if stage in ("extract", "label", "train") else ""  # calibrate: once
         add(f"{stage}{all_epochs}", "s", "stages", stage)
     add("a checkpoint, written beside the training", "s", "seconds", "a checkpoint")
@@ -175,7 +175,7 @@ def large_table(documents: list[dict[str, Any]]) -> str:
         "RayTrainWorker",
         "with shared",
     )
-    for name in large["disk_mb"]:
+    for name in ("drawn", "packed", "run folder", "a checkpoint"):
         add(f"disk: {name}", "MB", "disk_mb", name)
     add("console", "lines", "lines_on_the_console")
     return "\n".join(lines)

@@ -111,7 +111,7 @@ class Context:
     def split(self, name: str) -> Samples:
         """A split's images or tracklets; opened once, decoded once where memory allows."""
         if name not in self._splits:
-            self._splits[name] = open_split(self.settings, self.packed, name)
+            self._splits[name] = open_split(self.settings, self.packed, name, cached=True)
         return self._splits[name]
 
     def own_shards(self, name: str) -> list[int]:
@@ -129,8 +129,8 @@ def evaluation_splits(settings: Settings) -> tuple[str, str]:
     return ("query", "gallery") if settings.evaluate.split == "test" else ("validation_query", "validation_gallery")
 
 
-def open_split(settings: Settings, packed: str, name: str) -> Samples:
-    """A packed split at the network's size."""
+def open_split(settings: Settings, packed: str, name: str, *, cached: bool = False) -> Samples:
+    """A packed split at the network's size. cached: decoded images are kept, within data.decoded_cache_mb."""
     data = settings.data
     cache_dir = Path(data.cache_dir) if data.cache_dir else Path.home() / ".cache" / "reidray"
     source = open_samples(f"{packed}/{name}", cache_dir=cache_dir)
@@ -139,7 +139,7 @@ def open_split(settings: Settings, packed: str, name: str) -> Samples:
         height=data.height,
         width=data.width,
         max_pixels=int(data.max_megapixels * 1e6),
-        cache_mb=data.decoded_cache_mb,
+        cache_mb=data.decoded_cache_mb if cached else 0.0,
     )
     return images if isinstance(source, ShardedImages) else SizedTracklets(source, images, data.frames)
 

@@ -110,6 +110,13 @@ def embeddings(run: Path):
     )
 
 
+def test_whoever_looks_at_the_images_of_a_run_once_keeps_none_of_them_decoded(run):
+    once = open_split(settings_of("scwm"), str(run / "packed"), "train")
+    worker = open_split(settings_of("scwm"), str(run / "packed"), "train", cached=True)
+    np.testing.assert_array_equal(once.rows(np.arange(9)), worker.rows(np.arange(9)))
+    assert (once.images.num_kept, worker.images.num_kept) == (0, 9)
+
+
 def test_an_onnx_file_of_a_run_gives_what_embedding_gives_in_batches_of_any_size(run, exported):
     output, said = exported
     assert "opset 18" in said
