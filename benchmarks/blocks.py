@@ -136,7 +136,7 @@ def by_blocks(members: list[Any], count: int, blocks: int) -> tuple[Ints, Floats
     """The lists by these labellers, who have kept nothing from the time before."""
     for member in members:
         member.submit("forget").result()
-    strip = strip_length(blocks, len(members))
+    strip = strip_length(blocks * (blocks - 1) // 2, len(members))
     lists = GrowingLists(Moment(0, 0), FEATURES, blocks_of(count, blocks), K1, strip=strip, there=lambda _: True)
     run_all(members, lists.tasks)
     return lists.lists()

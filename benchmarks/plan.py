@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from reidray.training.block_search import strip_length
-from reidray.training.judging import longest_strip
 from reidray.training.reading import block_size
 
 RESULTS = Path(__file__).parent / "results"
@@ -110,7 +109,7 @@ def planned(size: Size, costs: Costs) -> list[tuple[str, str]]:
     files = ceil(size.images / size.shard)
     block = block_size(size.block, [(0, size.images)])
     blocks = ceil(size.images / block)
-    strip = strip_length(blocks, size.machines)
+    strip = strip_length(blocks * (blocks - 1) // 2, size.machines)
     tasks = size.spaces * (blocks + sum(ceil((blocks - 1 - first) / strip) for first in range(blocks)))
     read = size.spaces * (blocks * (blocks - 1) // 2) + tasks  # blocks: every other one, and once that of the task
     moved = read * block * size.width * NUMBER
@@ -121,7 +120,7 @@ def planned(size: Size, costs: Costs) -> list[tuple[str, str]]:
     doubts = size.images**2 * costs.clusters * size.width * costs.float32
     centroids = size.images * costs.clusters * size.width * NUMBER
     pieces = ceil(size.images * costs.clusters / block)
-    sent = ceil(blocks / longest_strip(blocks, pieces, size.machines)) * centroids
+    sent = ceil(blocks / strip_length(blocks * pieces, size.machines)) * centroids
     rows = [
         ("rows of a bank shard", f"{ceil(size.images / size.machines):,} images"),
         (

@@ -73,7 +73,8 @@ class ACRM(Method):
         self._own: AcrmSettings = settings.acrm
         self._relates = self._own.graph_weight > 0
         self.memories = ("features", "related") if self._relates else ("features",)
-        self.searches = 1 + (self._relates and self._own.refine and self._own.order == "neighbours")
+        searched_again = self._own.refine and settings.method.labels == "dbscan"
+        self.searches = 1 + (self._relates and self._own.order == "neighbours" and searched_again)
 
     def modules(self) -> nn.Module | None:
         """Theta and phi; those of eq. 5 are the same."""

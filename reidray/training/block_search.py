@@ -65,7 +65,7 @@ class BlockSearch:
         self._block = block
         self._blocks = stretches(bank.layout("train"), block)
         self.count = sum(block.count for block in self._blocks)
-        self._strip = strip_length(len(self._blocks), len(members))
+        self._strip = strip_length(len(self._blocks) * (len(self._blocks) - 1) // 2, len(members))
         self._there: Callable[[Stretch], bool] = (lambda _: True) if arrivals is None else arrivals.of
         self._pool = TaskPool(members)
         self._searches: list[GrowingLists] = []
@@ -239,9 +239,8 @@ class GrowingLists:
         return Task("find", arguments, then, ready)
 
 
-def strip_length(blocks: int, members: int) -> int:
-    """With how many blocks a task compares one: so few that each member gets several tasks."""
-    pairs = blocks * (blocks - 1) // 2
+def strip_length(pairs: int, members: int) -> int:
+    """With how many blocks a task compares one, of so many pairs: so few that each member gets several tasks."""
     return max(1, min(_LONGEST_STRIP, pairs // (_TASKS_A_MEMBER * members)))
 
 

@@ -13,13 +13,11 @@ from reidray.arrays import Floats, Ints
 from reidray.bank import Member, MemoryBank
 from reidray.evaluation.doubts import Doubts, Inside, Others, joined, nearer, nobody
 from reidray.methods.label_search import Space
-from reidray.training.block_search import groups, members
-from reidray.training.pool import Task, TaskPool
+from reidray.training.block_search import groups, members, strip_length
+from reidray.training.pool import Task, run_all
 from reidray.training.reading import Moment, Stretch, stretches
 
 _LOOK_IMAGES = 4096  # of the clusters that a task looks into, which takes many times the memory of their rows
-_LONGEST_STRIP = 8  # blocks of images that a task compares with the same centroids
-_TASKS_A_MEMBER = 4  # at least, where there is as much to compare
 
 
 def judge_by_blocks(
@@ -44,22 +42,9 @@ def judge_by_blocks(
     """
     labels_N = np.array(labels_N, np.int64)
     work = _Judgement(moment, space, labels_N, stretches(bank.layout("train"), block), block, progress)
-    pool = TaskPool(labellers)
-    try:
-        for tasks in (work.looks, lambda: work.comparisons(len(labellers))):
-            some = tasks()
-            pool.add(some)
-            for task in some:
-                task.future.result()
-    finally:
-        pool.close()
+    run_all(labellers, work.looks())
+    run_all(labellers, work.comparisons(len(labellers)))
     return work.doubts()
-
-
-def longest_strip(blocks: int, pieces: int, labellers: int) -> int:
-    """Blocks of images that a task compares with one of the pieces of the centroids: so few that each labeller gets
-    several tasks."""
-    return max(1, min(_LONGEST_STRIP, blocks * pieces // (_TASKS_A_MEMBER * labellers)))
 
 
 class _Judgement:
@@ -92,7 +77,7 @@ class _Judgement:
     def comparisons(self, labellers: int) -> list[Task]:
         """Tasks that compare all images with all centroids; these are known by then."""
         firsts = range(0, len(self._sizes_C), self._block)
-        strip = longest_strip(len(self._blocks), len(firsts), labellers)
+        strip = strip_length(len(self._blocks) * len(firsts), labellers)
         starts = range(0, len(self._blocks), strip)
         return [
             self._compare(range(len(self._blocks))[start : start + strip], first)

@@ -98,8 +98,7 @@ class LabelService:
         method = make_method(self._settings)
         last = f"train/{method.features[-1]}"
         arrivals = Arrivals(self._bank, last, inputs.epoch) if early else None
-        searches = method.searches if inputs.persons_N is None else 1  # true labels need none for themselves
-        search = BlockSearch(self._members, self._bank, inputs, self._block(), arrivals, searches)
+        search = BlockSearch(self._members, self._bank, inputs, self._block(), arrivals, method.searches)
 
         def labels() -> Labels:
             try:

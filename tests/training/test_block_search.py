@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reidray.bank import BankShard, InProcess, LostRowsError, MemoryBank
+from reidray.bank import BankShard, InProcess, LostRowsError
 from reidray.config import Settings
 from reidray.methods import make_method
 from reidray.methods.label_search import Inputs, Space
@@ -16,25 +16,9 @@ from reidray.training.block_search import BlockSearch, GrowingLists, groups, str
 from reidray.training.label_service import LabelService
 from reidray.training.labeller import Labeller
 from reidray.training.reading import Moment, block_size, stretches
+from tests.training.watched_bank import COUNT, SIZES, empty_bank, in_process, put_features
 
-SIZES = [13, 1, 30, 7, 25, 44, 2, 38]  # images of the shards
-COUNT, WIDTH = sum(SIZES), 12
-
-
-class Watched(MemoryBank):
-    """Notes how many rows are read at once."""
-
-    most = 0
-
-    def read(self, *arguments):
-        return self._seen(super().read(*arguments))
-
-    def take(self, *arguments):
-        return self._seen(super().take(*arguments))
-
-    def _seen(self, rows):
-        Watched.most = max(Watched.most, len(rows))
-        return rows
+WIDTH = 12
 
 
 class Mortal:
@@ -81,35 +65,21 @@ def inputs(persons=None):
     return Inputs(4, np.random.default_rng(2).integers(-1, 3, COUNT), persons)
 
 
-def in_process(settings, bank):
-    return InProcess(Labeller(settings, bank))
-
-
 def labelled(settings, member=in_process, members=1, persons=None, shard=lambda: InProcess(BankShard())):
     """What labelling an epoch wrote, its summary, the members, and how many rows were read at once here."""
     bank, write = bank_of(settings, shard)
     write(range(len(SIZES)))
     labellers = [member(settings, bank) for _ in range(members)]
     summary = LabelService(labellers, settings, bank).label(inputs(persons), 0)
-    most = Watched.most
+    most = bank.most
     return written(bank, make_method(settings)), summary, labellers, most
 
 
 def bank_of(settings, shard=lambda: InProcess(BankShard())):
     """A bank, and what writes the features of some shards to it."""
-    firsts = np.cumsum([0, *SIZES[:-1]]).tolist()
-    layout = list(zip(firsts, SIZES, strict=True))
-    bank = Watched([shard() for _ in range(3)], {"train": layout})
-    Watched.most = 0
+    bank = empty_bank(shard)
     features_NSD = drawn(4 if settings.method.name == "scwm" else 1)
-
-    def write(blocks):
-        for block in blocks:
-            first, count = layout[block]
-            bank.put("train/features", 4, block, features_NSD[first : first + count])
-        bank.flush()
-
-    return bank, write
+    return bank, lambda blocks: put_features(bank, features_NSD, blocks)
 
 
 def written(bank, method):
@@ -284,7 +254,7 @@ def test_the_plan_counts_the_tasks_and_the_blocks_that_they_read(images, block, 
     plan = importlib.import_module("plan")
     layout = [(first, 10) for first in range(0, images, 10)]
     blocks = stretches(layout, block_size(block, layout))
-    strip = strip_length(len(blocks), machines)
+    strip = strip_length(len(blocks) * (len(blocks) - 1) // 2, machines)
     search = GrowingLists(Moment(0, 0), Space("features"), blocks, 5, strip=strip, there=lambda _: True)
     calls = [task.arguments() for task in search.tasks]
     read = sum(1 + len([other for other, _ in others if other != rows]) for _, _, rows, _, others in calls)
@@ -340,30 +310,15 @@ def test_a_search_that_is_still_to_come_counts():
         search.close()
 
 
-def test_with_true_labels_acrm_searches_once(monkeypatch):
-    monkeypatch.setattr("reidray.training.label_service._LOOK_SECONDS", 0.0)
-    seen = []
-    original = BlockSearch.__init__
-    monkeypatch.setattr(
-        BlockSearch, "__init__", lambda self, *given: (seen.append(given[-1]), original(self, *given))[1]
-    )
-    for labels, persons in (("ground_truth", np.arange(COUNT) // 8), ("dbscan", None)):
-        settings = settings_of("acrm", labelling="blocks")
-        settings = settings.model_copy(update={"method": settings.method.model_copy(update={"labels": labels})})
-        bank, write = bank_of(settings)
-        write(range(len(SIZES)))
-        service = LabelService([in_process(settings, bank)], settings, bank)
-        service._begin_by_blocks(inputs(persons), early=False)
-        service._begun[1].close()
-    assert seen == [1, 2]
-
-
 def test_methods_say_how_often_they_search():
-    def searches(**acrm):
-        return make_method(Settings.model_validate({"method": {"name": "acrm"}, "acrm": acrm})).searches
+    def searches(labels="dbscan", **acrm):
+        return make_method(
+            Settings.model_validate({"method": {"name": "acrm", "labels": labels}, "acrm": acrm})
+        ).searches
 
     assert searches(order="neighbours") == 2  # for the order of the graphs, and for the labels
     assert searches(order="neighbours", refine=False) == searches(order="shuffled") == 1
+    assert searches("ground_truth", order="neighbours") == 1  # labels need none
     assert make_method(settings_of("scwm")).searches == 1  # all spaces at once
 
 

@@ -5,47 +5,25 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from reidray.bank import BankShard, InProcess, MemoryBank
 from reidray.config import Settings
 from reidray.evaluation.doubts import judge
 from reidray.methods.label_search import Space
 from reidray.training.label_service import LabelService
-from reidray.training.labeller import Labeller
 from reidray.training.reading import in_space
+from tests.training.watched_bank import COUNT, EPOCH, SIZES, empty_bank, in_process, put_features
 
-SIZES = [13, 1, 30, 7, 25, 44, 2, 38]  # images of the shards
-COUNT, EPOCH = sum(SIZES), 4
-
-
-class Watched(MemoryBank):
-    """Notes how many rows are read at once."""
-
-    most = 0
-
-    def read(self, *arguments):
-        return self._seen(super().read(*arguments))
-
-    def take(self, *arguments):
-        return self._seen(super().take(*arguments))
-
-    def _seen(self, rows):
-        self.most = max(self.most, len(rows))
-        return rows
+WHOLE = Space("features")
 
 
 class Forgetful:
     """A labeller that dies over every call, and is called again as a new one."""
 
     def __init__(self, settings, bank):
-        self.born = lambda: InProcess(Labeller(settings, bank))
+        self.born = lambda: in_process(settings, bank)
 
     def submit(self, method, *arguments):
         self.born().submit(method, *arguments).result()
         return self.born().submit(method, *arguments)
-
-
-def plain(settings, bank):
-    return InProcess(Labeller(settings, bank))
 
 
 def drawn():
@@ -60,21 +38,18 @@ def drawn():
     return features_NSD.astype(np.float32), np.unique(labels_N, return_inverse=True)[1] - 1
 
 
-def judged(block, members, *, space=Space("features"), labels_N=None, make=plain, told=None):  # noqa: B008
+def judged(block, members, *, space=WHOLE, labels_N=None, make=in_process, told=None):
     """The doubts by labellers, and how many rows were read at once."""
     features_NSD, own_N = drawn()
-    layout = list(zip(np.cumsum([0, *SIZES[:-1]]).tolist(), SIZES, strict=True))
-    bank = Watched([InProcess(BankShard()) for _ in range(3)], {"train": layout})
-    for place, (first, count) in enumerate(layout):
-        bank.put("train/features", EPOCH, place, features_NSD[first : first + count])
-    bank.flush()
+    bank = empty_bank()
+    put_features(bank, features_NSD, range(len(SIZES)))
     settings = Settings(run={"search_block": block})
     service = LabelService([make(settings, bank) for _ in range(members)], settings, bank)
     told = [] if told is None else told
     return service.judge(EPOCH, space, own_N if labels_N is None else labels_N, told.append), bank.most
 
 
-@pytest.mark.parametrize("space", [Space("features"), Space("features", (0, 1))])
+@pytest.mark.parametrize("space", [WHOLE, Space("features", (0, 1))])
 @pytest.mark.parametrize("block", [1, 10, 30, 1000])
 def test_pieces_of_any_size_give_what_all_at_once_gives(block, space):
     features_NSD, labels_N = drawn()
@@ -88,7 +63,7 @@ def test_pieces_of_any_size_give_what_all_at_once_gives(block, space):
     assert most < block + max(SIZES)
 
 
-@pytest.mark.parametrize(("members", "make"), [(2, plain), (5, plain), (2, Forgetful)])
+@pytest.mark.parametrize(("members", "make"), [(2, in_process), (5, in_process), (2, Forgetful)])
 def test_whoever_does_the_work_and_dies_over_it_the_doubts_are_the_same_bit_for_bit(members, make):
     one, several = judged(10, 1)[0], judged(10, members, make=make)[0]
     assert all(mine.tobytes() == theirs.tobytes() for mine, theirs in zip(astuple(one), astuple(several), strict=True))
