@@ -146,7 +146,7 @@ def write(
 
 
 def rows_of(rows: Sequence[Row]) -> pa.RecordBatch:
-    """Rows of index.parquet, in Arrow's memory, which takes a quarter of what Python's objects take."""
+    """Rows of index.parquet, in Arrow's memory: Python's objects take several times as much."""
     return _columns(rows, _SCHEMA)
 
 
